@@ -1,0 +1,1 @@
+"""An inference request router: OpenAI-style traffic to the clouds its contract allows."""

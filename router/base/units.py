@@ -1,0 +1,27 @@
+"""Sizes as people write them."""
+
+import re
+from typing import Final
+
+_SIZE: Final = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_FACTOR: Final = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Turns `64MiB`, `512 KiB` or a plain number into bytes. Raises ValueError with what is allowed."""
+    if isinstance(text, int):
+        if isinstance(text, bool) or text < 0:
+            raise ValueError(f"{text!r} is not a size: write bytes, or a number with KiB, MiB or GiB")
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: write bytes, or a number with KiB, MiB or GiB")
+    return int(match[1]) * _FACTOR[match[2]]
+
+
+def format_bytes(size: int) -> str:
+    """Turns bytes into the largest unit that divides them."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"

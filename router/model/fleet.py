@@ -1,0 +1,130 @@
+"""Where a request can go: endpoints, and the deployments on them."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+class Secret:
+    """A value that must never be shown: its text is reached by `reveal()` alone."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The deadlines of an attempt and of a request, in the unit of each name."""
+
+    connect_s: float = 5.0  # with TLS
+    commit_stream_s: float = 120.0  # from the send to the commit point of a stream
+    commit_json_s: float = 600.0  # from the send to the head of any other answer
+    idle_s: float = 120.0  # between events after the commit point; comments are no progress
+    total_s: float = 3600.0  # the request, all attempts included
+    commit_after_ms: float = 5000.0  # a stream whose head is here commits after this long even without content
+    comment_every_s: float = 15.0  # a silent stream gets an SSE comment this often
+
+
+@dataclass(frozen=True, slots=True)
+class BaseUrl:
+    """An endpoint's base URL, taken apart once. `path` has no slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def tls(self) -> bool:
+        return self.scheme == "https"
+
+    @property
+    def authority(self) -> str:
+        """The value of `Host`: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class AuthKind(enum.Enum):
+    """How the credential is written into a request."""
+
+    API_KEY = "api_key"  # the header `api-key`
+    BEARER = "bearer"  # the header `authorization`
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What an endpoint wants to see; `secret` is None only for `NONE`."""
+
+    kind: AuthKind
+    secret: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One base URL in one region with its credential (an Azure *resource*)."""
+
+    id: str
+    cloud: str
+    provider: str
+    base_url: BaseUrl
+    credential: Credential
+    region: str = ""
+    zone: str = ""
+    api_version: str = "v1"  # Azure only: `v1`, or a dated one for the classic shape
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    timeouts: Timeouts = Timeouts()
+    ca_file: str | None = None  # trust for a private authority, beside the system's
+    emulated: bool = False
+    private: bool = False
+
+
+class Kind(enum.Enum):
+    """How capacity is bought."""
+
+    STANDARD = "standard"
+    PROVISIONED = "provisioned"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model at one endpoint: what is balanced, limited and judged healthy."""
+
+    endpoint: Endpoint
+    model: str  # what clients ask for
+    name: str  # what the endpoint calls it
+    operations: frozenset[str]
+    kind: Kind = Kind.STANDARD
+    tier: int = 0  # within its cloud: lower ones first
+    tpm: int | None = None
+    rpm: int | None = None
+    quota_pool: str | None = None  # deployments that share one quota share its cooldown
+    connections_max: int = 1000
+
+    @property
+    def id(self) -> str:
+        """Stable across reloads: counters, cooldowns and pools live under it."""
+        return f"{self.endpoint.id}/{self.name}"
+
+    @property
+    def cloud(self) -> str:
+        return self.endpoint.cloud
+
+    def __hash__(self) -> int:
+        return hash((self.endpoint.id, self.name))

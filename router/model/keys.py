@@ -1,0 +1,19 @@
+"""Who asks."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A client's key: known by its SHA-256 alone. Its workload follows from it and from nothing else.
+
+    `models`: the canonical names that it may use, or None for all.
+    """
+
+    name: str
+    workload: str
+    sha256: bytes
+    models: frozenset[str] | None
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models
