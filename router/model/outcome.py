@@ -1,0 +1,63 @@
+"""What became of a request and of its attempts: the values that metrics, logs and (later) the ledger are made from.
+
+They hold no prompt, no answer and no secret, so whatever is made from them cannot leak one.
+"""
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens as the deployment reported them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One send (or failed connect) to one deployment.
+
+    `outcome`: `served`, `answered` (a client's own error), or why it failed: `connect`, `stale`, `timeout`,
+    `throttled`, `credential`, `missing`, `overloaded`, `server_error`, `broken`, `invalid`, `client_gone`, `violation`.
+    """
+
+    deployment: str
+    cloud: str
+    outcome: str
+    status: int = 0  # the upstream's, 0 where it gave none
+    reused: bool = False
+    first_byte_ms: float = 0.0  # from the send to the first byte of the answer's head, 0 where none came
+    waited_ms: float = 0.0  # all the time that this attempt kept the request waiting, connect included
+    upstream_request_id: str = ""
+
+
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request, whole: a line of the access log.
+
+    `outcome`: `ok`, `client_error`, `refused` (the router would not take it), `upstream_error` (no attempt worked),
+    `stream_broken` (after the commit point), `client_gone`, `internal_error`.
+    """
+
+    id: str
+    at: float  # wall seconds of its arrival
+    outcome: str
+    status: int  # what the client was sent; 499: it had hung up
+    total_ms: float
+    client_request_id: str = ""
+    key: str = ""
+    workload: str = ""
+    model: str = ""  # canonical; empty where it was never known, so never a client's free text
+    operation: str = ""
+    plan: str = ""
+    rule_version: str = ""
+    stream: bool = False
+    served_by: str = ""  # Deployment.id
+    cloud: str = ""
+    code: str = ""  # of the error the client was sent
+    attempts: tuple[AttemptRecord, ...] = ()
+    first_byte_ms: float = 0.0  # from arrival to the first byte that was sent to the client
+    overhead_ms: float = 0.0  # arrival to end, less all waits for client and deployments
+    bytes_in: int = 0
+    bytes_out: int = 0
+    usage: Usage | None = None
