@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` and `make test`. Both make their own `.venv` first, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+NODE_TESTS := tests/e2e/node
+
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps lock clean
+
+help: ## this text
+	@echo "usage: make TARGET [ARGS='...']"
+	@echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1: \2/p' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv with everything that the lock file names, checked by hash
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo "python3-venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+demo: $(STAMP) ## emulated clouds, the router and a first few requests; ARGS=--once ends after the table
+	@exec $(BIN)/inference-router demo $(ARGS)
+
+test: lint types unit ## everything: style, types, tests (under 6 minutes on 2 cores)
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(STAMP) node-deps ## pytest on two processes; ARGS goes to pytest
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+node-deps: ## the Node SDK for its tests, where there is a Node
+	@if command -v npm >/dev/null && [ -f $(NODE_TESTS)/package-lock.json ] \
+		&& [ ! $(NODE_TESTS)/node_modules/.installed -nt $(NODE_TESTS)/package-lock.json ]; then
+		npm ci --prefix $(NODE_TESTS) --no-audit --no-fund --ignore-scripts
+		touch $(NODE_TESTS)/node_modules/.installed
+	fi
+
+bench-deps: ## nginx and wrk from Debian, when missing
+	@scripts/bench-deps.sh
+
+bench: $(STAMP) bench-deps ## measure the router beside nginx; ARGS='--quick', '--modes json-1k,stream-50', '--help'
+	@exec $(BIN)/python -m loadtests.bench $(ARGS)
+
+lock: $(STAMP) ## write both lock files anew from pyproject.toml
+	@scripts/lock.sh
+
+clean: ## remove .venv and everything else that was made here
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(NODE_TESTS)/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
