@@ -1,0 +1,53 @@
+"""The tokens that an answer reports.
+
+Chat, completions and embeddings speak of prompt and completion tokens; responses, images and audio of input and
+output tokens. Upstreams send odd JSON: what cannot be read is no usage, never an error.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from router.model.outcome import Usage
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # what decoding an upstream's bytes may raise
+_TOKENS_MAX: Final = 1 << 53  # beyond it a number is a lie, and no store need hold it
+
+
+class _Answer(msgspec.Struct, gc=False):
+    usage: Any = None
+
+
+_decode: Final = msgspec.json.Decoder(_Answer).decode
+
+
+def read_usage(body: bytes) -> Usage | None:
+    """Returns what a complete JSON answer reports, None where it reports nothing that can be read."""
+    try:
+        return usage_of(_decode(body).usage)
+    except UNREADABLE:
+        return None
+
+
+def usage_of(reported: object) -> Usage | None:
+    """Turns a decoded `usage` object into ours; None for anything else, such as the duration of a recording."""
+    if not isinstance(reported, dict):
+        return None
+    if "prompt_tokens" in reported:
+        prompt, completion = reported["prompt_tokens"], reported.get("completion_tokens")
+        read, written = reported.get("prompt_tokens_details"), reported.get("completion_tokens_details")
+    elif "input_tokens" in reported:
+        prompt, completion = reported["input_tokens"], reported.get("output_tokens")
+        read, written = reported.get("input_tokens_details"), reported.get("output_tokens_details")
+    else:
+        return None
+    return Usage(
+        _count(prompt),
+        _count(completion),
+        _count(read.get("cached_tokens")) if isinstance(read, dict) else 0,
+        _count(written.get("reasoning_tokens")) if isinstance(written, dict) else 0,
+    )
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < _TOKENS_MAX else 0

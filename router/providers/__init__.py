@@ -1,0 +1,19 @@
+"""Dialects: how each provider writes paths, credentials, headers and errors.
+
+Decides what an answer means, never what to do about it, and opens no connection.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from router.providers.azure_openai import AzureOpenAI
+from router.providers.dialect import Dialect
+from router.providers.openai import OpenAI
+
+DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({"azure_openai": AzureOpenAI(), "openai": OpenAI()})
+
+
+def dialect(provider: str) -> Dialect:
+    """Returns the dialect that an endpoint's `provider` names. Raises KeyError for one that we do not speak."""
+    return DIALECTS[provider]

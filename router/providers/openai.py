@@ -1,0 +1,28 @@
+"""OpenAI's own dialect, and that of every server which is compatible with it."""
+
+from collections.abc import Mapping
+
+from router.model.fleet import Deployment, Endpoint
+from router.model.operation import Operation
+from router.providers.credentials import credential_header
+from router.providers.dialect import Judgement, Route
+from router.providers.faults import judge_answer, judge_event
+from router.providers.targets import encode_path
+
+
+class OpenAI:
+    """The base URL has the prefix (`/v1` and its variants); the body names the model; nothing else is assumed."""
+
+    def route(self, deployment: Deployment, operation: Operation) -> Route | None:
+        target = encode_path(deployment.endpoint.base_url.path) + operation.path.encode()
+        # Some compatible servers never send `[DONE]`: the finish reasons have to do.
+        return Route(target, model_in_body=True, usage_option=operation.asks_usage, needs_done=False)
+
+    def credential(self, endpoint: Endpoint) -> tuple[bytes, bytes] | None:
+        return credential_header(endpoint.credential)
+
+    def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
+        return judge_answer(status, headers, body)
+
+    def judge_event(self, error: object) -> Judgement:
+        return judge_event(error)
