@@ -1,0 +1,229 @@
+"""Endpoints and deployments: from sections of the file to the frozen values, with every fault on the way."""
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path as FilePath
+from typing import Final
+
+from router.config.clouds import Hosts
+from router.config.document import Document
+from router.config.faults import Path, suggest
+from router.config.headers import read_headers
+from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, matches, parse_base_url
+from router.config.kinds import operations_of
+from router.config.schema import AuthSection, DeploymentSection, EndpointSection, TimeoutsSection
+from router.config.words import check_choice, check_model, check_name, check_secret
+from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint, Kind, Secret, Timeouts
+from router.model.operation import OPERATIONS
+from router.providers import DIALECTS, dialect
+
+_PROVIDERS_LATER: Final = ("oci", "bedrock", "vertex")
+_DATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?", re.ASCII)
+_AZURE: Final = "azure_openai"
+
+
+def read_timeouts(section: TimeoutsSection, default: Timeouts) -> Timeouts:
+    return replace(default, **section.model_dump(exclude_none=True))
+
+
+def read_endpoint(
+    doc: Document, name: str, section: EndpointSection, hosts: Hosts, timeouts: Timeouts
+) -> Endpoint | None:
+    """One endpoint without its deployments; None where so much is wrong that nothing can be said of them."""
+    path: Path = ("endpoints", name)
+    check_name(doc, path, name)
+    for key in ("region", "zone"):
+        if word := getattr(section, key):
+            check_name(doc, (*path, key), word)
+    known_cloud = _check_cloud(doc, (*path, "cloud"), section.cloud, hosts)
+    known_provider = check_choice(doc, (*path, "provider"), section.provider, DIALECTS, _PROVIDERS_LATER)
+    base_url = _read_base_url(doc, path, section, hosts if known_cloud else None)
+    credential = _read_auth(doc, (*path, "auth"), section.auth)
+    api_version = _read_api_version(doc, (*path, "api_version"), section)
+    if section.emulator is not None and not section.emulated:
+        doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
+    headers = read_headers(doc, (*path, "headers"), section.headers, azure=section.provider == _AZURE)
+    ca_file = _read_ca_file(doc, (*path, "ca_file"), section.ca_file)
+    if base_url is None or not known_provider or api_version is None:
+        return None
+    return Endpoint(
+        id=name,
+        cloud=section.cloud,
+        provider=section.provider,
+        base_url=base_url,
+        credential=credential,
+        region=section.region,
+        zone=section.zone,
+        api_version=api_version,
+        headers=headers,
+        timeouts=read_timeouts(section.timeouts, timeouts),
+        ca_file=ca_file,
+        emulated=section.emulated,
+        private=section.private,
+    )
+
+
+def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection) -> Iterator[Deployment]:
+    """The sound deployments of an endpoint."""
+    names: dict[str, int] = {}
+    for index, item in enumerate(section.deployments):
+        if item is None:
+            continue
+        path = ("endpoints", endpoint.id, "deployments", index)
+        check_model(doc, (*path, "model"), item.model)
+        check_model(doc, (*path, "name"), item.name)
+        if (first := names.setdefault(item.name, index)) != index:
+            doc.fault((*path, "name"), f"{doc.shown((*path, 'name'))} is the name of deployments[{first}] here already")
+            continue
+        if item.quota_pool is not None:
+            check_name(doc, (*path, "quota_pool"), item.quota_pool)
+        deployment = Deployment(
+            endpoint=endpoint,
+            model=item.model,
+            name=item.name,
+            operations=_read_operations(doc, (*path, "operations"), item),
+            kind=Kind(item.kind),
+            tier=item.tier,
+            tpm=item.tpm,
+            rpm=item.rpm,
+            quota_pool=item.quota_pool,
+            connections_max=item.connections_max,
+        )
+        yield _operation_faults(doc, path, deployment, explicit=item.operations is not None)
+
+
+def check_fleet(doc: Document, deployments: Mapping[str, Deployment]) -> None:
+    """What must hold between endpoints: an address and a quota belong to one cloud; nothing is listed twice."""
+    clouds: dict[tuple[str, int], Endpoint] = {}
+    pools: dict[str, Deployment] = {}
+    served: dict[tuple[BaseUrl, str, str], Deployment] = {}
+    for endpoint in {deployment.endpoint.id: deployment.endpoint for deployment in deployments.values()}.values():
+        url = endpoint.base_url
+        first = clouds.setdefault((url.host, url.port), endpoint)
+        if first.cloud != endpoint.cloud:
+            message = f"is the address of {first.id!r}, which is at another cloud: an address belongs to one cloud"
+            doc.fault(("endpoints", endpoint.id, "base_url"), message)
+    for deployment in deployments.values():
+        path = ("endpoints", deployment.endpoint.id, "deployments")
+        if deployment.quota_pool is not None:
+            pool = pools.setdefault(deployment.quota_pool, deployment)
+            if pool.cloud != deployment.cloud:
+                doc.fault(path, f"share a quota_pool with endpoint {pool.endpoint.id!r}, which is at another cloud")
+        for operation in sorted(deployment.operations):
+            twin = served.setdefault((deployment.endpoint.base_url, deployment.name, operation), deployment)
+            if twin is not deployment:
+                doc.fault(path, f"list one that endpoint {twin.endpoint.id!r} lists too: it would be counted twice")
+                break
+
+
+def _check_cloud(doc: Document, path: Path, cloud: str, hosts: Hosts) -> bool:
+    if cloud in hosts:
+        return True
+    hint = suggest(cloud, hosts) if doc.literal(path) else ""
+    doc.fault(path, f"{doc.shown(path)} is not built in and not under `clouds`, where its hosts must be listed{hint}")
+    return False
+
+
+def _read_base_url(doc: Document, path: Path, section: EndpointSection, hosts: Hosts | None) -> BaseUrl | None:
+    """The URL, if its host is one that the cloud may be dialled at. `hosts`: None if the cloud is not known."""
+    here = (*path, "base_url")
+    url = parse_base_url(section.base_url)
+    if isinstance(url, str):
+        doc.fault(here, url)
+        return None
+    shown = f"{url.host!r}" if doc.literal(here) else "its host"
+    if section.emulated:
+        # An emulator is the cloud only as far as this machine: nothing that it is sent can leave.
+        if not is_loopback(url.host):
+            doc.fault(here, f"{shown} is not a loopback address, as an emulated endpoint's must be")
+        return url
+    if is_nowhere(url.host):
+        doc.fault(here, f"{shown} is not an address that can be dialled")
+    elif is_internal(url.host) and not section.private:
+        doc.fault(
+            here, f"{shown} is a loopback, private or reserved address: that needs `private: true` (or `emulated`)"
+        )
+    own = hosts.get(section.cloud, ()) if hosts is not None else ()
+    if hosts is not None and not any(matches(url.host, pattern) for pattern in own):
+        doc.fault(here, f"{shown} is not a host of the cloud {doc.shown((*path, 'cloud'))}: {', '.join(own)}")
+    built_in = any(matches(url.host, pattern) for pattern in BUILT_IN.get(section.cloud, ()))
+    if not url.tls and (built_in or not section.private):
+        doc.fault(here, "must be https: only emulated and private endpoints may be spoken to in the clear")
+    return url
+
+
+def _read_auth(doc: Document, path: Path, section: AuthSection) -> Credential:
+    if section.api_key is not None and section.bearer is not None:
+        doc.fault(path, "has both api_key and bearer: an endpoint takes one credential")
+    for kind, text in ((AuthKind.API_KEY, section.api_key), (AuthKind.BEARER, section.bearer)):
+        if text is not None:
+            check_secret(doc, (*path, kind.value), text)
+            return Credential(kind, Secret(text))
+    return Credential(AuthKind.NONE)
+
+
+def _read_api_version(doc: Document, path: Path, section: EndpointSection) -> str | None:
+    version = section.api_version
+    if section.provider != _AZURE:
+        if version is not None:
+            doc.fault(path, "is Azure's alone: it says nothing to this provider")
+        return "v1"
+    if section.auth == AuthSection() and not section.emulated:
+        doc.fault((*path[:-1], "auth"), "is none, but Azure answers nobody without a credential")
+    if version is None or version == "v1":
+        return "v1"
+    if (match := _DATED.fullmatch(version)) and _is_date(match[1]):
+        return version
+    hint = ": v1 asks for previews by itself where an operation needs it" if version == "preview" else ""
+    doc.fault(
+        path,
+        f"{doc.shown(path)} is not an api-version: write v1, or a date as in 2024-10-21 or 2025-04-01-preview{hint}",
+    )
+    return None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_ca_file(doc: Document, path: Path, written: str | None) -> str | None:
+    if written is None:
+        return None
+    file = FilePath(doc.file).parent / written
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except (OSError, ssl.SSLError):
+        doc.fault(path, "is no readable file of PEM certificates")
+    return str(file)
+
+
+def _read_operations(doc: Document, path: Path, section: DeploymentSection) -> frozenset[str]:
+    if section.operations is None:
+        return operations_of(section.model)
+    known = [
+        operation
+        for index, operation in enumerate(section.operations)
+        if check_choice(doc, (*path, index), operation, OPERATIONS)
+    ]
+    if len(set(known)) != len(known):
+        doc.fault(path, "names an operation twice")
+    return frozenset(known)
+
+
+def _operation_faults(doc: Document, path: Path, deployment: Deployment, *, explicit: bool) -> Deployment:
+    """Leaves the operations that the dialect has; one that the file asks for and that it lacks is a fault."""
+    speaks = dialect(deployment.endpoint.provider)
+    routed = frozenset(name for name in deployment.operations if speaks.route(deployment, OPERATIONS[name]) is not None)
+    lacking = sorted(deployment.operations - routed)
+    endpoint = deployment.endpoint
+    surface = f"{endpoint.provider} {endpoint.api_version}" if endpoint.provider == _AZURE else endpoint.provider
+    if lacking and (explicit or not routed):
+        doc.fault((*path, "operations"), f"{', '.join(lacking)}: {surface} has no such operation")
+    return replace(deployment, operations=routed)

@@ -1,0 +1,150 @@
+"""The shape of the file: which keys there are, of which type. What they mean together is checked elsewhere.
+
+`later` names the keys of the design that do not act yet: a file that has one is refused, since a rule that is
+written down and silently ignored is worse than none.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from router.base.units import parse_bytes
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str | int):
+        try:
+            return parse_bytes(value)
+        except ValueError:
+            pass  # its text holds the value, which may be a secret in the wrong place
+    raise PydanticCustomError("size", "is not a size: write bytes, or a number with KiB, MiB or GiB")
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+HiddenText = Annotated[str, Field(min_length=1, repr=False)]
+
+
+class Section(BaseModel):
+    """One mapping of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    later: ClassVar[frozenset[str]] = frozenset()
+
+
+class ServerSection(Section):
+    listen: Text = "127.0.0.1:8080"
+    admin: Text = "127.0.0.1:9090"
+    workers: object = 1  # `auto` or a number
+    body_bytes_max: Size = 64 << 20
+    buffered_bytes_max: Size = 1 << 30
+    connections_max: Annotated[int, Field(gt=0)] = 20_000
+    head_timeout_s: Seconds = 30.0
+    body_timeout_s: Seconds = 60.0
+    keepalive_timeout_s: Seconds = 75.0
+    drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+    upstream_idle_s: Seconds = 55.0
+    admin_token: Annotated[str | None, Field(min_length=1, repr=False)] = None
+    access_log: Text = "-"
+
+
+class TimeoutsSection(Section):
+    connect_s: Seconds | None = None
+    commit_stream_s: Seconds | None = None
+    commit_json_s: Seconds | None = None
+    idle_s: Seconds | None = None
+    total_s: Seconds | None = None
+    commit_after_ms: Seconds | None = None
+    comment_every_s: Seconds | None = None
+
+
+class CloudSection(Section):
+    hosts: Annotated[list[Text], Field(min_length=1)]
+
+
+class AuthSection(Section):
+    later = frozenset({"entra", "sigv4", "oci", "google"})
+
+    api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
+    bearer: Annotated[str | None, Field(min_length=1, repr=False)] = None
+
+
+def _auth(value: object) -> object:
+    if value == "none":
+        return AuthSection()
+    if isinstance(value, dict) and value:
+        return value
+    raise PydanticCustomError("auth", "must be {api_key: …}, {bearer: …} or none")
+
+
+class DeploymentSection(Section):
+    later = frozenset({"price", "prices", "concurrent", "ttft_objective_ms"})
+
+    model: Text
+    name: Text
+    operations: Annotated[list[Text], Field(min_length=1)] | None = None
+    kind: Literal["standard", "provisioned"] = "standard"
+    tier: Annotated[int, Field(ge=0)] = 0
+    tpm: Annotated[int, Field(gt=0)] | None = None
+    rpm: Annotated[int, Field(gt=0)] | None = None
+    quota_pool: Text | None = None
+    connections_max: Annotated[int, Field(gt=0)] = 1000
+
+
+class EndpointSection(Section):
+    later = frozenset({"entra", "load", "proxy"})
+
+    cloud: Text
+    provider: Text
+    base_url: Annotated[Text, Field(repr=False)]
+    auth: Annotated[AuthSection, BeforeValidator(_auth)]
+    region: Text = ""
+    zone: Text = ""
+    api_version: Text | None = None
+    headers: Annotated[dict[str, str], Field(repr=False)] = {}
+    timeouts: TimeoutsSection = TimeoutsSection()
+    ca_file: Text | None = None
+    emulated: bool = False
+    private: bool = False
+    emulator: dict[str, object] | None = None
+    deployments: Annotated[list[DeploymentSection | None], Field(min_length=1)]  # None: had a fault of its own
+
+
+class PlacementSection(Section):
+    later = frozenset({"holder", "then", "holder_attempts", "from", "until", "then_rule", "while", "condition"})
+
+    rule: Text
+    cloud: Text | None = None
+    clouds: Annotated[list[Text], Field(min_length=1)] | None = None
+    prefer: Text | None = None
+
+
+class WorkloadSection(Section):
+    later = frozenset({"priority", "zones", "max_wait_ms", "limits", "ttft_objective_ms", "hedge", "affinity"})
+
+    placement: PlacementSection
+    reveal: Literal["none", "upstream"] = "none"
+
+
+class KeySection(Section):
+    later = frozenset({"limits", "expires", "priority", "budget"})
+
+    name: Text
+    workload: Text
+    sha256: HiddenText
+    models: list[Text] = []
+
+
+class File(Section):
+    """The whole file."""
+
+    server: ServerSection = ServerSection()
+    timeouts: TimeoutsSection = TimeoutsSection()
+    clouds: dict[str, CloudSection] = {}
+    conditions: list[object] = []
+    endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)]
+    aliases: dict[str, Text] = {}
+    workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)]
+    keys: list[KeySection | None] = []  # None: had a fault of its own

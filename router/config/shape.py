@@ -1,0 +1,117 @@
+"""Holds a document's tree against the schema: every fault of shape, and whatever is sound for the checks after it.
+
+pydantic's own messages may quote the input, which may be a secret: messages are made here from the kind of the
+error and its place alone.
+"""
+
+import copy
+import typing
+from typing import Any, Final, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from router.config.document import Document, Tree
+from router.config.faults import Path, listed, suggest
+from router.config.schema import File, Section
+
+_MUST_BE: Final = {
+    "string_type": "must be text: put it in quotes",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "list_type": "must be a list",
+    "string_too_short": "is empty",
+    "too_short": "lists nothing",
+    "finite_number": "must be a finite number",
+    "missing": "is missing",
+}
+_ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree, which has six
+
+
+def check_shape(doc: Document) -> tuple[File | None, bool]:
+    """Names the faults of shape in `doc`. Returns what is sound of the file, and whether that is all of it."""
+    if not isinstance(doc.tree, dict):
+        return None, False
+    tree = copy.deepcopy(doc.tree)
+    whole = True
+    for _ in range(_ROUNDS_MAX):
+        try:
+            return File.model_validate(tree), whole
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False, include_context=True)
+        if whole:
+            for detail in errors:
+                doc.fault(detail["loc"], _message(doc, detail))
+        whole = False
+        for detail in errors:
+            _prune(tree, detail["loc"], missing=detail["type"] == "missing")
+    return None, False
+
+
+def _message(doc: Document, detail: ErrorDetails) -> str:
+    kind, context, path = detail["type"], detail.get("ctx", {}), detail["loc"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind in _MUST_BE:
+        return _MUST_BE[kind]
+    if kind == "literal_error":
+        allowed = [str(word) for word in _literals(path)]
+        return f"{doc.shown(path)} is not {listed(allowed)}"
+    if kind in {"greater_than", "greater_than_equal"}:
+        return f"must be {'above' if kind == 'greater_than' else 'at least'} {context.get('gt', context.get('ge'))}"
+    if kind == "size":
+        return f"{doc.shown(path)} {detail['msg']}"
+    if kind == "auth":
+        return detail["msg"]
+    return "is not what belongs here"
+
+
+def _unknown_key(path: Path) -> str:
+    section = _schema_at(path[:-1])
+    if not (isinstance(section, type) and issubclass(section, Section)):
+        return "is not a known key"
+    if path[-1] in section.later:
+        return "is not in this version yet: it would not act, so the file is refused"
+    return f"is not a known key{suggest(str(path[-1]), section.model_fields)}"
+
+
+def _literals(path: Path) -> tuple[object, ...]:
+    return typing.get_args(_schema_at(path))
+
+
+def _schema_at(path: Path) -> Any:
+    """The type that the schema has at a path."""
+    here: Any = File
+    for part in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[str(part)].annotation
+        else:
+            here = typing.get_args(here)[-1]  # of a dict its values, of a list its items
+        while typing.get_origin(here) is typing.Annotated or type(None) in typing.get_args(here):
+            here = typing.get_args(here)[0]
+    return here
+
+
+def _prune(tree: Tree, path: Path, *, missing: bool) -> None:
+    """Takes out what is unsound, so that the rest can still be checked. Items of lists keep their index."""
+    if missing:
+        path = path[:-1]
+    holder: Any = tree
+    for depth, part in enumerate(path):
+        try:
+            child = holder[part]
+        except (KeyError, IndexError, TypeError):
+            return  # went with an earlier fault
+        last = depth == len(path) - 1
+        if not last and isinstance(child, list) and not isinstance(child[cast(int, path[depth + 1])], dict):
+            last = True  # of a list of words nothing is kept
+        if last:
+            if isinstance(part, int):
+                holder[part] = None
+            else:
+                del holder[part]
+            return
+        holder = child

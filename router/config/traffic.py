@@ -1,0 +1,153 @@
+"""Who may send what where: aliases, workloads and keys."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from router.config.clouds import Hosts
+from router.config.document import Document
+from router.config.faults import Path, listed, suggest
+from router.config.schema import KeySection, PlacementSection
+from router.config.words import check_choice, check_model, check_name
+from router.model.keys import ApiKey
+from router.placement import Exclusive, Rule, Spread
+
+ALL: Final = "*"
+_RULES_LATER: Final = ("first_refusal",)
+_PREFERENCES_LATER: Final = ("cost", "latency")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def check_aliases(doc: Document, aliases: Mapping[str, str], models: Collection[str] | None) -> None:
+    """Each alias is a new name for a model that is served. `models`: None where the fleet has faults of its own."""
+    for alias, target in aliases.items():
+        path = ("aliases", alias)
+        check_model(doc, path, alias)
+        if models is not None and alias in models:
+            doc.fault(path, "is the name of a model that is served: it cannot mean another")
+        if target in aliases:
+            doc.fault(path, f"{doc.shown(path)} is an alias itself: name the model")
+        elif models is not None and target not in models:
+            hint = suggest(target, models) if doc.literal(path) else ""
+            doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
+
+
+def read_rule(doc: Document, workload: str, section: PlacementSection, hosts: Hosts) -> Rule | None:
+    """The rule of a workload; None where it cannot be told."""
+    path: Path = ("workloads", workload, "placement")
+    if not check_choice(doc, (*path, "rule"), section.rule, tuple(_RULES), _RULES_LATER):
+        return None
+    return _RULES[section.rule](doc, path, section, hosts)
+
+
+def _exclusive(doc: Document, path: Path, section: PlacementSection, hosts: Hosts) -> Rule | None:
+    for key in ("clouds", "prefer"):
+        if getattr(section, key) is not None:
+            doc.fault((*path, key), "says nothing to the rule exclusive, which takes `cloud`")
+    if section.cloud is None:
+        doc.fault(path, "needs `cloud`: the one that exclusive means")
+        return None
+    return Exclusive(section.cloud) if _known(doc, (*path, "cloud"), section.cloud, hosts) else None
+
+
+def _spread(doc: Document, path: Path, section: PlacementSection, hosts: Hosts) -> Rule | None:
+    if section.cloud is not None:
+        doc.fault((*path, "cloud"), "says nothing to the rule spread, which takes `clouds`")
+    if section.prefer is not None:
+        check_choice(doc, (*path, "prefer"), section.prefer, ("balanced",), _PREFERENCES_LATER)
+    if section.clouds is None:
+        doc.fault(path, "needs `clouds`: those that spread means")
+        return None
+    if len(set(section.clouds)) != len(section.clouds):
+        doc.fault((*path, "clouds"), "names a cloud twice")
+    known = [_known(doc, (*path, "clouds", index), cloud, hosts) for index, cloud in enumerate(section.clouds)]
+    return Spread(tuple(section.clouds)) if all(known) else None
+
+
+_RULES: Final[Mapping[str, Callable[[Document, Path, PlacementSection, Hosts], Rule | None]]] = {
+    "exclusive": _exclusive,
+    "spread": _spread,
+}
+
+
+def _known(doc: Document, path: Path, cloud: str, hosts: Hosts) -> bool:
+    if cloud in hosts:
+        return True
+    hint = suggest(cloud, hosts) if doc.literal(path) else ""
+    doc.fault(path, f"{doc.shown(path)} is no cloud of this file{hint}")
+    return False
+
+
+def read_keys(
+    doc: Document, sections: list[KeySection | None], workloads: Collection[str], aliases: Mapping[str, str]
+) -> list[tuple[int, ApiKey]]:
+    """The sound keys, each with its place in the list."""
+    names: dict[str, int] = {}
+    digests: dict[str, int] = {}
+    keys: list[tuple[int, ApiKey]] = []
+    for index, section in enumerate(sections):
+        if section is None:
+            continue
+        path: Path = ("keys", index)
+        check_name(doc, (*path, "name"), section.name)
+        if (first := names.setdefault(section.name, index)) != index:
+            doc.fault((*path, "name"), f"{doc.shown((*path, 'name'))} is the name of keys[{first}] already")
+        known = section.workload in workloads
+        if not known:
+            hint = suggest(section.workload, workloads) if doc.literal((*path, "workload")) else ""
+            doc.fault((*path, "workload"), f"{doc.shown((*path, 'workload'))} is no workload of this file{hint}")
+        digest = section.sha256.lower()
+        if not _SHA256.fullmatch(digest):
+            # Never shown: whoever gets this wrong has most likely put the key itself here.
+            doc.fault((*path, "sha256"), "is no SHA-256: 64 hexadecimal digits, as `keys new` prints them")
+            continue
+        if (first := digests.setdefault(digest, index)) != index:
+            doc.fault((*path, "sha256"), f"is that of keys[{first}] already: a key has one workload")
+            continue
+        _check_models(doc, path, section.models, aliases)
+        if known:
+            models = None if section.models == [ALL] else frozenset(section.models)
+            keys.append((index, ApiKey(section.name, section.workload, bytes.fromhex(digest), models)))
+    return keys
+
+
+def _check_models(doc: Document, path: Path, models: list[str], aliases: Mapping[str, str]) -> None:
+    if not models:
+        doc.fault((*path, "models"), "lists nothing, so this key can do nothing; ['*'] allows all")
+    if ALL in models and len(models) > 1:
+        doc.fault((*path, "models"), "has '*' beside others: it stands alone, for all")
+    for index, model in enumerate(models):
+        if model in aliases:
+            target = (*path, "models", index)
+            doc.fault(target, f"{doc.shown(target)} is an alias: list the model, and its aliases are allowed too")
+
+
+def check_key_models(
+    doc: Document, index: int, section: KeySection, rule: Rule, placed: Collection[str], models: Collection[str]
+) -> None:
+    """Each model that a key lists must be served where its workload may go.
+
+    `placed`: models with a plan in the key's workload; `models`: all that are served anywhere.
+    """
+    for position, model in enumerate(section.models):
+        path = ("keys", index, "models", position)
+        if model == ALL or model in placed:
+            continue
+        if model in models:
+            where = listed(sorted(rule.clouds()))
+            doc.fault(
+                path, f"{doc.shown(path)} has no deployment at {where}, where the workload {section.workload} must stay"
+            )
+        else:
+            hint = suggest(model, models) if doc.literal(path) else ""
+            doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
+
+
+def check_workload(doc: Document, name: str, rule: Rule, clouds: Collection[str]) -> list[str]:
+    """A workload must have a deployment. `clouds`: those with one. Returns warnings for its clouds without any."""
+    idle = sorted(rule.clouds().difference(clouds))
+    if len(idle) == len(rule.clouds()):
+        message = f"has no deployment: no endpoint is at {listed(sorted(rule.clouds()))}"
+        doc.fault(("workloads", name, "placement"), message)
+        return []
+    return [f"workloads.{name}: no endpoint is at {cloud}, which its rule names" for cloud in idle]

@@ -1,0 +1,10 @@
+"""Decides where a request may go: which clouds a workload may use, and its deployments in tiers.
+
+It speaks of clouds only, never of dialects, health or load; those narrow and order what it left over, and
+never widen it.
+"""
+
+from router.placement.plans import make_permit, make_plan
+from router.placement.rules import Exclusive, Rule, Spread
+
+__all__ = ["Exclusive", "Rule", "Spread", "make_permit", "make_plan"]
