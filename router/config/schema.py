@@ -21,9 +21,18 @@ def _size(value: object) -> int:
     raise PydanticCustomError("size", "is not a size: write bytes, or a number with KiB, MiB or GiB")
 
 
+def _distribution(value: object) -> object:
+    parts = value if isinstance(value, dict) else {"median": value}
+    numbers = all(isinstance(part, int | float) and not isinstance(part, bool) and part >= 0 for part in parts.values())
+    if not numbers or not {"median"} <= parts.keys() <= {"median", "sigma"}:
+        raise PydanticCustomError("distribution", "must be a number or {median: number, sigma: number}")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+Distribution = Annotated[object, BeforeValidator(_distribution)]
 HiddenText = Annotated[str, Field(min_length=1, repr=False)]
 
 
@@ -93,6 +102,24 @@ class DeploymentSection(Section):
     connections_max: Annotated[int, Field(gt=0)] = 1000
 
 
+class EmulatorSection(Section):
+    """How an emulated endpoint behaves. The emulator reads it for itself; here a slip in a key is found at load."""
+
+    seed: int = 0
+    head_ms: Distribution = 0
+    first_token_ms: Distribution = 0
+    token_gap_ms: Distribution = 0
+    tokens: Distribution = 16
+    chunk_tokens: Annotated[int, Field(gt=0)] = 1
+    quota: bool = False
+    content_filter: bool | None = None
+    async_filter: bool = False
+    idle_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    tls_cert: Text | None = None
+    tls_key: Text | None = None
+    faults: list[dict[str, object]] = []
+
+
 class EndpointSection(Section):
     later = frozenset({"entra", "load", "proxy"})
 
@@ -108,7 +135,7 @@ class EndpointSection(Section):
     ca_file: Text | None = None
     emulated: bool = False
     private: bool = False
-    emulator: dict[str, object] | None = None
+    emulator: EmulatorSection | None = None
     deployments: Annotated[list[DeploymentSection | None], Field(min_length=1)]  # None: had a fault of its own
 
 

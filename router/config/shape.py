@@ -64,7 +64,7 @@ def _message(doc: Document, detail: ErrorDetails) -> str:
         return f"must be {'above' if kind == 'greater_than' else 'at least'} {context.get('gt', context.get('ge'))}"
     if kind == "size":
         return f"{doc.shown(path)} {detail['msg']}"
-    if kind == "auth":
+    if kind in {"auth", "distribution"}:
         return detail["msg"]
     return "is not what belongs here"
 

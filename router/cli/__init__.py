@@ -1,0 +1,53 @@
+"""The command `inference-router`. A command's module is imported when the command is called, and not before."""
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import click
+
+# name: (module, attribute, what it does)
+_COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "serve": ("router.cli.serve", "serve", "Serve what a configuration says."),
+    "check": ("router.cli.check", "check", "Name all faults of a configuration, or show its routes."),
+    "keys": ("router.cli.keys", "keys", "Make keys for clients."),
+    "demo": ("router.cli.demo", "demo", "Emulated clouds, the router, and a first few requests."),
+    "emulate": ("router.cli.emulate", "emulate", "Serve the emulated endpoints of a configuration."),
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name alone, so that `--help` and each command start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        try:
+            click.echo(f"inference-router {version('inference-router')}")
+        except PackageNotFoundError:
+            click.echo("inference-router of no known version")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+def main() -> None:
+    """Route OpenAI-style requests to the clouds that their contract allows."""

@@ -1,0 +1,153 @@
+"""`inference-router check FILE`: all faults at once, or who may use what, and why."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from router.config.faults import ConfigError
+from router.config.load import load
+from router.config.snapshot import Snapshot
+from router.model.fleet import Deployment
+
+_WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the table: operations of one workload and model that share their tiers."""
+
+    workload: str
+    model: str
+    operations: tuple[str, ...]
+    tiers: tuple[tuple[Deployment, ...], ...]
+    reason: str
+    rule_version: str
+
+
+def load_or_exit(file: str, environ: Mapping[str, str] = os.environ) -> Snapshot:
+    """A snapshot, or all faults on standard error and exit status 1."""
+    try:
+        return load(file, environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(str(fault), err=True)
+        count = len(error.faults)
+        click.echo(f"{file}: {count} {'fault' if count == 1 else 'faults'}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
+def check(file: str, as_json: bool) -> None:
+    """Name all faults of FILE on standard error (exit status 1), or show what it routes where."""
+    snapshot = load_or_exit(file)
+    if as_json:
+        click.echo(orjson.dumps(_as_json(snapshot), option=orjson.OPT_INDENT_2))
+        return
+    if sys.stdout.isatty():
+        _show(snapshot, Console())
+    else:
+        Console(width=_WIDTH_OF_A_PIPE, color_system=None).print(_lines(snapshot))
+    for alias, model in sorted(snapshot.aliases.items()):
+        click.echo(f"alias: {alias} means {model}")
+    for warning in snapshot.warnings:
+        click.secho(f"warning: {warning}", fg="yellow")
+    counts = f"{len(snapshot.endpoints)} endpoints, {len(snapshot.deployments)} deployments, {len(snapshot.keys)} keys"
+    click.echo(f"{file}: good; {counts}; version {snapshot.version}")
+
+
+def routes(snapshot: Snapshot) -> list[Route]:
+    """The plans as people read them, in the order of the file."""
+    grouped: dict[tuple[str, str, tuple[tuple[Deployment, ...], ...]], list[str]] = {}
+    for (workload, model, operation), plan in snapshot.plans.items():
+        grouped.setdefault((workload, model, plan.tiers), []).append(operation)
+    return [
+        Route(
+            workload,
+            model,
+            tuple(operations),
+            tiers,
+            snapshot.workloads[workload].reason,
+            snapshot.workloads[workload].permit.rule_version,
+        )
+        for (workload, model, tiers), operations in grouped.items()
+    ]
+
+
+def _show(snapshot: Snapshot, console: Console) -> None:
+    """A table for each workload, narrow enough for a terminal of 80 columns."""
+    for name, workload in snapshot.workloads.items():
+        heading = Text.assemble((name, "bold"), f": {workload.reason} (rule version {workload.permit.rule_version})")
+        table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", title_style="")
+        for column in ("model", "operations", "tier", "deployments"):
+            table.add_column(column, overflow="fold")
+        for route in routes(snapshot):
+            if route.workload != name:
+                continue
+            for number, tier in enumerate(route.tiers, 1):
+                first = number == 1
+                table.add_row(
+                    Text(route.model if first else ""),
+                    Text("\n".join(route.operations) if first else ""),
+                    Text(str(number)),
+                    Text("\n".join(f"{each.cloud}: {each.id}" for each in tier)),
+                    end_section=number == len(route.tiers),
+                )
+        console.print(table)
+
+
+def _lines(snapshot: Snapshot) -> Table:
+    """One line for each route, for pipes and files."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("workload", "model", "operations", "tiers, in order", "why", "rule version"):
+        table.add_column(heading)
+    for route in routes(snapshot):
+        tiers = [" + ".join(f"{each.cloud}:{each.id}" for each in tier) for tier in route.tiers]
+        cells = (
+            route.workload,
+            route.model,
+            ", ".join(route.operations),
+            " > ".join(tiers),
+            route.reason,
+            route.rule_version,
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _as_json(snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "version": snapshot.version,
+        "workloads": {
+            name: {
+                "reason": workload.reason,
+                "rule_version": workload.permit.rule_version,
+                "clouds": sorted(workload.permit.clouds),
+                "reveal": "upstream" if workload.reveal_upstream else "none",
+            }
+            for name, workload in snapshot.workloads.items()
+        },
+        "routes": [
+            {
+                "workload": route.workload,
+                "model": route.model,
+                "operations": route.operations,
+                "tiers": [[{"deployment": each.id, "cloud": each.cloud} for each in tier] for tier in route.tiers],
+                "reason": route.reason,
+                "rule_version": route.rule_version,
+            }
+            for route in routes(snapshot)
+        ],
+        "aliases": dict(snapshot.aliases),
+        "keys": [{"name": key.name, "workload": key.workload} for key in snapshot.keys.values()],
+        "warnings": snapshot.warnings,
+    }
