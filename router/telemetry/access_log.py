@@ -1,0 +1,172 @@
+"""The access log: one JSON line a request and one a change of state, written by a thread in batches.
+
+The event loop only appends to a buffer. What the sink does not take is held, bounded; beyond that, newer lines are
+dropped whole, counted, and told of by a line of their own in the place where they are missing.
+"""
+
+import errno
+import os
+import select
+import threading
+import time
+from typing import Final
+
+import msgspec
+
+from router.base.clock import Clock, SystemClock
+from router.model.outcome import RequestRecord
+
+FLUSH_S: Final = 0.1
+CLOSE_S: Final = 2.0
+# One buffer fills while the writer holds another: together they are bounded by 8 MiB.
+_BUFFER_BYTES_MAX: Final = 4 << 20
+# So that the position is known well enough when a write blocks for ever.
+_WRITE_BYTES_MAX: Final = 256 << 10
+_STDOUT: Final = 1
+
+
+class AccessLog:
+    """Appends lines to a file, to standard output (`-`) or to nothing (`off`).
+
+    `record` and `event` never block, and never raise for what the sink does or for what strings hold.
+    Raises OSError if the file cannot be opened at the start.
+    """
+
+    def __init__(self, path: str, *, clock: Clock | None = None, buffer_bytes_max: int = _BUFFER_BYTES_MAX) -> None:
+        self.dropped = 0  # lines, since the start
+        self._path, self._clock, self._buffer_bytes_max = path, clock or SystemClock(), buffer_bytes_max
+        self._encoder = msgspec.json.Encoder(enc_hook=_name_of_type)
+        self._buffer = bytearray()
+        self._lock = threading.Lock()  # held for an append or a swap, never for a write
+        self._taking = path != "off"
+        # The writer's own; `close` reads them once it is over or past its time.
+        self._batch, self._position, self._told = bytearray(), 0, 0
+        self._closing, self._reopening = threading.Event(), threading.Event()
+        self._give_up_at = float("inf")
+        if self._taking:
+            self._fd = _open_sink(path)
+            # A daemon, because a write to a pipe that nobody reads never returns and must not keep the process.
+            self._writer = threading.Thread(target=self._write_until_closed, name="access-log", daemon=True)
+            self._writer.start()
+
+    def record(self, record: RequestRecord) -> None:
+        """Adds a request's line; `record.at` is its wall time."""
+        if self._taking:
+            self._append(record)
+
+    def event(self, event: str, /, **fields: object) -> None:
+        """Adds a line for a change of state. Of a field that JSON has no form for, only the type's name is shown."""
+        if self._taking:
+            self._append({"at": self._clock.wall(), "event": event, **fields})
+
+    def reopen(self) -> None:
+        """Lets the writer open the path anew before it writes on, so that a rotated file is let go."""
+        self._reopening.set()
+
+    def close(self) -> None:
+        """Writes all that is there, for at most `CLOSE_S` seconds, and counts the rest as dropped. Blocks."""
+        if not self._taking:
+            return
+        self._taking = False
+        self._give_up_at = time.monotonic() + CLOSE_S
+        self._closing.set()
+        self._writer.join(CLOSE_S + FLUSH_S)
+        self.dropped += self._batch.count(b"\n", self._position) + self._buffer.count(b"\n")
+
+    def _append(self, line: object) -> None:
+        with self._lock:
+            buffer = self._buffer
+            size = len(buffer)
+            if size >= self._buffer_bytes_max:
+                self.dropped += 1
+                return
+            try:
+                self._encoder.encode_into(line, buffer, -1)
+            except UnicodeEncodeError:  # a lone surrogate, which JSON has no form for
+                del buffer[size:]
+                buffer += self._encoder.encode(_printable(msgspec.to_builtins(line, enc_hook=_name_of_type)))
+            except BaseException:
+                del buffer[size:]  # half a line would spoil the next one
+                raise
+            buffer += b"\n"
+
+    # All that follows runs on the writer's thread.
+
+    def _write_until_closed(self) -> None:
+        while not self._closing.wait(FLUSH_S):
+            self._flush()
+        self._flush()
+        if self._fd != _STDOUT:
+            os.close(self._fd)
+
+    def _flush(self) -> None:
+        if self._position < len(self._batch):
+            return  # given up: `close` counts the rest of this batch
+        with self._lock:
+            self._batch, self._buffer = self._buffer, bytearray()
+            missing, self._told = self.dropped - self._told, self.dropped
+        if missing:
+            self._batch += self._encoder.encode(
+                {"at": self._clock.wall(), "event": "access_log_dropped", "lines": missing}
+            )
+            self._batch += b"\n"
+        self._position = 0
+        if self._reopening.is_set():
+            self._reopen()
+        view = memoryview(self._batch)
+        while self._position < len(view) and time.monotonic() < self._give_up_at:
+            self._write_some(view)
+
+    def _write_some(self, view: memoryview) -> None:
+        """One write. A sink that does not take it is asked again a little later: a full disk may be made empty."""
+        try:
+            self._position += os.write(self._fd, view[self._position : self._position + _WRITE_BYTES_MAX])
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLOUT)
+            poll.poll(FLUSH_S * 1000)
+        except OSError:
+            if self._closing.is_set():
+                time.sleep(FLUSH_S)
+            else:
+                self._closing.wait(FLUSH_S)
+            if self._reopening.is_set():
+                self._reopen()
+
+    def _reopen(self) -> None:
+        self._reopening.clear()
+        if self._path == "-":
+            return
+        try:
+            fd = _open_sink(self._path)
+        except OSError as error:
+            self.event("access_log_reopen_failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+            return
+        os.close(self._fd)
+        self._fd = fd
+        # The line that the old file has half of is written whole into the new one.
+        self._position = self._batch.rfind(b"\n", 0, self._position) + 1
+
+
+def _open_sink(path: str) -> int:
+    if path == "-":
+        return _STDOUT
+    # Not blocking, so that a named pipe without a reader fails at once instead of holding up the start.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+
+
+def _name_of_type(value: object) -> str:
+    return type(value).__name__
+
+
+def _printable(value: object) -> object:
+    """The same value with `?` in place of every character that UTF-8 cannot hold."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_printable(item) for item in value]
+        case dict():
+            return {_printable(key): _printable(item) for key, item in value.items()}
+        case _:
+            return value
