@@ -1,0 +1,101 @@
+"""The routes of the control plane."""
+
+import logging
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from router.admin.answers import error, json_answer
+from router.admin.control import ControlledRouter, Page
+from router.admin.guard import guard
+from router.model.fleet import Secret
+
+_LOG: Final = logging.getLogger(__name__)
+
+_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_MESSAGES: Final = {404: "There is nothing at this path.", 405: "This path does not know the method."}
+
+
+def build_app(router: ControlledRouter, metrics: Page, token: Secret | None) -> web.Application:
+    """Makes the application. `token` None: only for a listener on loopback. Raises ValueError for an empty token."""
+    app = web.Application(middlewares=[_as_json, guard(token)])
+    app.on_response_prepare.append(_set_headers)
+    _Routes(router, metrics).add_to(app.router)
+    return app
+
+
+class _Routes:
+    """The handlers; each answers from the one call that it makes."""
+
+    def __init__(self, router: ControlledRouter, metrics: Page) -> None:
+        self._router, self._metrics = router, metrics
+
+    def add_to(self, table: web.UrlDispatcher) -> None:
+        table.add_get("/healthz", self._healthz)
+        table.add_get("/readyz", self._readyz)
+        table.add_get("/status", self._status)
+        table.add_get("/metrics", self._metrics_page)
+        table.add_post("/reload", self._reload)
+        # A deployment's id has a slash in it.
+        table.add_post("/deployments/{id:.+}/drain", self._drain)
+        table.add_post("/deployments/{id:.+}/undrain", self._undrain)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._router.is_ready() else 503)
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return json_answer(self._router.status())
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        page, content_type = self._metrics.render(",".join(request.headers.getall(hdrs.ACCEPT, [])))
+        return web.Response(body=page, headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def _reload(self, _: web.Request) -> web.Response:
+        result = await self._router.reload()
+        if result.ok:
+            return json_answer({"version": result.version})
+        return error(
+            409,
+            "configuration_refused",
+            f"The configuration was refused; version {result.version} stays in force.",
+            version=result.version,
+            faults=result.faults,
+        )
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        return self._set_drain(request, draining=True)
+
+    async def _undrain(self, request: web.Request) -> web.Response:
+        return self._set_drain(request, draining=False)
+
+    def _set_drain(self, request: web.Request, *, draining: bool) -> web.Response:
+        deployment_id = request.match_info["id"]
+        if not self._router.set_drain(deployment_id, draining):
+            return error(404, "deployment_not_found", "There is no deployment with this id.")
+        return json_answer({"deployment": deployment_id, "draining": draining})
+
+
+@web.middleware
+async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost edge: every failure becomes a JSON error that says nothing of our insides."""
+    try:
+        return await handler(request)
+    except web.HTTPException as raised:
+        status = raised.status
+        answer = error(status, _CODES.get(status, "http_error"), _MESSAGES.get(status, raised.reason))
+        if hdrs.ALLOW in raised.headers:
+            answer.headers[hdrs.ALLOW] = raised.headers[hdrs.ALLOW]
+        return answer
+    except Exception:  # noqa: BLE001  nothing above this but the library, which may show a trace
+        _LOG.exception("a handler of the control plane failed")
+        return error(500, "internal_error", "The router failed to answer; its log says why.")
+
+
+async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop(hdrs.SERVER, None)
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"

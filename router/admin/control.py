@@ -1,0 +1,43 @@
+"""What the control plane needs of the router that it controls."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.config.faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """`version`: of the configuration in force after the reload, which is the old one unless `ok`."""
+
+    ok: bool
+    version: str
+    faults: tuple[Fault, ...] = ()
+
+
+class ControlledRouter(Protocol):
+    """The running router, as its operators see it. Called on the event loop only."""
+
+    def is_ready(self) -> bool:
+        """Configuration loaded, listening, not draining. An outage of a cloud does not change it."""
+        ...
+
+    def status(self) -> dict[str, object]:
+        """What can be served now and why not, as plain JSON values; never a secret."""
+        ...
+
+    async def reload(self) -> ReloadResult:
+        """Puts the configuration's new content in force, or keeps the old one and says why."""
+        ...
+
+    def set_drain(self, deployment_id: str, draining: bool) -> bool:
+        """Starts or ends the draining of a deployment; False where there is no such deployment."""
+        ...
+
+
+class Page(Protocol):
+    """The metrics, rendered."""
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Returns the page and its content type for a client's `Accept` header."""
+        ...
