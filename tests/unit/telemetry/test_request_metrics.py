@@ -150,6 +150,17 @@ def test_a_model_that_is_called_other_shares_the_series_of_the_unknown_ones() ->
     assert samples(requests)[of("router_requests_total", **labels)] == 3
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_label_holds_any_text_in_both_formats(name: str) -> None:
+    requests = RequestMetrics()
+    requests.record(served(model=name))
+    page = MetricsPage(requests, lambda: GAUGES)
+    for parse, accept in ((parse_text, ""), (parse_openmetrics, "application/openmetrics-text")):
+        families = list(parse(page.render(accept)[0].decode()))
+        models = {s.labels["model"] for f in families for s in f.samples if s.name == "router_requests_total"}
+        assert models == {name}
+
+
 def test_disconnects_and_broken_streams_are_counted_over_all_labels() -> None:
     requests = RequestMetrics()
     requests.record(served(outcome="client_gone", status=499))
@@ -164,13 +175,13 @@ def test_disconnects_and_broken_streams_are_counted_over_all_labels() -> None:
 def test_the_state_of_the_process_is_read_at_each_scrape() -> None:
     requests, state = RequestMetrics(), [GAUGES]
     page = MetricsPage(requests, lambda: state[0])
-    assert b"router_draining 0.0" in page.render("")[0]
+    assert b"router_draining 0\n" in page.render("")[0]
 
     state[0] = replace(GAUGES, draining=True, violations=1, config_version="def456")
     text = page.render("")[0]
-    assert b"router_draining 1.0" in text
-    assert b"router_placement_violations_total 1.0" in text
-    assert b'router_config_info{version="def456"} 1.0' in text
+    assert b"router_draining 1\n" in text
+    assert b"router_placement_violations_total 1\n" in text
+    assert b'router_config_info{version="def456"} 1\n' in text
     assert b"abc123" not in text
 
 
