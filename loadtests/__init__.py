@@ -1,0 +1,1 @@
+"""Load on the router: the saturation benchmark and what it is compared with."""

@@ -1,0 +1,99 @@
+"""What the kernel knows: CPU time and memory of a process tree, and the time that other guests had."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTime:
+    """Ticks of all cores since the machine started."""
+
+    total: int
+    steal: int
+
+    def steal_share_since(self, before: "MachineTime") -> float:
+        """The share of the machine's time since `before` that another guest had; 0 when no tick has passed."""
+        total = self.total - before.total
+        return (self.steal - before.steal) / total if total > 0 else 0.0
+
+
+def parse_machine_time(stat: str) -> MachineTime:
+    """Reads the `cpu` line of /proc/stat. guest and guest_nice are already in user and nice."""
+    fields = [int(field) for field in stat.split("\n", 1)[0].split()[1:9]]
+    return MachineTime(total=sum(fields), steal=fields[7])
+
+
+def parse_cpu_ticks(stat: str) -> tuple[int, int]:
+    """Reads /proc/PID/stat: (own user and system ticks, those of children that it has waited for)."""
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name in brackets may itself hold spaces and brackets
+    utime, stime, cutime, cstime = (int(field) for field in fields[11:15])
+    return utime + stime, cutime + cstime
+
+
+def parse_run_ns(schedstat: str) -> int:
+    """Reads /proc/PID/task/TID/schedstat: nanoseconds on a core, user and system."""
+    return int(schedstat.split()[0])
+
+
+def parse_pss_bytes(smaps_rollup: str) -> int:
+    """Reads /proc/PID/smaps_rollup: memory with each shared page divided among those who share it."""
+    for line in smaps_rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError("smaps_rollup has no Pss line")
+
+
+def machine_time() -> MachineTime:
+    return parse_machine_time((PROC / "stat").read_text())
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all its living descendants."""
+    found = [pid]
+    for parent in found:
+        for task in _tasks(parent):
+            found.extend(int(child) for child in _read(task / "children").split())
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU, user and system, of a process tree since it started.
+
+    A process's ticks forget nothing and are coarse (10 ms); the scheduler's nanoseconds are exact and forget threads
+    that have ended. The larger of the two is never more than a tick below the truth.
+    """
+    seconds = 0.0
+    for member in tree(pid):
+        stat = _read(PROC / str(member) / "stat")
+        if not stat:
+            continue  # ended since the tree was read; its parent has its ticks
+        own, waited_for = parse_cpu_ticks(stat)
+        run_ns = sum(parse_run_ns(text) for task in _tasks(member) if (text := _read(task / "schedstat")))
+        seconds += max(own / TICKS_PER_S, run_ns / 1e9) + waited_for / TICKS_PER_S
+    return seconds
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional memory of a process tree."""
+    texts = (_read(PROC / str(member) / "smaps_rollup") for member in tree(pid))
+    return sum(parse_pss_bytes(text) for text in texts if text)
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list((PROC / str(pid) / "task").iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: Path) -> str:
+    """A file of /proc, or nothing when its process has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

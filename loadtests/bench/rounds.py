@@ -1,0 +1,55 @@
+"""Interleaved rounds: each subject in turn, in rotating order, and again when the machine was not itself."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from loadtests.bench.figures import ATTEMPTS_PER_ROUND, Round, rotated
+from loadtests.bench.modes import GAUGE, Measure, Mode, Options
+from loadtests.bench.procfs import machine_time
+
+
+@dataclass(slots=True)
+class Result:
+    """A mode's rounds, also those that do not count."""
+
+    mode: Mode
+    subjects: Sequence[str]
+    wanted: int
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def valid(self) -> list[Round]:
+        return [r for r in self.rounds if not r.void]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.valid) >= self.wanted
+
+
+def run_mode(mode: Mode, options: Options, subjects: Sequence[str], report: Callable[[Result], None]) -> Result:
+    """Runs rounds until enough of them count, at most ATTEMPTS_PER_ROUND times as many as wanted."""
+    result = Result(mode, subjects, mode.rounds(options))
+    with mode.session(options, subjects) as measure, _gauge(mode, options, subjects) as gauge:
+        while not result.complete and len(result.rounds) < ATTEMPTS_PER_ROUND * result.wanted:
+            result.rounds.append(_round(len(result.rounds), subjects, measure, gauge))
+            report(result)
+    return result
+
+
+def _round(number: int, subjects: Sequence[str], measure: Measure, gauge: Measure | None) -> Round:
+    before = machine_time()
+    samples = {name: measure(name) for name in rotated(subjects, number)}
+    cost = gauge or (lambda name: samples[name])
+    ratio = cost("naive").value / cost("nginx").value
+    return Round(samples, ratio, machine_time().steal_share_since(before))
+
+
+@contextlib.contextmanager
+def _gauge(mode: Mode, options: Options, subjects: Sequence[str]) -> Iterator[Measure | None]:
+    """Measures naive aiohttp beside nginx with 1 KB requests, in each round; None where the mode does just that."""
+    if mode.name == "json-1k" and {"nginx", "naive"} <= set(subjects):
+        yield None
+        return
+    with GAUGE.session(replace(options, seconds=options.gauge_seconds), GAUGE.subjects) as measure:
+        yield measure
