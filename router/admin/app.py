@@ -11,7 +11,7 @@ from router.admin.control import ControlledRouter, Page
 from router.admin.guard import guard
 from router.model.fleet import Secret
 
-_LOG: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _MESSAGES: Final = {404: "There is nothing at this path.", 405: "This path does not know the method."}
@@ -90,8 +90,8 @@ async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse
         if hdrs.ALLOW in raised.headers:
             answer.headers[hdrs.ALLOW] = raised.headers[hdrs.ALLOW]
         return answer
-    except Exception:  # noqa: BLE001  nothing above this but the library, which may show a trace
-        _LOG.exception("a handler of the control plane failed")
+    except Exception:  # nothing is above this but the library, which may show a trace
+        _logger.exception("a handler of the control plane failed")
         return error(500, "internal_error", "The router failed to answer; its log says why.")
 
 

@@ -1,5 +1,6 @@
 """The control plane's listener."""
 
+import logging
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +12,11 @@ from router.model.fleet import Secret
 
 _CLOSE_S: Final = 1.0
 
+# The library writes a trace for every request that it cannot parse: whoever reaches the port could fill the disk.
+# What goes wrong in a handler is logged by the application itself.
+_silent: Final = logging.getLogger(f"{__name__}.library")
+_silent.disabled = True
+
 
 class AdminServer:
     """Serves the control plane on a port of its own."""
@@ -19,7 +25,11 @@ class AdminServer:
         """Raises ValueError for an empty token."""
         self._token = token
         self._runner = web.AppRunner(
-            build_app(router, metrics, token), access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_S
+            build_app(router, metrics, token),
+            access_log=None,
+            logger=_silent,
+            handle_signals=False,
+            shutdown_timeout=_CLOSE_S,
         )
 
     async def start(self, host: str, port: int) -> int:

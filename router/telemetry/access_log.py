@@ -57,7 +57,7 @@ class AccessLog:
     def event(self, event: str, /, **fields: object) -> None:
         """Adds a line for a change of state. Of a field that JSON has no form for, only the type's name is shown."""
         if self._taking:
-            self._append({"at": self._clock.wall(), "event": event, **fields})
+            self._append(msgspec.Raw(self._encoded({"at": self._clock.wall(), "event": event, **fields})))
 
     def reopen(self) -> None:
         """Lets the writer open the path anew before it writes on, so that a rotated file is let go."""
@@ -73,7 +73,7 @@ class AccessLog:
         self._writer.join(CLOSE_S + FLUSH_S)
         self.dropped += self._batch.count(b"\n", self._position) + self._buffer.count(b"\n")
 
-    def _append(self, line: object) -> None:
+    def _append(self, line: RequestRecord | msgspec.Raw) -> None:
         with self._lock:
             buffer = self._buffer
             size = len(buffer)
@@ -82,13 +82,16 @@ class AccessLog:
                 return
             try:
                 self._encoder.encode_into(line, buffer, -1)
-            except UnicodeEncodeError:  # a lone surrogate, which JSON has no form for
-                del buffer[size:]
-                buffer += self._encoder.encode(_printable(msgspec.to_builtins(line, enc_hook=_name_of_type)))
-            except BaseException:
+            except UnicodeEncodeError:
                 del buffer[size:]  # half a line would spoil the next one
-                raise
+                buffer += self._encoded(line)
             buffer += b"\n"
+
+    def _encoded(self, line: object) -> bytes:
+        try:
+            return self._encoder.encode(line)
+        except UnicodeEncodeError:  # a lone surrogate, which JSON has no form for
+            return self._encoder.encode(_printable(msgspec.to_builtins(line, enc_hook=_name_of_type)))
 
     # All that follows runs on the writer's thread.
 
@@ -164,7 +167,7 @@ def _printable(value: object) -> object:
     match value:
         case str():
             return value.encode("utf-8", "replace").decode("utf-8")
-        case list():
+        case list() | tuple():
             return [_printable(item) for item in value]
         case dict():
             return {_printable(key): _printable(item) for key, item in value.items()}

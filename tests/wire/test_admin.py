@@ -290,7 +290,11 @@ async def test_a_taken_port_is_an_error_and_close_ends_the_listening(plane: Plan
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_bytes_that_are_no_http_do_not_stop_it(plane: Plane) -> None:
-    answer = await plane.raw(b"\x16\x03\x01 not http at all\r\n\r\n")
+async def test_bytes_that_are_no_http_neither_stop_it_nor_fill_a_log(
+    plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await plane.raw(b"GET /status HTTP/1.1\r\nno field\r\n\r\n")
+    assert b" 400 " in answer.splitlines()[0]
     assert b"Traceback" not in answer
+    assert caplog.text == ""
     assert (await plane.ask("GET", "/healthz"))[0] == 200
