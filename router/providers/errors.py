@@ -16,9 +16,8 @@ from router.providers.faults import ErrorFields, decode_error, read_error
 _URL: Final = re.compile(r"(?:https?|wss?)://[^\s\"'<>\\]+", re.IGNORECASE)
 
 _SERVER: Final = ("server_error", "upstream_error")
-_DEFAULTS: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
-    {409: ("conflict_error", "conflict"), 429: ("rate_limit_error", "rate_limit_exceeded")}
-)
+_THROTTLED: Final = ("rate_limit_error", "rate_limit_exceeded")
+_CLIENT: Final = ("invalid_request_error", "invalid_request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def _status(status: int) -> int:
 
 def _normalised(status: int, fields: ErrorFields, hidden: Deployment | None) -> bytes:
     """Fills the four fields and keeps the rest of the object. `hidden`: whose names are taken out."""
-    type_, code = _DEFAULTS.get(status, ("invalid_request_error", "invalid_request")) if status < 500 else _SERVER
+    type_, code = _SERVER if status >= 500 else _THROTTLED if status == 429 else _CLIENT
     plain = f"The request failed with status {status}."
     # Text that is no JSON comes from a proxy on the way and may say anything: shown only to those who may see it.
     message = fields.message if hidden is None or fields.details is not None else ""

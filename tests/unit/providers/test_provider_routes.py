@@ -1,0 +1,162 @@
+"""Where each dialect puts an operation, and how it identifies us."""
+
+import pytest
+
+from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint, Secret
+from router.model.operation import OPERATIONS
+from router.providers import dialect
+from router.providers.azure_openai import ApiVersion
+
+AZURE = BaseUrl("https", "contoso.openai.azure.com", 443, "")
+NO_AUTH = Credential(AuthKind.NONE)
+
+
+def deployment(
+    api_version: str = "v1", name: str = "gpt-4o-ptu", base_url: BaseUrl = AZURE, provider: str = "azure_openai"
+) -> Deployment:
+    endpoint = Endpoint("e", "azure", provider, base_url, NO_AUTH, api_version=api_version)
+    return Deployment(endpoint, "gpt-4o", name, frozenset(OPERATIONS))
+
+
+@pytest.mark.parametrize(
+    ("api_version", "operation", "target", "model_in_body", "usage_option"),
+    [
+        ("v1", "chat", b"/openai/v1/chat/completions", True, True),
+        ("v1", "completions", b"/openai/v1/completions", True, True),
+        ("v1", "embeddings", b"/openai/v1/embeddings", True, False),
+        ("v1", "responses", b"/openai/v1/responses", True, False),
+        ("v1", "images_generations", b"/openai/v1/images/generations?api-version=preview", True, False),
+        ("v1", "images_edits", b"/openai/v1/images/edits?api-version=preview", True, False),
+        ("v1", "speech", b"/openai/v1/audio/speech?api-version=preview", True, False),
+        ("v1", "transcriptions", b"/openai/v1/audio/transcriptions?api-version=preview", True, False),
+        ("v1", "translations", b"/openai/v1/audio/translations?api-version=preview", True, False),
+        (
+            "2024-10-21",
+            "chat",
+            b"/openai/deployments/gpt-4o-ptu/chat/completions?api-version=2024-10-21",
+            False,
+            True,
+        ),
+        (
+            "2024-06-01",
+            "completions",
+            b"/openai/deployments/gpt-4o-ptu/completions?api-version=2024-06-01",
+            False,
+            False,
+        ),
+        ("2025-04-01-preview", "responses", b"/openai/responses?api-version=2025-04-01-preview", True, False),
+        (
+            "2025-04-01-preview",
+            "images_edits",
+            b"/openai/deployments/gpt-4o-ptu/images/edits?api-version=2025-04-01-preview",
+            False,
+            False,
+        ),
+    ],
+)
+def test_azure_puts_each_operation_at_its_path(
+    api_version: str, operation: str, target: bytes, model_in_body: bool, usage_option: bool
+) -> None:
+    route = dialect("azure_openai").route(deployment(api_version), OPERATIONS[operation])
+    assert route is not None
+    assert (route.target, route.model_in_body, route.usage_option) == (target, model_in_body, usage_option)
+    assert route.needs_done
+
+
+@pytest.mark.parametrize(
+    ("operation", "without", "has"),
+    [
+        ("chat", "2022-12-01", "2023-05-15"),
+        ("completions", "2022-02-28-preview", "2022-12-01"),
+        ("embeddings", "2022-02-28-preview", "2022-12-01"),
+        ("transcriptions", "2023-08-01-preview", "2024-02-01"),
+        ("translations", "2023-08-01-preview", "2024-02-01"),
+        ("images_generations", "2023-09-01-preview", "2024-02-01"),
+        ("speech", "2024-10-21", "2024-10-01-preview"),  # no stable version has it
+        ("speech", "2024-02-01", "2024-02-15-preview"),
+        ("images_edits", "2025-03-01-preview", "2025-04-01-preview"),
+        ("images_edits", "2024-10-21", "2025-04-01-preview"),
+        ("responses", "2024-10-21", "2025-03-01-preview"),
+    ],
+)
+def test_an_operation_exists_from_its_api_version_on(operation: str, without: str, has: str) -> None:
+    azure = dialect("azure_openai")
+    assert azure.route(deployment(without), OPERATIONS[operation]) is None
+    assert azure.route(deployment(has), OPERATIONS[operation]) is not None
+
+
+@pytest.mark.parametrize("api_version", ["v1", "2024-10-21", "2025-04-01-preview"])
+def test_azure_has_no_moderations(api_version: str) -> None:
+    assert dialect("azure_openai").route(deployment(api_version), OPERATIONS["moderations"]) is None
+
+
+@pytest.mark.parametrize("api_version", ["", "v2", "2024-10-21-beta", "2024-10-21&x=1", "٢٠٢٤-10-21", "2024-10-21\n"])
+def test_text_that_is_no_api_version_has_no_operation(api_version: str) -> None:
+    assert dialect("azure_openai").route(deployment(api_version), OPERATIONS["chat"]) is None
+
+
+@pytest.mark.parametrize(
+    ("api_version", "usage_option"),
+    [("2024-08-01-preview", False), ("2024-09-01-preview", True), ("2024-06-01", False), ("2024-10-21", True)],
+)
+def test_usage_may_be_asked_for_since_september_2024(api_version: str, usage_option: bool) -> None:
+    route = dialect("azure_openai").route(deployment(api_version), OPERATIONS["chat"])
+    assert route is not None
+    assert route.usage_option is usage_option
+
+
+def test_versions_are_in_order_of_date_and_a_preview_comes_first() -> None:
+    texts = ["2024-10-21-preview", "2024-10-21", "2025-01-01-preview"]
+    versions = [ApiVersion.parse(text) for text in texts]
+    assert all(versions)
+    assert sorted(version for version in reversed(versions) if version) == versions
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [("a/b?c#d e", b"a%2Fb%3Fc%23d%20e"), ("größe", b"gr%C3%B6%C3%9Fe"), ("a%2f", b"a%252f"), ("a\r\nb", b"a%0D%0Ab")],
+)
+def test_a_deployment_name_cannot_leave_its_path_segment(name: str, segment: bytes) -> None:
+    route = dialect("azure_openai").route(deployment("2024-10-21", name), OPERATIONS["chat"])
+    assert route is not None
+    assert route.target == b"/openai/deployments/" + segment + b"/chat/completions?api-version=2024-10-21"
+
+
+@pytest.mark.parametrize("path", ["", "/openai", "/openai/v1"])
+def test_the_base_url_of_the_sdks_is_the_same_resource(path: str) -> None:
+    base_url = BaseUrl("https", "contoso.openai.azure.com", 443, path)
+    route = dialect("azure_openai").route(deployment("v1", base_url=base_url), OPERATIONS["chat"])
+    assert route is not None
+    assert route.target == b"/openai/v1/chat/completions"
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_compatible_servers_have_every_operation_under_their_prefix(operation: str) -> None:
+    base_url = BaseUrl("https", "inference.example", 443, "/serving endpoints/v1")
+    route = dialect("openai").route(deployment(base_url=base_url, provider="openai"), OPERATIONS[operation])
+    assert route is not None
+    assert route.target == b"/serving%20endpoints/v1" + OPERATIONS[operation].path.encode()
+    assert route.model_in_body
+    assert not route.needs_done
+    assert route.usage_option is (operation in ("chat", "completions"))
+
+
+@pytest.mark.parametrize("provider", ["azure_openai", "openai"])
+@pytest.mark.parametrize(
+    ("credential", "header"),
+    [
+        (Credential(AuthKind.API_KEY, Secret("k")), (b"api-key", b"k")),
+        (Credential(AuthKind.BEARER, Secret("t")), (b"authorization", b"Bearer t")),
+        (NO_AUTH, None),
+    ],
+)
+def test_the_credential_is_one_header(
+    provider: str, credential: Credential, header: tuple[bytes, bytes] | None
+) -> None:
+    endpoint = Endpoint("e", "azure", provider, AZURE, credential)
+    assert dialect(provider).credential(endpoint) == header
+
+
+def test_an_unknown_provider_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        dialect("smoke_signals")
