@@ -88,17 +88,16 @@ def _show(snapshot: Snapshot, console: Console) -> None:
     for name, workload in snapshot.workloads.items():
         heading = Text.assemble((name, "bold"), f": {workload.reason} (rule version {workload.permit.rule_version})")
         table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", title_style="")
-        for column in ("model", "operations", "tier", "deployments"):
+        for column in ("model and operations", "tier", "deployments"):
             table.add_column(column, overflow="fold")
         for route in routes(snapshot):
             if route.workload != name:
                 continue
             for number, tier in enumerate(route.tiers, 1):
-                first = number == 1
+                asked = Text.assemble((route.model, "bold"), *(f"\n  {operation}" for operation in route.operations))
                 table.add_row(
-                    Text(route.model if first else ""),
-                    Text("\n".join(route.operations) if first else ""),
-                    Text(str(number)),
+                    asked if number == 1 else "",
+                    str(number),
                     Text("\n".join(f"{each.cloud}: {each.id}" for each in tier)),
                     end_section=number == len(route.tiers),
                 )

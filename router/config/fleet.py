@@ -47,7 +47,7 @@ def read_endpoint(
         doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
     headers = read_headers(doc, (*path, "headers"), section.headers, azure=section.provider == _AZURE)
     ca_file = _read_ca_file(doc, (*path, "ca_file"), section.ca_file)
-    if base_url is None or not known_provider or api_version is None:
+    if base_url is None or api_version is None or not (known_cloud and known_provider):
         return None
     return Endpoint(
         id=name,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from router.config import check
@@ -29,29 +29,29 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Snapshot:
     """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot."""
     doc = Document(os.fspath(path), environ)
     doc.read()
-    file, whole = check_shape(doc)
-    snapshot = _compose(doc, file, whole=whole and not doc.faults) if file is not None else None
+    file, lost = check_shape(doc)
+    snapshot = _compose(doc, file, lost) if file is not None else None
     if doc.faults or snapshot is None:
         raise ConfigError(doc.faults)
     check.verify_plans(doc.file, snapshot.workloads, snapshot.plans.values())
     return snapshot
 
 
-def _compose(doc: Document, file: File, *, whole: bool) -> Snapshot | None:
-    """Everything that the file means; None when it is not whole. `whole`: nothing of it was lost to a fault so far."""
+def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | None:
+    """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
     server = read_server(doc, file.server)
     timeouts = read_timeouts(file.timeouts, Timeouts())
     if file.conditions:
         doc.fault(("conditions",), "are not in this version yet: they would not act, so the file is refused")
     hosts, warnings = read_clouds(doc, file.clouds)
     endpoints, deployments = _read_fleet(doc, file, hosts, timeouts)
-    # With a part of the fleet lost to faults nobody can say what is served: one mistake would be named many times.
-    sure = whole and len(endpoints) == len(file.endpoints)
+    # With a part of the fleet lost nobody can say what is served: one mistake would be named many times.
+    sure = "endpoints" not in lost and 0 < len(endpoints) == len(file.endpoints)
     models = frozenset(deployment.model for deployment in deployments.values()) if sure else None
     check_aliases(doc, file.aliases, models)
     rules = _read_rules(doc, file, hosts)
-    keys = read_keys(doc, file.keys, file.workloads, file.aliases)
-    if not sure or server is None or models is None or len(rules) != len(file.workloads):
+    keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
+    if models is None:
         return None
 
     clouds = {deployment.cloud for deployment in deployments.values()}
@@ -63,12 +63,14 @@ def _compose(doc: Document, file: File, *, whole: bool) -> Snapshot | None:
         for name, rule in rules.items()
     }
     plans = _make_plans(rules, workloads, deployments)
-    for index, key in keys:
+    for index, key in keys.items():
         placed = {model for workload, model, _ in plans if workload == key.workload}
         section = file.keys[index]
-        if section is not None:
+        if placed and section is not None:  # a workload without any has a fault of its own
             check_key_models(doc, index, section, rules[key.workload], placed, models)
     warnings += _endpoint_warnings(endpoints, keys)
+    if server is None:
+        return None
     return Snapshot(
         version=_version(file),
         server=server,
@@ -76,7 +78,7 @@ def _compose(doc: Document, file: File, *, whole: bool) -> Snapshot | None:
         endpoints=MappingProxyType(endpoints),
         deployments=MappingProxyType(deployments),
         workloads=MappingProxyType(workloads),
-        keys=MappingProxyType({key.sha256: key for _, key in keys}),
+        keys=MappingProxyType({key.sha256: key for key in keys.values()}),
         aliases=MappingProxyType(dict(file.aliases)),
         plans=MappingProxyType(plans),
         warnings=tuple(warnings),
@@ -131,7 +133,7 @@ def _make_plans(
     return plans
 
 
-def _endpoint_warnings(endpoints: Mapping[str, Endpoint], keys: list[tuple[int, ApiKey]]) -> list[str]:
+def _endpoint_warnings(endpoints: Mapping[str, Endpoint], keys: Mapping[int, ApiKey]) -> list[str]:
     warnings: list[str] = []
     for endpoint in endpoints.values():
         path, address = f"endpoints.{endpoint.id}", endpoint.base_url.authority

@@ -171,7 +171,7 @@ class File(Section):
     timeouts: TimeoutsSection = TimeoutsSection()
     clouds: dict[str, CloudSection] = {}
     conditions: list[object] = []
-    endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)]
+    endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}
     aliases: dict[str, Text] = {}
-    workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)]
+    workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)] = {}
     keys: list[KeySection | None] = []  # None: had a fault of its own

@@ -31,24 +31,26 @@ _MUST_BE: Final = {
 _ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree, which has six
 
 
-def check_shape(doc: Document) -> tuple[File | None, bool]:
-    """Names the faults of shape in `doc`. Returns what is sound of the file, and whether that is all of it."""
+def check_shape(doc: Document) -> tuple[File | None, set[str]]:
+    """Names the faults of shape in `doc`. Returns what is sound of the file, and the sections that lost something."""
     if not isinstance(doc.tree, dict):
-        return None, False
+        return None, set()
     tree = copy.deepcopy(doc.tree)
-    whole = True
-    for _ in range(_ROUNDS_MAX):
+    # Optional in the schema, so that the rest of a file without them is checked too.
+    lost = {"endpoints", "workloads"}.difference(tree)
+    for needed in sorted(lost):
+        doc.fault((needed,), "is missing")
+    for number in range(_ROUNDS_MAX):
         try:
-            return File.model_validate(tree), whole
+            return File.model_validate(tree), lost
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False, include_context=True)
-        if whole:
-            for detail in errors:
-                doc.fault(detail["loc"], _message(doc, detail))
-        whole = False
         for detail in errors:
+            if number == 0:  # what later rounds find was caused by the pruning
+                doc.fault(detail["loc"], _message(doc, detail))
+            lost.add(str(detail["loc"][0]))
             _prune(tree, detail["loc"], missing=detail["type"] == "missing")
-    return None, False
+    return None, lost
 
 
 def _message(doc: Document, detail: ErrorDetails) -> str:

@@ -79,12 +79,12 @@ def _known(doc: Document, path: Path, cloud: str, hosts: Hosts) -> bool:
 
 
 def read_keys(
-    doc: Document, sections: list[KeySection | None], workloads: Collection[str], aliases: Mapping[str, str]
-) -> list[tuple[int, ApiKey]]:
-    """The sound keys, each with its place in the list."""
+    doc: Document, sections: list[KeySection | None], workloads: Collection[str] | None, aliases: Mapping[str, str]
+) -> dict[int, ApiKey]:
+    """The sound keys, by their place in the list. `workloads`: None where some were lost to faults of their own."""
     names: dict[str, int] = {}
     digests: dict[str, int] = {}
-    keys: list[tuple[int, ApiKey]] = []
+    keys: dict[int, ApiKey] = {}
     for index, section in enumerate(sections):
         if section is None:
             continue
@@ -92,8 +92,7 @@ def read_keys(
         check_name(doc, (*path, "name"), section.name)
         if (first := names.setdefault(section.name, index)) != index:
             doc.fault((*path, "name"), f"{doc.shown((*path, 'name'))} is the name of keys[{first}] already")
-        known = section.workload in workloads
-        if not known:
+        if workloads is not None and section.workload not in workloads:
             hint = suggest(section.workload, workloads) if doc.literal((*path, "workload")) else ""
             doc.fault((*path, "workload"), f"{doc.shown((*path, 'workload'))} is no workload of this file{hint}")
         digest = section.sha256.lower()
@@ -105,9 +104,8 @@ def read_keys(
             doc.fault((*path, "sha256"), f"is that of keys[{first}] already: a key has one workload")
             continue
         _check_models(doc, path, section.models, aliases)
-        if known:
-            models = None if section.models == [ALL] else frozenset(section.models)
-            keys.append((index, ApiKey(section.name, section.workload, bytes.fromhex(digest), models)))
+        models = None if section.models == [ALL] else frozenset(section.models)
+        keys[index] = ApiKey(section.name, section.workload, bytes.fromhex(digest), models)
     return keys
 
 
@@ -135,9 +133,8 @@ def check_key_models(
             continue
         if model in models:
             where = listed(sorted(rule.clouds()))
-            doc.fault(
-                path, f"{doc.shown(path)} has no deployment at {where}, where the workload {section.workload} must stay"
-            )
+            message = f"has no deployment at {where}, where the workload {section.workload} must stay"
+            doc.fault(path, f"{doc.shown(path)} {message}")
         else:
             hint = suggest(model, models) if doc.literal(path) else ""
             doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")

@@ -88,7 +88,7 @@ class Endpoint:
     region: str = ""
     zone: str = ""
     api_version: str = "v1"  # Azure only: `v1`, or a dated one for the classic shape
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)  # may hold secrets
     timeouts: Timeouts = Timeouts()
     ca_file: str | None = None  # trust for a private authority, beside the system's
     emulated: bool = False

@@ -50,7 +50,7 @@ class Spread:
 
     @property
     def reason(self) -> str:
-        return f"spread:{'+'.join(self.names)}"
+        return f"spread:{'+'.join(sorted(self.names))}"
 
     def clouds(self) -> frozenset[str]:
         return frozenset(self.names)

@@ -1,0 +1,291 @@
+"""Each fault, with its line and path: the file is good but for one change."""
+
+import pytest
+
+from tests.unit.config.workbench import Workbench
+
+KEY_A = "a" * 64
+KEY_B = "b" * 64
+
+# What is changed: into what, the path of the fault (E and O: the two endpoints), a part of its message, and what its
+# line begins at where that is not the change itself.
+CASES: dict[str, list[tuple[str, ...]]] = {
+    "  body_bytes_max: 64MiB": [
+        ("  body_byte_max: 64MiB", "server.body_byte_max", "did you mean 'body_bytes_max'?"),
+    ],
+    "    api_version: v1": [
+        ("    colour: blue", "E.colour", "is not a known key"),
+    ],
+    "    region: eastus2": [
+        ("    proxy: http://p:1", "E.proxy", "not in this version yet"),
+        ("    load: vllm", "E.load", "not in this version yet"),
+        ("    private: yes please", "E.private", "must be true or false"),
+        ("    emulator: {seed: 1}", "E.emulator", "`emulated: true` alone"),
+        ("    emulator: {head_ms: {mean: 3}}", "E.emulator.head_ms", "{median: number"),
+        ("    ca_file: missing.pem", "E.ca_file", "PEM certificates"),
+    ],
+    '{api_key: "${AZURE_KEY}"}': [
+        ("{entra: {scope: x}}", "E.auth.entra", "not in this version yet"),
+        ("none", "E.auth", "answers nobody without a credential"),
+        ("{}", "E.auth", "{api_key: …}, {bearer: …} or none"),
+        ("{api_key: x, bearer: y}", "E.auth", "has both"),
+        ("{api_key: ''}", "E.auth.api_key", "is empty"),
+        ('{api_key: "a\\r\\nb"}', "E.auth.api_key", "cannot have"),
+        ('{api_key: "${UNSET_KEY}"}', "E.auth.api_key", "the environment variable UNSET_KEY is not set"),
+        ('{api_key: "${UNSET-KEY}"}', "E.auth.api_key", "that is no reference"),
+        ('{api_key: "file:missing.txt"}', "E.auth.api_key", "cannot be read"),
+    ],
+    "    models: [gpt-4o]": [
+        ("    limits: {rpm: 1}", "keys[0].limits", "not in this version yet"),
+        ("    <<: {models: [gpt-4o]}", "keys[0]", "merge keys"),
+        ("    1: x", "keys[0]", "a key must be text"),
+    ],
+    ", reveal: none}": [
+        (", priority: low}", "workloads.api.priority", "not in this version yet"),
+        (", zones: [us]}", "workloads.api.zones", "not in this version yet"),
+    ],
+    "{rule: exclusive, cloud: azure}": [
+        (
+            "{rule: exclusive, cloud: azure, from: 2030-01-01}",
+            "workloads.api.placement.from",
+            "not in this version yet",
+        ),
+        (
+            "{rule: first_refusal}",
+            "workloads.api.placement.rule",
+            "'first_refusal' is not in this version yet; there is exclusive or spread",
+        ),
+        ("{rule: exclusive}", "workloads.api.placement", "needs `cloud`"),
+        (
+            "{rule: exclusive, cloud: azure, clouds: [azure]}",
+            "workloads.api.placement.clouds",
+            "says nothing to the rule exclusive",
+        ),
+    ],
+    "timeouts: {connect_s: 5}": [
+        ("conditions: [{name: x}]", "conditions", "not in this version yet"),
+    ],
+    "prefer: balanced": [
+        ("prefer: cost", "workloads.internal.placement.prefer", "not in this version yet"),
+    ],
+    "    provider: openai": [
+        ("    provider: bedrock", "O.provider", "not in this version yet"),
+        (
+            "    provider: openai\n    api_version: v1",
+            "O.api_version",
+            "Azure's alone",
+            "api_version: v1\n    base_url: https://api",
+        ),
+        ("    provider: opnai", "O.provider", "did you mean 'openai'?"),
+    ],
+    "  admin: 127.0.0.1:9090": [
+        ("  admin: 127.0.0.1:9090\n  workers: 4", "server.workers", "not in this version yet", "workers"),
+        ("  admin: 127.0.0.1:9090\n  workers: auto", "server.workers", "not in this version", "workers"),
+        ("  admin: 127.0.0.1:9090\n  admin: 127.0.0.1:1", "server.admin", "stands here twice", ":1\n"),
+    ],
+    "tpm: 1000": [
+        ("tpm: many", "E.deployments[0].tpm", "must be a whole number"),
+        ("tpm: 0", "E.deployments[0].tpm", "must be above 0"),
+        ("tpm: true", "E.deployments[0].tpm", "must be a whole number"),
+        ("tpm: ", "E.deployments[0].tpm", "is empty"),
+    ],
+    "tier: 1": [
+        ("tier: -1", "E.deployments[1].tier", "must be at least 0"),
+    ],
+    "kind: provisioned": [
+        ("kind: rented", "E.deployments[0].kind", "'rented' is not standard or provisioned"),
+    ],
+    "64MiB": [
+        ("64 megs", "server.body_bytes_max", "'64 megs' is not a size"),
+        ("2GiB", "server.body_bytes_max", "above buffered_bytes_max"),
+        ("64MiB\n  workers: 0", "server.workers", "must be a whole number above 0", "workers"),
+    ],
+    "connect_s: 5": [
+        ("connect_s: 0", "timeouts.connect_s", "must be above 0"),
+        ("connect_s: .inf", "timeouts.connect_s", "finite"),
+    ],
+    "{idle_s: 30}": [
+        ("{idle_s: soon}", "E.timeouts.idle_s", "must be a number"),
+    ],
+    "[inference.example.jp]": [
+        ("inference.example.jp", "clouds.softbank.hosts", "must be a list"),
+        ("[]", "clouds.softbank.hosts", "lists nothing"),
+        ("['*.jp']", "clouds.softbank.hosts[0]", "two labels"),
+        ("['a.*.jp']", "clouds.softbank.hosts[0]", "only as `*.` at the left"),
+        ("['https://example.jp']", "clouds.softbank.hosts[0]", "is not a host name"),
+        ("[a.openai.azure.com]", "clouds.softbank.hosts[0]", "a host of the cloud 'azure' already"),
+        ("['*.azure.com']", "clouds.softbank.hosts[0]", "a host of the cloud 'azure' already"),
+    ],
+    "    cloud: coreweave\n": [
+        ("", "O.cloud", "is missing", "  ord:"),
+    ],
+    "{model: gpt-4o, name: llama-70b}": [
+        ("{name: llama-70b}", "O.deployments[0].model", "is missing"),
+        (
+            "{model: gpt-4o, name: llama-70b, quota_pool: pool-a}",
+            "O.deployments",
+            "share a quota_pool with endpoint 'eastus2', which is at another cloud",
+            "    deployments:\n      - {model: gpt-4o, name: llama",
+        ),
+    ],
+    "127.0.0.1:8080": [
+        ("localhost", "server.listen", "'localhost' is no address"),
+        ("127.0.0.1:70000", "server.listen", "is no address"),
+        ("'::1:8080'", "server.listen", "is no address"),
+    ],
+    "127.0.0.1:9090": [
+        ("127.0.0.1:8080", "server.admin", "is the address of `listen`", "  admin"),
+        ("0.0.0.0:9090", "server.admin", "needs `admin_token`"),
+    ],
+    "    cloud: azure\n": [
+        ("    cloud: azur\n", "E.cloud", "did you mean 'azure'?"),
+    ],
+    "softbank: {hosts: [inference.example.jp]}": [
+        (
+            "azure: {hosts: [contoso.azure-api.net]}",
+            "clouds.azure.hosts[0]",
+            "API Management, which may front any cloud",
+        ),
+    ],
+    "https://contoso.openai.azure.com": [
+        ("https://contoso.azure-api.net", "E.base_url", "'contoso.azure-api.net' is not a host of the cloud 'azure'"),
+        ("https://evilopenai.azure.com", "E.base_url", "is not a host of"),
+        ("https://contoso.openai.azure.com.evil.org", "E.base_url", "is not a host of"),
+        ("https://openai.azure.com", "E.base_url", "is not a host of"),
+        ("https://api.openai.com", "E.base_url", "is not a host of"),
+        ("http://contoso.openai.azure.com", "E.base_url", "must be https"),
+        ("https://10.0.0.1", "E.base_url", "needs `private: true`"),
+        ("https://localhost", "E.base_url", "needs `private: true`"),
+        ("https://169.254.169.254", "E.base_url", "needs `private: true`"),
+        ("https://2130706433", "E.base_url", "IP address in its usual form"),
+        ("https://127.1", "E.base_url", "IP address in its usual form"),
+        ("https://0.0.0.0", "E.base_url", "can be dialled"),
+        ("https://[::ffff:127.0.0.1]", "E.base_url", "needs `private"),
+        ("https://u:p@contoso.openai.azure.com", "E.base_url", "holds user information"),
+        ("https://contoso.openai.azure.com/?a=b", "E.base_url", "has a query"),
+        ("https://contoso.openai.azure.com/#a", "E.base_url", "has a query"),
+        ("https://contoso.openai.azure.com/a/../b", "E.base_url", "segment"),
+        ("contoso.openai.azure.com", "E.base_url", "is not a URL"),
+        ("https://contoso.openai.azure.com:99999", "E.base_url", "is not a URL"),
+        (
+            "https://contoso.openai.azure.com\n    emulated: true",
+            "E.base_url",
+            "is not a loopback address, as an emulated endpoint's must be",
+            "base_url: https://contoso",
+        ),
+    ],
+    "https://api.inference.wandb.ai/v1": [
+        (
+            "http://127.0.0.1:9/v1\n    emulated: true\n    private: false\n    emulator: {sed: 1}",
+            "O.emulator.sed",
+            "did you mean 'seed'?",
+            "emulator",
+        ),
+    ],
+    "api_version: v1": [
+        ("api_version: 2023-13-01", "E.api_version", "'2023-13-01' is not an api-version"),
+        ("api_version: preview", "E.api_version", "v1 asks for previews by itself"),
+    ],
+    "{x-team: one}": [
+        ("{authorization: x}", "E.headers.authorization", "is a credential"),
+        ("{Api-Key: x}", "E.headers.Api-Key", "is a credential"),
+        ("{Connection: x}", "E.headers.Connection", "the router's own"),
+        ("{content-length: '3'}", "E.headers.content-length", "the router's own"),
+        ("{x_team: one}", "E.headers.x_team", "is no header name"),
+        ("{'x team': one}", "E.headers.x team", "is no header name"),
+        ('{x-team: "a\\r\\nb: c"}', "E.headers.x-team", "line end"),
+        ("{x-ms-spillover-deployment: x}", "E.headers.x-ms-spillover-deployment", "never sent"),
+        ("{x-forwarded-for: x}", "E.headers.x-forwarded-for", "never sent"),
+        ("{x-team: a, X-Team: b}", "E.headers.X-Team", "stands here twice"),
+        ("{x-0: a, x-1: a, x-2: a, x-3: a, x-4: a, x-5: a, x-6: a, x-7: a}", "E.headers", "Azure takes 7"),
+    ],
+    "name: gpt-4o-std": [
+        ("name: gpt-4o-ptu", "E.deployments[1].name", "the name of deployments[0]", "tier: 1"),
+        ("name: 'gpt 4o'", "E.deployments[1].name", "is no model name"),
+    ],
+    "[chat]": [
+        ("[chatt]", "E.deployments[0].operations[0]", "did you mean 'chat'?"),
+        ("[moderations]", "E.deployments[0].operations", "azure_openai v1 has no such operation"),
+        ("[chat, chat]", "E.deployments[0].operations", "names an operation twice"),
+        ("[]", "E.deployments[0].operations", "lists nothing"),
+    ],
+    "gpt-4o-latest: gpt-4o": [
+        ("gpt-4o-latest: gpt-4oo", "aliases.gpt-4o-latest", "did you mean 'gpt-4o'?"),
+        ("llama-70b: gpt-4o", "aliases.llama-70b", "is the name of a model"),
+        ("a: gpt-4o\n  b: a", "aliases.b", "is an alias itself", "  b: a"),
+    ],
+    "cloud: azure}": [
+        ("cloud: azur}", "workloads.api.placement.cloud", "did you mean 'azure'?"),
+        ("cloud: oracle}", "workloads.api.placement", "has no deployment: no endpoint is at oracle"),
+    ],
+    "clouds: [azure, coreweave]": [
+        ("cloud: azure", "workloads.internal.placement", "needs `clouds`", "placement: {rule: spread"),
+        ("clouds: [azure, azure]", "workloads.internal.placement.clouds", "a cloud twice"),
+    ],
+    "rule: exclusive": [
+        ("rule: exclusiv", "workloads.api.placement.rule", "did you mean 'exclusive'?"),
+    ],
+    "reveal: upstream": [
+        ("reveal: all", "workloads.internal.reveal", "'all' is not none or upstream"),
+    ],
+    "workload: api": [
+        ("workload: apii", "keys[0].workload", "did you mean 'api'?"),
+    ],
+    "name: evaluation": [
+        ("name: acme", "keys[1].name", "the name of keys[0]", "  - name: acme\n    workload: internal"),
+    ],
+    KEY_A: [
+        ("sk-ir-clear", "keys[0].sha256", "is no SHA-256"),
+    ],
+    KEY_B: [
+        (KEY_A.upper(), "keys[1].sha256", "is that of keys[0] already"),
+    ],
+    "    models: [gpt-4o]\n": [
+        ("", "keys[0].models", "lists nothing, so this key can do nothing; ['*'] allows all", "- name: acme"),
+    ],
+    "models: [gpt-4o]": [
+        ("models: [gpt-5]", "keys[0].models[0]", "'gpt-5' is served by no deployment"),
+        (
+            "models: [gpt-4o, llama-70b]",
+            "keys[0].models[1]",
+            "'llama-70b' has no deployment at azure, where the workload api must stay",
+        ),
+        ("models: ['*', gpt-4o]", "keys[0].models", "it stands alone"),
+        ("models: [gpt-4o-latest]", "keys[0].models[0]", "is an alias"),
+    ],
+}
+
+
+def _full(path: str) -> str:
+    head, dot, rest = path.partition(".")
+    return {"E": "endpoints.eastus2", "O": "endpoints.ord"}.get(head, head) + dot + rest
+
+
+FLAT = [
+    pytest.param(old, new, _full(path), message, (*at, new or old)[0], id=f"{path}-{number}")
+    for old, changes in CASES.items()
+    for number, (new, path, message, *at) in enumerate(changes)
+]
+
+
+@pytest.mark.parametrize(("old", "new", "path", "message", "at"), FLAT)
+def test_one_change_gives_its_fault(bench: Workbench, old: str, new: str, path: str, message: str, at: str) -> None:
+    text, faults = bench.broken(old, new)
+
+    found = [fault for fault in faults if fault.path == path and message in fault.message]
+    assert found, [str(fault) for fault in faults]
+    line = text.count("\n", 0, text.index(at)) + 1
+    assert found[0].line == line, str(found[0])
+    assert str(found[0]).startswith(f"{bench.file}:{line}: {path}: ")
+
+
+@pytest.mark.parametrize(("old", "new", "path", "message", "at"), FLAT)
+def test_one_mistake_is_not_named_in_other_places(
+    bench: Workbench, old: str, new: str, path: str, message: str, at: str
+) -> None:
+    """Whatever follows from a fault (a model that now nobody serves, a workload that now is unknown) is not said."""
+    _, faults = bench.broken(old, new)
+
+    top = path.partition(".")[0].partition("[")[0]
+    assert {fault.path.partition(".")[0].partition("[")[0] for fault in faults} == {top}, [str(f) for f in faults]
+    assert len(faults) <= 2, [str(fault) for fault in faults]
