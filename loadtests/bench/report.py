@@ -128,7 +128,7 @@ def method(options: Options) -> Mapping[str, object]:
         "upstream": f"answers of {ANSWER_BYTES} bytes, streams of {STREAM_EVENTS} chunks",
         "paced": f"{PACED_STREAMS} streams, a chunk every {PACED_GAP_MS:g} ms",
         "idle": f"(PSS with {options.idle_streams} streams - PSS before) / {options.idle_streams}, "
-        f"streams silent for {IDLE_GAP_MS / 1000:g} s after their first event, a fresh proxy each round",
+        f"after their first event, the next one being {IDLE_GAP_MS / 1000:g} s away; a fresh proxy each round",
         "added_p99": f"open loop at half of the router's maximum, {options.latency_seconds:g} s a subject, latency "
         "from the moment at which a request was due; p99 through the proxy - p99 direct in the same round",
         "void": "a round with naive aiohttp outside 6 to 12 × nginx (1 KB requests) or steal over 2 % is run again",
