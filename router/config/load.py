@@ -66,8 +66,8 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     for index, key in keys.items():
         placed = {model for workload, model, _ in plans if workload == key.workload}
         section = file.keys[index]
-        if placed and section is not None:  # a workload without any has a fault of its own
-            check_key_models(doc, index, section, rules[key.workload], placed, models)
+        assert section is not None  # a key was made of it
+        check_key_models(doc, index, section, rules.get(key.workload), placed, models)
     warnings += _endpoint_warnings(endpoints, keys)
     if server is None:
         return None

@@ -121,23 +121,24 @@ def _check_models(doc: Document, path: Path, models: list[str], aliases: Mapping
 
 
 def check_key_models(
-    doc: Document, index: int, section: KeySection, rule: Rule, placed: Collection[str], models: Collection[str]
+    doc: Document, index: int, section: KeySection, rule: Rule | None, placed: Collection[str], models: Collection[str]
 ) -> None:
     """Each model that a key lists must be served where its workload may go.
 
-    `placed`: models with a plan in the key's workload; `models`: all that are served anywhere.
+    `rule`: the workload's, None where it is not known; `placed`: models with a plan in it, none where the workload
+    has a fault of its own; `models`: all that are served anywhere.
     """
     for position, model in enumerate(section.models):
         path = ("keys", index, "models", position)
         if model == ALL or model in placed:
             continue
-        if model in models:
+        if model not in models:
+            hint = suggest(model, models) if doc.literal(path) else ""
+            doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
+        elif rule is not None and placed:
             where = listed(sorted(rule.clouds()))
             message = f"has no deployment at {where}, where the workload {section.workload} must stay"
             doc.fault(path, f"{doc.shown(path)} {message}")
-        else:
-            hint = suggest(model, models) if doc.literal(path) else ""
-            doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
 
 
 def check_workload(doc: Document, name: str, rule: Rule, clouds: Collection[str]) -> list[str]:

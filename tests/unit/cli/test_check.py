@@ -1,0 +1,132 @@
+"""The commands as people call them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from router.cli import main
+from router.config.keys import digest
+
+ROOT = Path(__file__).parents[3]
+DEMO = str(ROOT / "config" / "demo.yaml")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(main, arguments)
+
+
+def test_check_shows_the_routes_and_why() -> None:
+    done = run("check", DEMO)
+
+    assert done.exit_code == 0
+    line = next(line for line in done.stdout.splitlines() if re.match(r"api +gpt-4o +chat", line))
+    assert "azure:azure-eastus2/gpt-4o-ptu + azure:azure-swedencentral/gpt-4o" in line
+    assert " > azure:azure-eastus2/gpt-4o-std " in line
+    assert re.search(r"exclusive:azure +[0-9a-f]{12}$", line)
+    assert "coreweave" not in line
+    assert "alias: gpt-4o-latest means gpt-4o" in done.stdout
+    assert "warning: endpoints.coreweave-ord: 127.0.0.1:18104 is an emulator" in done.stdout
+    assert "good; 4 endpoints, 12 deployments, 2 keys; version " in done.stdout
+    assert not done.stderr
+
+
+def test_check_writes_json_for_machines() -> None:
+    shown = json.loads(run("check", DEMO, "--json").stdout)
+
+    assert shown["workloads"]["api"]["clouds"] == ["azure"]
+    for route in shown["routes"]:
+        if route["workload"] == "api":
+            assert {each["cloud"] for tier in route["tiers"] for each in tier} == {"azure"}
+            assert route["rule_version"] == shown["workloads"]["api"]["rule_version"]
+    assert {"name": "demo-api", "workload": "api"} in shown["keys"]
+
+
+def test_check_names_all_faults_on_standard_error(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("server: {listne: 1}\nendpoints: {}\nworkloads: 5\n")
+    done = run("check", str(file))
+
+    assert done.exit_code == 1
+    assert not done.stdout
+    assert done.stderr.splitlines() == [
+        f"{file}:1: server.listne: is not a known key (did you mean 'listen'?)",
+        f"{file}:2: endpoints: lists nothing",
+        f"{file}:3: workloads: must be a mapping",
+        f"{file}: 3 faults",
+    ]
+
+
+def test_check_of_no_file(tmp_path: Path) -> None:
+    done = run("check", str(tmp_path / "none.yaml"))
+
+    assert done.exit_code == 1
+    assert "none.yaml: cannot be read (No such file or directory)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["azure-only", "azure-and-own-vllm"])
+def test_examples_are_good(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AZURE_EASTUS2_KEY", "AZURE_WESTUS3_KEY"):
+        monkeypatch.setenv(variable, "x")
+    for variable, letter in (("ACME_KEY_SHA256", "a"), ("EVALUATION_KEY_SHA256", "b"), ("FIRST_KEY_SHA256", "c")):
+        monkeypatch.setenv(variable, letter * 64)
+
+    assert run("check", str(ROOT / "config" / "examples" / f"{name}.yaml")).exit_code == 0
+
+
+def test_keys_new_prints_a_key_and_the_yaml_to_paste() -> None:
+    done = run("keys", "new", "--workload", "api", "--name", "acme", "--models", "gpt-4o,o3", "--models", "tts-1")
+
+    (key,) = re.findall(r"sk-ir-[\w-]{43}", done.stdout)
+    assert done.stdout.count(key) == 1
+    (entry,) = YAML(typ="safe").load(done.stdout[done.stdout.index("  - {") :])
+    assert entry == {
+        "name": "acme",
+        "workload": "api",
+        "sha256": digest(key).hex(),
+        "models": ["gpt-4o", "o3", "tts-1"],
+    }
+
+
+def test_what_keys_new_prints_can_be_pasted(tmp_path: Path) -> None:
+    entry = re.search(r"  - \{.*\}", run("keys", "new", "--workload", "api").stdout)
+    assert entry is not None
+    file = tmp_path / "router.yaml"
+    file.write_text(f"{Path(DEMO).read_text(encoding='utf-8')}{entry[0]}\n", encoding="utf-8")
+
+    assert run("check", str(file)).exit_code == 0
+
+
+def test_keys_new_needs_a_workload() -> None:
+    assert run("keys", "new").exit_code == 2
+
+
+def test_help_names_all_commands_and_imports_none() -> None:
+    """What a command needs is imported when it is called: `--help` must not pay for pydantic, YAML and rich."""
+    code = (
+        "import sys; from router.cli import main\n"
+        "try: main(['--help'], prog_name='inference-router')\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('pydantic', 'ruamel', 'rich', 'aiohttp', 'uvloop') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    for name in ("serve", "check", "keys", "demo", "emulate"):
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_an_unknown_command_is_refused() -> None:
+    assert run("chekc").exit_code == 2
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "router", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("inference-router ")
