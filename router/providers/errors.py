@@ -102,11 +102,14 @@ def _normalised(status: int, fields: ErrorFields, hidden: Deployment | None) -> 
 
 
 def _names(deployment: Deployment) -> list[tuple[re.Pattern[str], str]]:
-    """What would tell who served: addresses, and what the deployment is called where that is not what was asked for."""
+    """What would tell who served, and what is put in its place. The deployment gets the name that was asked for."""
     endpoint = deployment.endpoint
-    names = {endpoint.base_url.host: "(host)", endpoint.id: "(endpoint)", endpoint.region: "(region)"}
-    if deployment.name != deployment.model:
-        names[deployment.name] = deployment.model
+    names = {
+        endpoint.base_url.host: "(host)",
+        endpoint.id: "(endpoint)",
+        endpoint.region: "(region)",
+        deployment.name: deployment.model,
+    }
     return [(_URL, "(address)"), *((_pattern(name), instead) for name, instead in names.items() if name)]
 
 

@@ -120,7 +120,7 @@ EVENT = st.builds(
     NAME,
     DATA,
     st.booleans(),
-    st.sampled_from([b"\n", b"\n", b"\r\n"]),
+    st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]),
 )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.accounting.events import last_event_end, read_events, split_events
+from router.accounting.events import last_event_end, read_events, read_plain, split_events
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,26 @@ def test_events_are_cut_without_changing_a_byte() -> None:
 )
 def test_an_event_says_its_name_and_its_data(payload: bytes, events: list[tuple[bytes, bytes]]) -> None:
     assert read_events(payload) == events
+
+
+@pytest.mark.parametrize(
+    ("payload", "plain"),
+    [
+        (b"data: a\n\n", (b"", b"a")),
+        (b"event: e\ndata: a\n\n", (b"e", b"a")),
+        (b"data: a\n\ndata: b\n\n", None),
+        (b"data: a\r\rdata: b\n\n", None),
+        (b"event: e\rdata: a\ndata: b\n\n", None),
+        (b"event: e\n\ndata: b\n\n", None),
+        (b"event: e\n\n", None),
+        (b"event: e", None),
+        (b"data: a\r\n\r\n", None),
+        (b"data: a\n", None),
+        (b"data:a\n\n", None),
+        (b": ping\n\n", None),
+    ],
+)
+def test_only_the_usual_form_takes_the_short_way(payload: bytes, plain: tuple[bytes, bytes] | None) -> None:
+    assert read_plain(payload) == plain
+    if plain is not None:
+        assert read_events(payload) == [plain]

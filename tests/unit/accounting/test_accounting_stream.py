@@ -60,6 +60,7 @@ STOP = chunk({}, "stop")
         (FILTER + ROLE + WORD, True),
         (b'data: {"choices":\ndata: [{"delta":{"content":"x"}}]}\n\n', True),
         (b'data:{"choices":[{"delta":{"content":"x"}}]}\r\n\r\n', True),
+        (b'data: {"choices":[]}\r\rdata: {"choices":[{"delta":{"content":"x"}}]}\r\r', True),
         (b'event: chunk\ndata: {"choices":[{"delta":{"content":"x"}}]}\n\n', True),
     ],
 )
@@ -109,6 +110,7 @@ def test_done_may_be_missing_where_the_dialect_does_not_send_it() -> None:
         (b'data: {"choices":"odd","error":{"message":"boom"}}\n\n', {"message": "boom"}),
         (b'data: {"object":"error","message":"flat"}\n\n', {"object": "error", "message": "flat"}),
         (b'event: error\ndata: {"message":"named"}\n\n', {"message": "named"}),
+        (b'event: error\ndata: {"choices":[],"message":"named"}\n\n', {"choices": [], "message": "named"}),
         (b"event: error\ndata: plain words\n\n", "plain words"),
         (b'data: {"choices":[],"error":null}\n\n', None),
         (b'data: {"object":"chat.completion.chunk"}\n\n', None),
@@ -139,6 +141,13 @@ def test_usage_beside_content_is_counted_but_not_hidden() -> None:
     assert (watch.usage, watch.usage_chunk) == (Usage(1), False)
 
 
+def test_usage_that_cannot_be_read_does_not_undo_what_was_read() -> None:
+    watch = watch_for(Ending.CHAT)
+    watch.observe(USAGE)
+    watch.observe(b'data: {"choices":[],"usage":{"seconds":1}}\n\n')
+    assert watch.usage == Usage(5, 2)
+
+
 @pytest.mark.parametrize(
     ("one", "hidden"),
     [
@@ -147,6 +156,7 @@ def test_usage_beside_content_is_counted_but_not_hidden() -> None:
         (FILTER, False),
         (b'data: {"choices":[],"usage":null}\n\n', False),
         (b'data: {"usage":{"prompt_tokens":1}}\n\n', False),
+        (b'data: {"choices":[{"index":0}],"usage":{"prompt_tokens":1}}\n\n', False),
         (WORD, False),
         (DONE, False),
         (b": ping\n\n", False),
