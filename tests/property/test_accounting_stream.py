@@ -64,6 +64,8 @@ class Reference:
             self._name = value
 
 
+LAW = settings(deadline=None, max_examples=200)  # a loaded machine is no failure
+
 LINE_ENDS = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"])
 LINES = st.sampled_from(
     [b"", b"", b"data: a", b"data:b", b"data", b"data:  c", b"event: e", b"event", b": comment", b"id: 1", b"x", b"da"]
@@ -71,6 +73,7 @@ LINES = st.sampled_from(
 PAYLOADS = st.lists(st.tuples(LINES, LINE_ENDS).map(b"".join) | st.binary(max_size=3), max_size=12).map(b"".join)
 
 
+@LAW
 @given(PAYLOADS)
 @example(b"\r\n")
 @example(b"data: a\r\n\r\n\r")
@@ -80,11 +83,13 @@ def test_the_last_event_ends_where_the_reference_says(buffer: bytes) -> None:
     assert last_event_end(bytearray(buffer)) == last_event_end(buffer)
 
 
+@LAW
 @given(PAYLOADS)
 def test_events_are_read_as_the_reference_reads_them(payload: bytes) -> None:
     assert read_events(payload) == Reference().feed(payload).events
 
 
+@LAW
 @given(PAYLOADS)
 def test_splitting_loses_no_byte_and_no_event(payload: bytes) -> None:
     parts = split_events(payload)
@@ -128,8 +133,8 @@ def state(watch: StreamWatch) -> tuple[object, ...]:
     return watch.committed, watch.complete, watch.done, watch.error, watch.usage, watch.usage_chunk
 
 
+@LAW
 @given(st.sampled_from(Ending), st.booleans(), st.lists(EVENT, max_size=8), st.data())
-@settings(max_examples=400)
 def test_any_grouping_of_events_leaves_the_same_state(
     ending: Ending, needs_done: bool, events: list[bytes], data: st.DataObject
 ) -> None:
@@ -145,6 +150,7 @@ def test_any_grouping_of_events_leaves_the_same_state(
     assert state(grouped) == state(single)
 
 
+@LAW
 @given(st.lists(EVENT, max_size=8))
 def test_a_stream_that_reported_an_error_is_never_whole_chat(events: list[bytes]) -> None:
     watch = ChatWatch(needs_done=False)
@@ -154,6 +160,7 @@ def test_a_stream_that_reported_an_error_is_never_whole_chat(events: list[bytes]
     assert not (watch.complete and not watch.committed)
 
 
+@LAW
 @given(st.lists(EVENT, max_size=8))
 def test_hiding_the_usage_chunk_takes_nothing_else(events: list[bytes]) -> None:
     assert without_hidden_usage(b"".join(events)) == b"".join(event for event in events if not is_hidden_usage(event))
@@ -163,6 +170,7 @@ def test_hiding_the_usage_chunk_takes_nothing_else(events: list[bytes]) -> None:
     assert watch.usage_chunk or not any(map(is_hidden_usage, events))
 
 
+@LAW
 @given(st.sampled_from(Ending), st.lists(st.binary(max_size=40) | EVENT | PAYLOADS, max_size=6))
 def test_a_watch_never_raises(ending: Ending, payloads: list[bytes]) -> None:
     watch = watch_for(ending)
@@ -187,6 +195,7 @@ JSON = st.recursive(
 )
 
 
+@LAW
 @given(st.sampled_from(Ending), st.lists(JSON, max_size=4))
 def test_a_watch_never_raises_on_odd_json(ending: Ending, values: list[object]) -> None:
     watch = watch_for(ending)
@@ -195,6 +204,7 @@ def test_a_watch_never_raises_on_odd_json(ending: Ending, values: list[object]) 
     state(watch)
 
 
+@LAW
 @given(JSON | st.binary())
 def test_usage_never_raises(value: object) -> None:
     body = value if isinstance(value, bytes) else json.dumps({"usage": value}).encode()
