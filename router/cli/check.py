@@ -54,7 +54,7 @@ def check(file: str, as_json: bool) -> None:
         click.echo(orjson.dumps(_as_json(snapshot), option=orjson.OPT_INDENT_2))
         return
     if sys.stdout.isatty():
-        _show(snapshot, Console())
+        show(snapshot, Console())
     else:
         Console(width=_WIDTH_OF_A_PIPE, color_system=None).print(_lines(snapshot))
     for alias, model in sorted(snapshot.aliases.items()):
@@ -83,7 +83,7 @@ def routes(snapshot: Snapshot) -> list[Route]:
     ]
 
 
-def _show(snapshot: Snapshot, console: Console) -> None:
+def show(snapshot: Snapshot, console: Console) -> None:
     """A table for each workload, narrow enough for a terminal of 80 columns."""
     for name, workload in snapshot.workloads.items():
         heading = Text.assemble((name, "bold"), f": {workload.reason} (rule version {workload.permit.rule_version})")

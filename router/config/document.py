@@ -57,6 +57,8 @@ class Document:
         except YAMLError as error:
             line = text.count("\n", 0, getattr(error, "position", 0)) + 1
             self.faults.append(Fault(self.file, line, "", "is not valid YAML: a character that is not allowed"))
+        except RecursionError:
+            self.faults.append(Fault(self.file, 0, "", "is nested too deeply"))
         else:
             self._lines[()] = 1
             if root is None:

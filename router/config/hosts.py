@@ -92,15 +92,15 @@ def address_of(host: str) -> IpAddress | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host cannot leave this machine."""
+    """Whether what is sent to a host cannot leave this machine."""
     address = address_of(host)
-    return address.is_loopback if address else host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback if address else host == "localhost"
 
 
 def is_internal(host: str) -> bool:
     """Whether a host is, by its form, not on the public internet (loopback, private, link-local, reserved)."""
     address = address_of(host)
-    return is_loopback(host) or (address is not None and not address.is_global)
+    return not address.is_global if address else host == "localhost" or host.endswith(".localhost")
 
 
 def is_nowhere(host: str) -> bool:

@@ -1,5 +1,6 @@
 """The commands as people call them."""
 
+import io
 import json
 import re
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from ruamel.yaml import YAML
 
 from router.cli import main
+from router.cli.check import show
 from router.config.keys import digest
+from router.config.load import load
 
 ROOT = Path(__file__).parents[3]
 DEMO = str(ROOT / "config" / "demo.yaml")
@@ -34,6 +38,17 @@ def test_check_shows_the_routes_and_why() -> None:
     assert "warning: endpoints.coreweave-ord: 127.0.0.1:18104 is an emulator" in done.stdout
     assert "good; 4 endpoints, 12 deployments, 2 keys; version " in done.stdout
     assert not done.stderr
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    out = io.StringIO()
+    show(load(DEMO, {}), Console(file=out, width=80))
+
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("api: exclusive:azure (rule version ") for line in lines)
+    for whole in ("azure: azure-westus3/gpt-4o-classic", "coreweave: coreweave-ord/llama-3.3-70b"):
+        assert any(line.rstrip().endswith(whole) for line in lines)
 
 
 def test_check_writes_json_for_machines() -> None:

@@ -136,6 +136,7 @@ def test_all_faults_come_at_once(bench: Workbench) -> None:
         ("server: &a {listen: *a}\n", 1, "refers to itself"),
         ("server: {listen: !!binary aGk=}\n", 1, "has a YAML tag"),
         ("server: {}\n", 1, "is missing"),
+        ("[" * 5000, 0, "is nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_configuration(bench: Workbench, text: str, line: int, message: str) -> None:
