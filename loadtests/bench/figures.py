@@ -34,6 +34,7 @@ class Round:
     samples: Mapping[str, Sample]
     gauge: float  # CPU of a 1 KB request through naive aiohttp ÷ through nginx
     steal: float  # share of the machine's time that another guest had
+    foreign: float = 0.0  # share that other programs here had: told, and no reason to be void
 
     @property
     def void(self) -> str:

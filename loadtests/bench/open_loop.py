@@ -9,6 +9,7 @@ import ctypes
 import gc
 import os
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,14 +93,13 @@ class Load:
         self.sent = 0
         self._interval_s = 1 / rate
         self._waiting: deque[float] = deque()
-        self._loop = asyncio.get_running_loop()
         self._begin = self._until = 0.0
 
     def begin(self, at: float, until: float) -> None:
         self._begin, self._until = at, until
 
     def tick(self) -> None:
-        now = min(self._loop.time(), self._until)
+        now = min(time.monotonic(), self._until)
         while (due := self._begin + self.sent * self._interval_s) <= now:
             self.sent += 1
             if self.free:
@@ -109,7 +109,7 @@ class Load:
 
     def answered(self, client: Client, due: float) -> None:
         if due >= self._begin + WARM_UP_S:
-            self.latencies_s.append(self._loop.time() - due)
+            self.latencies_s.append(time.monotonic() - due)
         if self._waiting:
             client.send(self._waiting.popleft())
         else:
@@ -132,7 +132,7 @@ async def open_loop(target: Target, body: bytes, rate: float, seconds: float) ->
     load.free = list(clients)
     try:
         with _no_collections(), _ticks(load):
-            begin = loop.time() + 0.01
+            begin = time.monotonic() + 0.01  # not loop.time(): uvloop counts in whole milliseconds
             load.begin(begin, begin + WARM_UP_S + seconds)
             await asyncio.sleep(0.01 + WARM_UP_S + seconds)
         await _drain(load, len(clients))

@@ -15,17 +15,25 @@ class MachineTime:
 
     total: int
     steal: int
+    busy: int  # neither idle, waiting for a disk, nor stolen
 
     def steal_share_since(self, before: "MachineTime") -> float:
         """The share of the machine's time since `before` that another guest had; 0 when no tick has passed."""
         total = self.total - before.total
         return (self.steal - before.steal) / total if total > 0 else 0.0
 
+    def foreign_share_since(self, before: "MachineTime", own_s: float) -> float:
+        """The share that programs other than the benchmark's took, which had `own_s` seconds. Interrupts are in it."""
+        total = self.total - before.total
+        foreign = self.busy - before.busy - own_s * TICKS_PER_S
+        return max(0.0, foreign / total) if total > 0 else 0.0
+
 
 def parse_machine_time(stat: str) -> MachineTime:
     """Reads the `cpu` line of /proc/stat. guest and guest_nice are already in user and nice."""
     fields = [int(field) for field in stat.split("\n", 1)[0].split()[1:9]]
-    return MachineTime(total=sum(fields), steal=fields[7])
+    total, idle, disk, steal = sum(fields), fields[3], fields[4], fields[7]
+    return MachineTime(total, steal, busy=total - idle - disk - steal)
 
 
 def parse_cpu_ticks(stat: str) -> tuple[int, int]:

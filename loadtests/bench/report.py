@@ -21,6 +21,7 @@ from loadtests.bench.rounds import Result
 from loadtests.bench.subjects import ANSWER_BYTES, ROOT, STREAM_EVENTS
 
 RESULTS: Final = ROOT / "loadtests" / "results"
+FOREIGN_QUIET: Final = 0.10  # interrupts of the benchmark itself come to half of it
 HEADINGS: Final = ("mode", "subject", "figure", "÷ or − nginx", "bar", "p50 ms", "p99 ms", "a second", "rounds")
 PACKAGES: Final = ("uvloop", "httptools", "msgspec", "orjson", "aiohttp")
 
@@ -41,7 +42,7 @@ def print_round(console: Console, result: Result) -> None:
     figures = "  ".join(f"{name} {last.samples[name].value:.2f}" for name in result.subjects)
     counted = f"{len(result.valid)}/{result.wanted}"
     void = f"  [red]void: {last.void}[/red]" if last.void else ""
-    gauge = f"gauge {last.gauge:.1f}, steal {last.steal:.1%}"
+    gauge = f"gauge {last.gauge:.1f}, steal {last.steal:.1%}, others {last.foreign:.0%}"
     console.print(f"[bold]{result.mode.name}[/bold] {counted}  {figures}  [dim]{gauge}[/dim]{void}", highlight=False)
 
 
@@ -56,6 +57,10 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
     for result in results:
         if not result.complete:
             console.print(f"[red]{result.mode.name}: only {len(result.valid)} of {result.wanted} rounds count[/red]")
+        if (busiest := max((r.foreign for r in result.valid), default=0.0)) > FOREIGN_QUIET:
+            console.print(
+                f"[yellow]{result.mode.name}: other programs took up to {busiest:.0%} of the machine[/yellow]"
+            )
 
 
 def _add_rows(table: Table, result: Result) -> None:

@@ -1,12 +1,13 @@
 """Interleaved rounds: each subject in turn, in rotating order, and again when the machine was not itself."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtests.bench.figures import ATTEMPTS_PER_ROUND, Round, rotated
 from loadtests.bench.modes import GAUGE, Measure, Mode, Options
-from loadtests.bench.procfs import machine_time
+from loadtests.bench.procfs import cpu_s, machine_time
 
 
 @dataclass(slots=True)
@@ -38,11 +39,12 @@ def run_mode(mode: Mode, options: Options, subjects: Sequence[str], report: Call
 
 
 def _round(number: int, subjects: Sequence[str], measure: Measure, gauge: Measure | None) -> Round:
-    before = machine_time()
+    before, own_s = machine_time(), cpu_s(os.getpid())
     samples = {name: measure(name) for name in rotated(subjects, number)}
     cost = gauge or (lambda name: samples[name])
     ratio = cost("naive").value / cost("nginx").value
-    return Round(samples, ratio, machine_time().steal_share_since(before))
+    after, own_s = machine_time(), cpu_s(os.getpid()) - own_s
+    return Round(samples, ratio, after.steal_share_since(before), after.foreign_share_since(before, own_s))
 
 
 @contextlib.contextmanager

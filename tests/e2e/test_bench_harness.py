@@ -1,12 +1,16 @@
 """The benchmark's own arithmetic: a harness that counts wrongly says nothing about the router."""
 
+import asyncio
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import orjson
 import pytest
@@ -18,11 +22,12 @@ from loadtests.bench import figures, procfs, wrk
 from loadtests.bench.bodies import chat_body, raw_request
 from loadtests.bench.figures import Round, Sample, Spread
 from loadtests.bench.modes import MODES, ClosedLoop, Options
+from loadtests.bench.open_loop import open_loop
 from loadtests.bench.processes import BenchError, Cores, running
 from loadtests.bench.report import write_json
 from loadtests.bench.rounds import Result, _round
 from loadtests.bench.streams import EventCounter
-from loadtests.bench.subjects import Nginx, Site, derive_config
+from loadtests.bench.subjects import Nginx, Site, Target, derive_config
 
 HERE = Path(__file__).parents[2]
 
@@ -32,12 +37,19 @@ class TestProc:
 
     def test_cpu_line_gives_total_and_steal(self) -> None:
         stat = "cpu  100 5 50 1000 7 0 3 40 20 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
-        assert procfs.parse_machine_time(stat) == procfs.MachineTime(total=1205, steal=40)
+        assert procfs.parse_machine_time(stat) == procfs.MachineTime(total=1205, steal=40, busy=158)
 
     def test_steal_share_is_of_the_time_between(self) -> None:
-        before, after = procfs.MachineTime(1000, 40), procfs.MachineTime(1400, 48)
+        before, after = procfs.MachineTime(1000, 40, 500), procfs.MachineTime(1400, 48, 600)
         assert after.steal_share_since(before) == pytest.approx(0.02)
         assert before.steal_share_since(before) == 0.0
+
+    def test_what_others_took_is_what_we_did_not(self) -> None:
+        before, after = procfs.MachineTime(1000, 40, 500), procfs.MachineTime(1400, 48, 600)
+        own_s = 60 / procfs.TICKS_PER_S
+        assert after.foreign_share_since(before, own_s) == pytest.approx(0.10)
+        assert after.foreign_share_since(before, own_s * 2) == 0.0
+        assert before.foreign_share_since(before, own_s) == 0.0
 
     @pytest.mark.parametrize("name", ["nginx", "a b", "odd) R 9 9 (name"])
     def test_ticks_are_found_behind_any_name(self, name: str) -> None:
@@ -247,6 +259,49 @@ class TestRequests:
         for requests, errors in ((4000, 1), (0, 0)):
             with pytest.raises(BenchError, match="says nothing"):
                 wrk.parse(output % (requests, errors))
+
+
+class Staller(asyncio.Protocol):
+    """Answers at once, but for one stop of `stall_s` that holds up everybody."""
+
+    def __init__(self, stall_at: float, stall_s: float) -> None:
+        self._stall_at, self._stall_s = stall_at, stall_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        stop_s = self._stall_at + self._stall_s - time.monotonic()
+        if 0 < stop_s <= self._stall_s:
+            time.sleep(stop_s)
+        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+
+def test_open_loop_counts_the_requests_that_a_stall_held_up() -> None:
+    """A stop of 300 ms in 1 s hits three in ten of the requests that are due; a closed loop would send but a few."""
+    ports: queue.Queue[int] = queue.Queue()
+    stop = threading.Event()
+    stall_at = time.monotonic() + 0.9
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Staller(stall_at, 0.3), "127.0.0.1", 0)
+        ports.put(server.sockets[0].getsockname()[1])
+        await loop.run_in_executor(None, stop.wait)
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        target = Target("staller", ports.get(timeout=10), "/", os.getpid())
+        seen = asyncio.run(open_loop(target, b"{}", rate=500, seconds=1.0))
+    finally:
+        stop.set()
+        thread.join(10)
+
+    assert seen.requests == pytest.approx(500, abs=2)
+    assert seen.p99_ms > 200
+    assert seen.p50_ms < 200
 
 
 class TestSubjects:
