@@ -101,10 +101,16 @@ def functions_too_long(tree: ast.Module) -> list[str]:
 
 
 def broad_excepts(tree: ast.Module) -> list[str]:
-    """Lines of `except:`, `except Exception` and `except BaseException`, alone or in a tuple."""
+    """Lines of `except:`, `except Exception` and `except BaseException`, alone or in a tuple.
+
+    One that ends in a bare `raise` tidies up and swallows nothing.
+    """
     lines = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.ExceptHandler):
+            continue
+        last = node.body[-1]
+        if isinstance(last, ast.Raise) and last.exc is None:
             continue
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
         if any(kind is None or getattr(kind, "id", "") in {"Exception", "BaseException"} for kind in kinds):
@@ -227,6 +233,9 @@ class TestTheChecker:
     @pytest.mark.parametrize("handler", ["except:", "except Exception:", "except (ValueError, BaseException) as e:"])
     def test_sees_broad_excepts(self, handler: str) -> None:
         assert broad_excepts(ast.parse(f"try:\n    f()\n{handler}\n    pass")) == ["3: catches everything"]
+
+    def test_lets_broad_excepts_tidy_up_and_raise_again(self) -> None:
+        assert broad_excepts(ast.parse("try:\n    f()\nexcept BaseException:\n    g()\n    raise")) == []
 
     def test_sees_long_functions_and_prints(self) -> None:
         long = "async def f():\n" + "    x = 1\n" * FUNCTION_LINES_MAX
