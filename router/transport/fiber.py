@@ -1,0 +1,98 @@
+"""A request's coroutine, resumed on the stack of the protocol callback that it waits for.
+
+An `asyncio.Task` would cost a loop iteration and a future for each wait. A fiber costs a `send()`: whoever changed
+something calls `wake()`, and the coroutine looks at its condition again before it goes on. Wakes may be spurious,
+so every wait is a loop: `while not condition: await fiber.park(...)`.
+"""
+
+import types
+from collections.abc import Callable, Coroutine, Generator
+from time import monotonic
+from typing import Any
+
+from router.transport.wheel import Wheel
+
+
+@types.coroutine
+def _suspend() -> Generator[None, None, None]:
+    yield
+
+
+class Fiber:
+    """Drives one coroutine. Everything happens on the event loop's thread."""
+
+    __slots__ = ("_coroutine", "_deadline", "_error", "_failure", "_running", "_wheel", "tick", "waited_s")
+
+    def __init__(self, wheel: Wheel) -> None:
+        self._wheel = wheel
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._running = False
+        self._failure: BaseException | None = None
+        self._deadline = 0.0
+        self._error: Callable[[], BaseException] | None = None
+        self.tick = 0  # the wheel's own
+        self.waited_s = 0.0  # all the time spent parked
+
+    @property
+    def finished(self) -> bool:
+        return self._coroutine is None
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Starts `coroutine` and runs it up to its first wait."""
+        self._coroutine = coroutine
+        self._resume()
+
+    def wake(self) -> None:
+        """Lets a parked coroutine look at its condition again; does nothing while it runs."""
+        if not self._running and self._coroutine is not None:
+            self._resume()
+
+    def throw(self, failure: BaseException) -> None:
+        """Raises `failure` where the coroutine waits, or where it will wait next."""
+        if self._coroutine is not None and self._failure is None:
+            self._failure = failure
+            self.wake()
+
+    async def park(self, deadline: float, error: Callable[[], BaseException]) -> None:
+        """Waits for a wake. Raises what was thrown, or `error()` once `deadline` (monotonic seconds) has passed."""
+        if self._failure is None:
+            began = monotonic()
+            self._deadline, self._error = deadline, error
+            self._wheel.arm(self, deadline)
+            await _suspend()
+            self._wheel.disarm(self)
+            self.waited_s += monotonic() - began
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    async def rest(self) -> None:
+        """Waits for a wake without a deadline of its own: somebody else watches the time."""
+        if self._failure is None:
+            began = monotonic()
+            await _suspend()
+            self.waited_s += monotonic() - began
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def on_time(self, now: float) -> float | None:
+        """The wheel's call: see `Timed`."""
+        if now < self._deadline:
+            return self._deadline
+        if self._error is not None:
+            self.throw(self._error())
+        return None
+
+    def _resume(self) -> None:
+        assert self._coroutine is not None
+        self._running = True
+        try:
+            self._coroutine.send(None)
+        except StopIteration:
+            self._coroutine = None
+        except BaseException:
+            self._coroutine = None
+            raise
+        finally:
+            self._running = False

@@ -1,0 +1,45 @@
+"""Names to addresses, kept in the background: no request waits for a resolver that has answered before.
+
+A name that fails to resolve keeps its last addresses. What a name may resolve to is checked here, at the last moment
+at which it can be: a public endpoint never leads to a loopback, private or metadata address.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+from router.base.errors import ConnectError
+
+
+class Names:
+    """The addresses of all endpoints' hosts."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._known: dict[tuple[str, int, bool], Sequence[str]] = {}
+
+    async def addresses(self, host: str, port: int, *, private: bool) -> Sequence[str]:
+        """Returns what is known, or asks. Raises ConnectError where there is nothing that may be dialled."""
+        known = self._known.get((host, port, private))
+        return known or await self._ask(host, port, private=private)
+
+    async def refresh(self) -> None:
+        """Asks again for every name that was ever needed."""
+        for host, port, private in tuple(self._known):
+            try:
+                await self._ask(host, port, private=private)
+            except ConnectError:
+                continue  # the last addresses stay
+
+    async def _ask(self, host: str, port: int, *, private: bool) -> Sequence[str]:
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConnectError("The deployment's host name could not be resolved.") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        allowed = [address for address in addresses if private or ipaddress.ip_address(address).is_global]
+        if not allowed:
+            raise ConnectError("The deployment's host name leads to an address that may not be dialled.")
+        self._known[host, port, private] = allowed
+        return allowed

@@ -1,0 +1,181 @@
+"""Connections to one deployment: kept alive, newest first, bounded, and all of one cloud.
+
+A pool belongs to one deployment, so clouds cannot share a connection and a dead one costs the others nothing.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from router.base.errors import ConnectError, RouterError
+from router.model.fleet import Deployment
+from router.model.plan import Permit
+from router.transport.names import Names
+from router.transport.tls import ResumingContext, client_context
+from router.transport.upstream import UpstreamConnection, require_permit
+
+AGE_MAX_S = 3600.0  # an old connection is not reused: balancers in front of a cloud move on
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """`idle_s` must be less than the upstream's own idle limit, or reuse races with its close."""
+
+    connections_max: int
+    idle_s: float
+    connect_s: float
+
+
+class Dial:
+    """A connection in the making. `on_done` is called once, unless it was cancelled."""
+
+    __slots__ = ("_task", "connection", "error", "on_done")
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        self.on_done = on_done
+        self.connection: UpstreamConnection | None = None
+        self.error: RouterError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.connection is not None or self.error is not None
+
+    def watch(self, task: "asyncio.Task[None]") -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self.on_done = _nothing
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Pool:
+    """The connections of one deployment."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, names: Names, deployment: Deployment, settings: PoolSettings
+    ) -> None:
+        self.cloud = deployment.cloud  # fixed here: every connection of this pool carries it
+        self.settings = settings
+        self.dials = 0
+        self.reuses = 0
+        self._loop, self._names = loop, names
+        self._endpoint = deployment.endpoint
+        self._idle: deque[UpstreamConnection] = deque()
+        self._open: set[UpstreamConnection] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._context: ResumingContext | None = None
+        if self._endpoint.base_url.tls:
+            self._context = client_context(self._endpoint.ca_file)
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        return len(self._open) - len(self._idle) + len(self._dialling)
+
+    @property
+    def full(self) -> bool:
+        """No request can be sent here now: every connection that it may have is in use."""
+        return not self._idle and len(self._open) + len(self._dialling) >= self.settings.connections_max
+
+    def take(self, permit: Permit) -> UpstreamConnection | None:
+        """Returns the newest idle connection that is still good, or None. Raises PlacementViolationError."""
+        require_permit(permit, self.cloud)
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                self.reuses += 1
+                return connection
+            connection.abort()
+        return None
+
+    def dial(self, permit: Permit, on_done: Callable[[], None]) -> Dial:
+        """Begins a new connection. Raises PlacementViolationError, and then nothing is dialled."""
+        require_permit(permit, self.cloud)
+        self.dials += 1
+        dial = Dial(on_done)
+        task = self._loop.create_task(self._connect(dial))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+        dial.watch(task)
+        return dial
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """Takes back a connection whose answer ended well."""
+        if connection.closed:
+            return
+        if self._closed or connection.expired:
+            connection.abort()
+            return
+        connection.idle_since = monotonic()
+        self._idle.append(connection)
+
+    def sweep(self, now: float) -> None:
+        """Closes what was idle for too long; the oldest are on the left."""
+        while self._idle and now - self._idle[0].idle_since > self.settings.idle_s:
+            self._idle.popleft().abort()
+
+    def close(self) -> None:
+        """Ends idle connections now and the others when they are given back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def _connect(self, dial: Dial) -> None:
+        try:
+            async with asyncio.timeout(self.settings.connect_s):
+                dial.connection = await self._connect_any()
+        except TimeoutError:
+            dial.error = ConnectError("The deployment did not accept a connection in time.")
+        except ConnectError as error:
+            dial.error = error
+        dial.on_done()
+
+    async def _connect_any(self) -> UpstreamConnection:
+        """Tries the endpoint's addresses in turn. Raises ConnectError."""
+        url = self._endpoint.base_url
+        private = self._endpoint.private or self._endpoint.emulated
+        failure: Exception | None = None
+        for address in await self._names.addresses(url.host, url.port, private=private):
+            try:
+                transport, connection = await self._loop.create_connection(
+                    self._new_connection,
+                    address,
+                    url.port,
+                    ssl=self._context,
+                    server_hostname=url.host if self._context is not None else None,
+                )
+            except ssl.SSLError as error:
+                raise ConnectError("The deployment's TLS handshake failed.") from error
+            except OSError as error:
+                failure = error
+                continue
+            except asyncio.CancelledError:
+                raise
+            if self._context is not None:
+                self._context.keep_session_of(transport.get_extra_info("ssl_object"))
+            return connection
+        raise ConnectError("The deployment did not accept a connection.") from failure
+
+    def _new_connection(self) -> UpstreamConnection:
+        connection = UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost)
+        self._open.add(connection)
+        return connection
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+def _nothing() -> None:
+    """What a cancelled dial calls."""

@@ -1,0 +1,37 @@
+"""TLS towards upstreams, with sessions that are taken up again. Certificates and names are always verified."""
+
+import ssl
+from typing import Any
+
+
+class ResumingContext(ssl.SSLContext):
+    """uvloop hands no session to OpenSSL, so the context itself adds the one it saved last.
+
+    One context an endpoint: a session is good only where it was made.
+    """
+
+    _session: ssl.SSLSession | None = None
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        kwargs["session"] = self._session
+        return super().wrap_bio(*args, **kwargs)
+
+    def keep_session_of(self, tls: ssl.SSLObject | None) -> None:
+        """Saves a session for the next handshake. TLS 1.3 has one only after the first bytes from the server."""
+        session = tls.session if tls is not None else None
+        if session is not None and (tls is None or tls.version() != "TLSv1.3" or session.has_ticket):
+            self._session = session
+
+
+def client_context(ca_file: str | None) -> ResumingContext:
+    """Trusts the system's authorities, and those of `ca_file`. TLS 1.2 and up, ALPN http/1.1.
+
+    Raises OSError or ssl.SSLError where `ca_file` cannot be read.
+    """
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_default_certs()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context

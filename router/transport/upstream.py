@@ -1,0 +1,372 @@
+"""The upstream's end of the wire: one connection, kept alive over many answers, and bound to one cloud for its life.
+
+Feed first, write after: a read goes to llhttp whole, and only what llhttp accepted is passed on. llhttp says *that* a
+message ended in a read and never *where*, so the end is proved: by counting for a Content-Length, and for a chunked
+answer by the run of exactly four CR and LF bytes that the read ends with.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Final, Protocol
+
+import httptools
+
+from router.base.errors import PlacementViolationError, RouterError, StaleConnectionError, UpstreamError
+from router.model.plan import Permit
+from router.transport.heads import HEAD_BYTES_MAX
+from router.transport.inbound import set_keepalive
+
+INTERIM_MAX: Final = 8  # 1xx answers before the final one
+FIELDS_MAX: Final = 200
+WRITE_BUFFER_HIGH: Final = 64 << 10
+
+
+class AnswerHead:
+    """What an upstream's head says. `fields`: names in lower case; repeated ones joined by a comma."""
+
+    __slots__ = ("chunked", "fields", "keep_alive", "length", "status")
+
+    def __init__(self, status: int, fields: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.fields = fields
+        self.length: int | None = None  # bytes, from Content-Length
+        self.chunked = False
+        self.keep_alive = True
+
+
+class AnswerSink(Protocol):
+    """Takes one answer as it arrives. Each call is made after llhttp accepted the whole read."""
+
+    def head_received(self, head: AnswerHead) -> None: ...
+
+    def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
+        """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: it begins and ends at a chunk's edge."""
+        ...
+
+    def answer_ended(self) -> None:
+        """Well framed and whole. The connection is no longer this sink's."""
+        ...
+
+    def answer_broken(self, error: RouterError) -> None:
+        """Nothing more will come. The connection is gone."""
+        ...
+
+    def read_finished(self) -> None:
+        """All that one read brought has been handed over."""
+        ...
+
+
+def require_permit(permit: Permit, cloud: str) -> None:
+    """The last of the three barriers: every dial and every send passes here. Raises PlacementViolationError."""
+    if cloud not in permit.clouds:
+        raise PlacementViolationError("The request was about to leave the clouds that it may use, and was stopped.")
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one deployment's endpoint. `send` is the only way to write to it."""
+
+    __slots__ = (
+        "_edges",
+        "_expires_at",
+        "_fields",
+        "_head",
+        "_head_buffer",
+        "_interim",
+        "_left",
+        "_message_complete",
+        "_on_lost",
+        "_parser",
+        "_payload",
+        "_poll",
+        "_sink",
+        "_tail",
+        "_transport",
+        "answers",
+        "cloud",
+        "idle_since",
+        "read_at",
+        "received",
+    )
+
+    def __init__(self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None]) -> None:
+        self.cloud = cloud
+        self._expires_at = expires_at  # monotonic seconds: not reused after it
+        self.answers = 0  # that ended well on this connection
+        self.idle_since = 0.0
+        self.received = False  # at least one byte of the current answer
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._sink: AnswerSink | None = None
+        self._poll: select.poll | None = None
+        self._head: AnswerHead | None = None
+        self._head_buffer = b""
+        self._fields: dict[bytes, bytes] = {}
+        self._payload: list[bytes] = []
+        self._edges: list[bool] = []  # not empty: the last thing llhttp saw was a chunk's end
+        self._message_complete = False
+        self._interim = 0
+        self._left: int | None = None
+        self._tail = b""
+        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._payload, self._edges))
+
+    # -- what an attempt asks
+
+    @property
+    def usable(self) -> bool:
+        """Open, and the peer has neither closed it nor sent anything unasked: one poll, no read."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._poll is None:
+            return False
+        return not self._poll.poll(0)
+
+    @property
+    def expired(self) -> bool:
+        return monotonic() > self._expires_at
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None
+
+    def send(self, permit: Permit, parts: Sequence[bytes | memoryview], sink: AnswerSink) -> None:
+        """Writes one request; its answer goes to `sink`. Raises PlacementViolationError, and then nothing is written."""
+        require_permit(permit, self.cloud)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise StaleConnectionError("The connection closed before the request was sent.")
+        self._sink = sink
+        self._head = None
+        self.received = self._message_complete = False
+        self._interim = 0
+        if len(parts) == 1:
+            transport.write(parts[0])
+        else:
+            transport.writelines(parts)
+
+    def pause(self) -> None:
+        """Stops reading: the client does not keep up."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Ends the connection at once; the sink hears nothing more. (`close` waits 30 s for a peer silent in TLS.)"""
+        self._sink = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- the transport's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
+        sock = transport.get_extra_info("socket")
+        set_keepalive(sock)
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+
+    def data_received(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None:
+            self.abort()  # bytes that nobody asked for
+            return
+        self.received = True
+        try:
+            if self._head is None:
+                self._take_head(sink, data)
+            else:
+                self._take_body(sink, data)
+        except _BadAnswerError as bad:
+            self._break(
+                UpstreamError(f"The deployment's answer is not valid HTTP/1.1: {bad}.", code="upstream_invalid")
+            )
+        sink.read_finished()
+
+    def eof_received(self) -> None:
+        """The transport closes itself, and `connection_lost` says what that means."""
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._transport = None
+        sink, self._sink = self._sink, None
+        self._on_lost(self)
+        if sink is None:
+            return
+        if self._head is not None and self._left is None and not self._head.chunked and _exc is None:
+            sink.answer_ended()  # neither length nor chunks: the body ran to the end of the connection
+        elif not self.received and self.answers:
+            sink.answer_broken(StaleConnectionError("The deployment had closed the idle connection."))
+        else:
+            sink.answer_broken(UpstreamError("The deployment closed the connection before its answer was whole."))
+        sink.read_finished()
+
+    # -- one answer
+
+    def _take_head(self, sink: AnswerSink, data: bytes) -> None:
+        if self._head_buffer:
+            data = self._head_buffer + data
+            self._head_buffer = b""
+        while True:
+            if not data.startswith(b"HTTP/1."[: len(data)]):
+                raise _BadAnswerError("it does not begin with HTTP/1")
+            end = data.find(b"\r\n\r\n") + 4
+            if end == 3:
+                if len(data) > HEAD_BYTES_MAX:
+                    raise _BadAnswerError("its head is too long")
+                self._head_buffer = data
+                return
+            head = self._parse_head(data[:end], end)
+            data = data[end:]
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if self._interim > INTERIM_MAX or head.status == 101 or head.chunked or head.length is not None:
+                raise _BadAnswerError("an interim answer that nobody asked for")
+            if not data:
+                return
+        self._head = head
+        sink.head_received(head)
+        if self._left == 0 and data:
+            raise _BadAnswerError("bytes after its end")
+        if self._left == 0 or head.status in (204, 304):
+            self._end(sink)
+        elif data:
+            self._take_body(sink, data)
+
+    def _parse_head(self, raw: bytes, end: int) -> AnswerHead:
+        if end > HEAD_BYTES_MAX:
+            raise _BadAnswerError("its head is too long")
+        fields = self._fields = {}
+        self._message_complete = False
+        parser = self._parser
+        try:
+            parser.feed_data(raw)
+        except httptools.HttpParserError as error:
+            raise _BadAnswerError(str(error)) from None
+        except httptools.HttpParserUpgrade:
+            raise _BadAnswerError("an upgrade that nobody asked for") from None
+        if len(fields) > FIELDS_MAX:
+            raise _BadAnswerError("too many fields")
+        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+            raise _BadAnswerError("an unknown version")
+        head = AnswerHead(parser.get_status_code(), fields)
+        coding = fields.get(b"transfer-encoding")
+        length = fields.get(b"content-length")
+        if coding is not None:
+            if coding.lower() != b"chunked" or length is not None or raw[7:8] == b"0":
+                raise _BadAnswerError("an unknown Transfer-Encoding")
+            head.chunked = True
+            self._left = None
+        elif length is not None:
+            head.length = self._left = int(length)
+        else:
+            self._left = None
+            head.keep_alive = head.status in (204, 304)
+        connection = fields.get(b"connection")
+        if raw[7:8] == b"0" or (connection is not None and b"close" in connection.lower()):
+            head.keep_alive = False
+        self._tail = b""
+        return head
+
+    def _take_body(self, sink: AnswerSink, data: bytes) -> None:
+        payload, edges = self._payload, self._edges
+        begins_at_edge = bool(edges) or not self._tail
+        left = self._left
+        if left is not None and len(data) > left:
+            raise _BadAnswerError("more bytes than its Content-Length")
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            payload.clear()
+            raise _BadAnswerError(str(error)) from None
+        content = payload[0] if len(payload) == 1 else b"".join(payload)
+        payload.clear()
+        if left is not None:
+            self._left = left - len(data)
+            sink.body_received(data, content, whole_chunks=False)
+            if self._left == 0:
+                self._end(sink)
+            return
+        assert self._head is not None
+        if not self._head.chunked:
+            sink.body_received(data, content, whole_chunks=False)
+            return
+        self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
+        if not self._message_complete:
+            sink.body_received(data, content, whole_chunks=begins_at_edge and bool(edges))
+            return
+        if not self._tail.endswith(b"\r\n\r\n") or self._tail[0] in b"\r\n":
+            # A run of CR and LF that is not exactly four bytes long: something stands behind the last chunk.
+            raise _BadAnswerError("bytes after its end")
+        if content:
+            sink.body_received(data, content, whole_chunks=False)
+        self._end(sink)
+
+    def _end(self, sink: AnswerSink) -> None:
+        assert self._head is not None
+        keep = self._head.keep_alive and self._message_complete
+        self.answers += 1
+        self._sink = None
+        self._edges.clear()
+        if not keep and self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        sink.answer_ended()
+
+    def _break(self, error: RouterError) -> None:
+        sink = self._sink
+        self.abort()
+        if sink is not None:
+            sink.answer_broken(error)
+
+    # -- llhttp's callbacks, through `_Callbacks`
+
+    def note_header(self, name: bytes, value: bytes) -> None:
+        """Keeps a field of the head; trailers come here too and are left out."""
+        if self._head is not None:
+            return
+        name = name.lower()
+        fields = self._fields
+        fields[name] = value if name not in fields else fields[name] + b", " + value
+
+    def note_message_complete(self) -> None:
+        self._message_complete = True
+
+    def note_message_begin(self) -> None:
+        """A message is expected after a send, and after an interim answer; never behind a final one."""
+        if self._message_complete and self._head is not None:
+            raise _UnaskedMessageError
+
+
+class _Callbacks:
+    """What llhttp calls. The ones of each chunk are methods of lists: no Python frame for a chunk."""
+
+    __slots__ = (
+        "on_body",
+        "on_chunk_complete",
+        "on_chunk_header",
+        "on_header",
+        "on_message_begin",
+        "on_message_complete",
+    )
+
+    def __init__(self, connection: UpstreamConnection, payload: list[bytes], edges: list[bool]) -> None:
+        self.on_header = connection.note_header
+        self.on_message_begin = connection.note_message_begin
+        self.on_message_complete = connection.note_message_complete
+        self.on_body = payload.append
+        self.on_chunk_header = edges.clear
+        self.on_chunk_complete = partial(edges.append, True)
+
+
+class _BadAnswerError(Exception):
+    """The answer cannot be trusted; the text says why."""
+
+
+class _UnaskedMessageError(Exception):
+    """Stops llhttp where an unasked second message would begin."""

@@ -1,0 +1,95 @@
+"""One coarse timer wheel for all deadlines of a process: arming and disarming are a set's `add` and `discard`.
+
+A deadline is met at the first tick after it, so up to one tick late and never early.
+"""
+
+import asyncio
+from typing import Final, Protocol
+
+TICK_S: Final = 0.05
+
+
+class Timed(Protocol):
+    """Something with a deadline. `tick` belongs to the wheel."""
+
+    tick: int
+
+    def on_time(self, now: float) -> float | None:
+        """Called when the armed time has come. Returns when to call again (monotonic seconds), or None."""
+        ...
+
+
+class Wheel:
+    """Slots of entries by absolute tick number. `now` is `loop.time()`, the monotonic clock."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, set[Timed]] = {}
+        self._last = int(loop.time() / TICK_S)
+        self._handle: asyncio.TimerHandle | None = None
+        self.lag_s = 0.0  # by how much the last tick came late: the event loop's lag
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots.values()))
+
+    def start(self) -> None:
+        self._last = int(self._loop.time() / TICK_S)
+        self._schedule()
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def arm(self, entry: Timed, at: float) -> None:
+        """Calls `entry.on_time` at the first tick after `at` (monotonic seconds)."""
+        tick = int(at / TICK_S) + 1
+        if tick <= self._last:
+            tick = self._last + 1
+        entry.tick = tick
+        slot = self._slots.get(tick)
+        if slot is None:
+            self._slots[tick] = {entry}
+        else:
+            slot.add(entry)
+
+    def ensure(self, entry: Timed, at: float) -> None:
+        """Like `arm`, but leaves an entry alone that is armed for that time or an earlier one already."""
+        if not entry.tick:
+            self.arm(entry, at)
+        elif entry.tick > int(at / TICK_S) + 1:
+            self.disarm(entry)
+            self.arm(entry, at)
+
+    def disarm(self, entry: Timed) -> None:
+        """Takes an entry back; harmless where it is not armed."""
+        slot = self._slots.get(entry.tick)
+        if slot is not None:
+            slot.discard(entry)
+        entry.tick = 0
+
+    def advance(self, now: float) -> None:
+        """Calls everything that is due at `now`."""
+        current = int(now / TICK_S)
+        while self._last < current:
+            self._last += 1
+            for entry in self._slots.pop(self._last, ()):
+                # An earlier entry of this slot may have disarmed or re-armed this one.
+                if entry.tick != self._last:
+                    continue
+                entry.tick = 0
+                again = entry.on_time(now)
+                if again is not None and entry.tick == 0:
+                    self.arm(entry, again)
+
+    def _schedule(self) -> None:
+        due = (self._last + 1) * TICK_S
+        self._handle = self._loop.call_at(due, self._on_tick, due)
+
+    def _on_tick(self, due: float) -> None:
+        now = self._loop.time()
+        self.lag_s = max(0.0, now - due)
+        try:
+            self.advance(now)
+        finally:
+            self._schedule()
