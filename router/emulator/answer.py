@@ -49,6 +49,7 @@ class Ask:
     created: int  # wall seconds
     length: int  # words that the answer would have without a limit of the request
     prompt_tokens: int
+    azure: bool
     filtered: bool  # content filter annotations
 
     @property

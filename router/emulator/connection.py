@@ -11,13 +11,14 @@ from typing import Final, Protocol, cast
 import h11
 
 from router.emulator.answer import Headers
-from router.emulator.exchange import EndedError, Exchange
+from router.emulator.exchange import EndedError, Exchange, reason_of
 from router.emulator.faults import Fault
 from router.emulator.received import Received, Request
 from router.emulator.service import Handled
 from router.emulator.settings import Settings
 
 _HEAD_BYTES_MAX: Final = 64 << 10
+_FLUSH_POLL_S: Final = 0.001
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # close() then sends RST
 
 
@@ -51,7 +52,8 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None  # from its head to the end of its answer
         self._control = False
         self._counted = False
-        self._uncounted_bytes = 0  # read since the last request ended: whose they are is not known before the next head
+        self._unclaimed_bytes = 0  # read since the last request ended: the control path's own do not count
+        self._carried = False  # a request that was not the control path's
         self._task: asyncio.Task[None] | None = None
         self._ended = False  # by us, on purpose
         self._allowed: int | None = None
@@ -82,8 +84,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._stop_idle()
-        self._uncounted_bytes += len(data)
-        self._cloud.received.bytes += len(data)
+        if not self._control:
+            self._unclaimed_bytes += len(data)
+            self._cloud.received.bytes += len(data)
         if self._ended:
             return
         try:
@@ -124,9 +127,11 @@ class Connection(asyncio.Protocol):
         self._control = self._cloud.is_control(request)
         received = self._cloud.received
         if self._control:
-            received.bytes -= self._uncounted_bytes
-            self._count_connection(-1)
+            received.bytes -= self._unclaimed_bytes
+            if not self._carried:
+                self._count_connection(-1)
         else:
+            self._carried = True
             self._count_connection(1)
             received.requests += 1
             received.last = request
@@ -167,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """The answer is out: on to the next request, or to the end of the connection."""
-        self._request, self._task, self._uncounted_bytes = None, None, 0
+        self._request, self._task, self._control, self._unclaimed_bytes = None, None, False, 0
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
             self._wait_idle()
@@ -194,7 +199,8 @@ class Connection(asyncio.Protocol):
         await self.raw(self._h11.send(h11.InformationalResponse(status_code=status, headers=list(headers))) or b"")
 
     async def head(self, status: int, headers: Headers) -> None:
-        await self.raw(self._h11.send(h11.Response(status_code=status, headers=list(headers))) or b"")
+        head = h11.Response(status_code=status, headers=list(headers), reason=reason_of(status))
+        await self.raw(self._h11.send(head) or b"")
 
     async def data(self, data: bytes) -> None:
         await self.raw(self._h11.send(h11.Data(data=data)) or b"")
@@ -225,8 +231,10 @@ class Connection(asyncio.Protocol):
 
     async def reset(self) -> None:
         self._ended = True
-        self._transport.set_write_buffer_limits(high=0)  # a reset would overtake what is not sent yet
-        await self._writable.wait()
+        # A reset would overtake what is not sent yet, and no callback says that a TLS transport's buffer is empty.
+        await asyncio.sleep(_FLUSH_POLL_S)
+        while self._transport.get_write_buffer_size():  # noqa: ASYNC110
+            await asyncio.sleep(_FLUSH_POLL_S)
         self.abort(reset=True)
         raise EndedError
 

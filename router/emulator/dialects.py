@@ -121,21 +121,26 @@ class AzureDialect:
         path, _, query = request.target.partition("?")
         version = parse_qs(query).get("api-version", [""])[-1]
         path = path.removeprefix(self._endpoint.path)
-        found = None
         if path.startswith("/openai/v1/"):
             if version not in ("", "v1", "preview"):
                 raise RefusedError(400, azure_error("BadRequest", "API version not supported"))
             found = _operation(request.method, path.removeprefix("/openai/v1"), None, "v1")
-        elif path.startswith("/openai/deployments/"):
-            name, slash, rest = path.removeprefix("/openai/deployments/").partition("/")
-            found = _operation(request.method, slash + rest, unquote(name), version)
-            found = None if found and found.operation in ("responses", MODELS) else found
-        elif path.startswith("/openai/"):
-            found = _operation(request.method, path.removeprefix("/openai"), None, version)
-            found = found if found and found.operation in ("responses", MODELS) else None
-        if found is None or found.operation == "moderations" or not _in_version(found):
+        else:
+            found = self._classic_target(request.method, path, version)
+        if found is None or found.operation == "moderations":
             raise RefusedError(404, resource_not_found(About()))
         return found
+
+    def _classic_target(self, method: str, path: str, version: str) -> Target | None:
+        found = None
+        if path.startswith("/openai/deployments/"):
+            name, slash, rest = path.removeprefix("/openai/deployments/").partition("/")
+            found = _operation(method, slash + rest, unquote(name), version)
+            found = None if found and found.operation in ("responses", MODELS) else found
+        elif path.startswith("/openai/"):
+            found = _operation(method, path.removeprefix("/openai"), None, version)
+            found = found if found and found.operation in ("responses", MODELS) else None
+        return found if found and _in_version(found) else None
 
     def check_fields(self, target: Target, fields: dict[str, object]) -> None:
         if target.api_version != "v1" and target.api_version < _STREAM_OPTIONS_SINCE and "stream_options" in fields:
@@ -248,9 +253,7 @@ def _operation(method: str, path: str, deployment: str | None, version: str) -> 
 
 
 def _in_version(target: Target) -> bool:
-    """Whether this api-version is one, and has the operation."""
-    if target.api_version == "v1":
-        return True
+    """Whether this is a dated api-version, and one that has the operation."""
     dated = _DATED.fullmatch(target.api_version)
     if dated is None or dated[1] < _OLDEST:
         return False

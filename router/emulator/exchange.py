@@ -130,7 +130,7 @@ class Exchange:
         elif fault.kind is Kind.MALFORMED_CHUNK:
             await self._wire.raw(b"zz\r\nthis is no chunk\r\n")
             await self._wire.close()
-        elif fault.kind is Kind.EARLY_CLOSE:
+        elif fault.kind is Kind.EARLY_CLOSE and not fault.at_byte:
             await self._wire.close()
 
     async def _misframed(self) -> None:
@@ -155,7 +155,7 @@ class Exchange:
         await self._wire.raw(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _raw_head(self, framing: tuple[str, str]) -> bytes:
-        lines = [f"HTTP/1.1 {self._answer.status} {_reason(self._answer.status)}"]
+        lines = [f"HTTP/1.1 {self._answer.status} {reason_of(self._answer.status)}"]
         lines += [f"{name}: {value}" for name, value in (*self._headers, framing)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
@@ -236,7 +236,8 @@ def _finishes(event: bytes) -> bool:
     return b'"finish_reason":"' in event
 
 
-def _reason(status: int) -> str:
+def reason_of(status: int) -> str:
+    """The phrase behind the status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -123,6 +123,7 @@ class Service:
             created=int(self._clock.wall()),
             length=max(1, round(settings.tokens.sample(self.rng))),
             prompt_tokens=prompt_tokens(fields),
+            azure=self._dialect.azure,
             filtered=filtered,
         )
 

@@ -24,7 +24,7 @@ def responses(ask: Ask) -> Answer:
 
 def _response(ask: Ask, status: str, output: list[Any]) -> dict[str, Any]:
     asked = ask.fields
-    value = {
+    value: dict[str, Any] = {
         "id": f"resp_{ask.request_id}",
         "object": "response",
         "created_at": ask.created,
@@ -42,9 +42,10 @@ def _response(ask: Ask, status: str, output: list[Any]) -> dict[str, Any]:
         "top_p": asked.get("top_p", 1.0),
         "tool_choice": asked.get("tool_choice", "auto"),
         "tools": asked.get("tools", []),
-        "user": asked.get("user"),
         "usage": None,
     }
+    if ask.azure or "user" in asked:
+        value["user"] = asked.get("user")  # Azure always says it
     if status == "in_progress":
         return {key: inner for key, inner in value.items() if key != "usage"}
     if ask.filtered:
