@@ -1,6 +1,7 @@
 """`inference-router emulate`: fake clouds on loopback, from a router file or one plain server to measure against."""
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -44,6 +45,9 @@ def emulate(
         work = _serve_clouds(config)
     else:
         work = _serve_plain(plain or 0, PlainSettings(answer_bytes, stream_events, gap_ms), tls_cert, tls_key)
+    # Each stream is an open file; the usual soft limit is for programs that use select().
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(work)

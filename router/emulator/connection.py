@@ -116,6 +116,7 @@ class Connection(asyncio.Protocol):
                 self._request.body += event.data
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 self._task = self._loop.create_task(self._respond(self._request))
+                self._task.add_done_callback(self._settle)
             elif isinstance(event, h11.ConnectionClosed):
                 self._transport.close()
                 return
@@ -169,6 +170,12 @@ class Connection(asyncio.Protocol):
         except EndedError:
             return
         self._next()
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        """A bug of ours must not look like a stall."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "an answer failed", "exception": error, "task": task})
+            self.abort(reset=True)
 
     def _next(self) -> None:
         """The answer is out: on to the next request, or to the end of the connection."""

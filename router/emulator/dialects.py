@@ -26,7 +26,7 @@ from router.emulator.settings import Deployment, Endpoint
 
 MODELS: Final = "models"
 
-_OPERATIONS: Final = {
+PATHS: Final = {
     "/chat/completions": "chat",
     "/completions": "completions",
     "/embeddings": "embeddings",
@@ -243,8 +243,8 @@ class OpenAIDialect:
 
 
 def _operation(method: str, path: str, deployment: str | None, version: str) -> Target | None:
-    if method == "POST" and path in _OPERATIONS:
-        return Target(_OPERATIONS[path], deployment, version)
+    if method == "POST" and path in PATHS:
+        return Target(PATHS[path], deployment, version)
     if method == "GET" and path == "/models":
         return Target(MODELS, None, version)
     if method == "GET" and path.startswith("/models/"):

@@ -17,7 +17,7 @@ from router.emulator.bodies import BODIES
 class Kind(enum.Enum):
     """What goes wrong."""
 
-    REFUSE = "refuse"  # the listening socket is closed for `for_s` (default 1), from the moment the fault is added
+    REFUSE = "refuse"  # the listening socket is closed for `for_s` (default 1) from now on; open connections stay
     SLOW_ACCEPT = "slow_accept"  # the connection is accepted `delay_ms` late (TLS and bytes wait)
     SLOW_HEAD = "slow_head"  # the answer's head comes `delay_ms` late
     RESET_BEFORE_HEAD = "reset_before_head"  # RST in place of an answer

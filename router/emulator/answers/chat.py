@@ -1,7 +1,7 @@
 """chat/completions, streamed and not, with tool calls, several choices and Azure's annotations."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import orjson
 
@@ -9,7 +9,8 @@ from router.emulator.answer import DONE, Answer, Ask, RefusedError, Tokens, data
 from router.emulator.answers.filters import CHOICE_RESULTS, PROMPT_FILTER, first_chunk, late_annotation
 from router.emulator.bodies import openai_error
 
-_LIMITS = ("max_completion_tokens", "max_tokens")
+CHOICES_MAX: Final = 128
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 
 
 def chat(ask: Ask) -> Answer:
@@ -28,17 +29,22 @@ def chat(ask: Ask) -> Answer:
     return json_answer(value, tokens.completion)
 
 
-def called_tool(fields: Any) -> str | None:
+def called_tool(fields: Mapping[str, Any]) -> str | None:
     """The function that the answer calls: where there are tools and a choice other than none."""
     choice, tools = fields.get("tool_choice"), fields.get("tools")
     if not isinstance(tools, list) or choice in (None, "none"):
         return None
-    if isinstance(choice, dict):
-        named = choice.get("function", choice).get("name")
-        if isinstance(named, str):
-            return named
-    functions = [tool.get("function", tool) for tool in tools if isinstance(tool, dict)]
-    return next((str(each["name"]) for each in functions if "name" in each), None)
+    names = (_function_name(each) for each in (choice, *tools))
+    return next((name for name in names if name is not None), None)
+
+
+def _function_name(tool: object) -> str | None:
+    """Of a tool or a choice of one, as chat nests it or as responses writes it flat."""
+    if not isinstance(tool, dict):
+        return None
+    function = tool.get("function", tool)
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def arguments(ask: Ask) -> str:
@@ -47,7 +53,7 @@ def arguments(ask: Ask) -> str:
 
 
 def _count(ask: Ask) -> int:
-    return max(1, ask.limit("n") or 1)
+    return min(max(1, ask.limit("n") or 1), CHOICES_MAX)
 
 
 def _head(ask: Ask, kind: str) -> dict[str, Any]:

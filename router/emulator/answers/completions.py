@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from router.emulator.answer import DONE, Answer, Ask, RefusedError, Tokens, data_event, json_answer, stream_answer
+from router.emulator.answers.chat import CHOICES_MAX
 from router.emulator.answers.filters import CHOICE_RESULTS, PROMPT_FILTER, first_chunk
 from router.emulator.bodies import openai_error
 
@@ -30,7 +31,7 @@ def _count(ask: Ask) -> int:
     """A choice for each of a list of texts, `n` times."""
     prompt = ask.fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str) else 1
-    return prompts * max(1, ask.limit("n") or 1)
+    return min(prompts * max(1, ask.limit("n") or 1), CHOICES_MAX)
 
 
 def _words(ask: Ask, index: int) -> list[str]:

@@ -10,6 +10,7 @@ _PNG: Final = (  # one transparent pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 _OUTPUT_TOKENS: Final = 272
+_IMAGES_MAX: Final = 10
 
 
 def generations(ask: Ask) -> Answer:
@@ -35,7 +36,8 @@ def _images(ask: Ask, kind: str) -> Answer:
 def _number(ask: Ask, name: str, default: int) -> int:
     """A number of a JSON body, or of a form, where it is text."""
     given = ask.fields.get(name, default)
-    return int(given) if isinstance(given, int) or (isinstance(given, str) and given.isdecimal()) else default
+    count = int(given) if isinstance(given, int) or (isinstance(given, str) and given.isdecimal()) else default
+    return min(count, _IMAGES_MAX)
 
 
 def _usage(ask: Ask) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from router.emulator.answer import Answer, Ask, RefusedError, json_answer
 from router.emulator.bodies import openai_error
 
 _DIMENSIONS: Final = 16  # small, so that tests read quickly; `dimensions` asks for more
+_DIMENSIONS_MAX: Final = 4096
 _CATEGORIES: Final = (
     "hate",
     "hate/threatening",
@@ -62,7 +63,8 @@ def _inputs(ask: Ask) -> list[Any]:
 
 def _vector(ask: Ask, text: object) -> "array.array[float]":
     rng = random.Random(f"{ask.settings.seed}/{ask.deployment.model}/{text}")
-    return array.array("f", (rng.uniform(-1.0, 1.0) for _ in range(ask.limit("dimensions") or _DIMENSIONS)))
+    dimensions = min(ask.limit("dimensions") or _DIMENSIONS, _DIMENSIONS_MAX)
+    return array.array("f", (rng.uniform(-1.0, 1.0) for _ in range(dimensions)))
 
 
 def _little_endian(vector: "array.array[float]") -> bytes:

@@ -1,10 +1,21 @@
 """Two clouds in the test's own loop."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import uvloop
 
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Loops flush, close and reset each in their own way: a fault must look the same under both."""
+    both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return both if "test_emulator_faults" in item.nodeid else {"uvloop": uvloop.new_event_loop}
+
 
 DEPLOYMENTS = (
     Deployment("gpt-4o-ptu", "gpt-4o", tpm=450_000, rpm=6_000),

@@ -20,13 +20,12 @@ import router
 from router.emulator import (
     Deployment,
     Distribution,
-    EmulatedCloud,
     EmulatorConfigError,
     Kind,
     load_endpoints,
 )
 from router.emulator.plain import PlainServer, PlainSettings
-from tests.conformance.emulator.kit import CHAT, RawClient, parse, request_bytes, validate
+from tests.conformance.emulator.kit import CHAT, parse, request_bytes, validate
 
 ROOT = Path(router.__file__).parent.parent
 FILE = """
@@ -71,6 +70,15 @@ def test_only_emulated_endpoints_are_read(tmp_path: Path) -> None:
     assert endpoint.deployments == (Deployment("gpt-4o-ptu", "gpt-4o", 450_000, None, frozenset({"chat"})),)
     assert endpoint.settings.token_gap_ms == Distribution(5.0, 0.4)
     assert endpoint.settings.faults[0].kind is Kind.STATUS
+
+
+def test_certificates_lie_beside_the_file(tmp_path: Path) -> None:
+    text = FILE.replace("http://127", "https://127").replace("seed: 7", "tls_cert: c.pem\n      tls_key: /k.pem")
+
+    (endpoint,) = load_endpoints(written(tmp_path, text), {"AZURE_KEY": "k"})
+
+    assert endpoint.tls
+    assert (endpoint.settings.tls_cert, endpoint.settings.tls_key) == (str(tmp_path / "c.pem"), "/k.pem")
 
 
 @pytest.mark.parametrize(
@@ -235,36 +243,3 @@ async def test_plain_over_tls(tmp_path: Path) -> None:
         writer.close()
 
     assert head.startswith(b"HTTP/1.1 200")
-
-
-async def test_a_cloud_over_tls_ends_streams_as_scripted(tmp_path: Path) -> None:
-    """The certificate comes from the file's own folder; cuts and resets act below TLS."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    text = FILE.replace("http://127", "https://127").replace("seed: 7", "tls_cert: cert.pem\n      tls_key: key.pem")
-    (endpoint,) = load_endpoints(written(tmp_path, text), {"AZURE_KEY": "secret"})
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-
-    async def end_of(cloud: EmulatedCloud) -> str:
-        reader, writer = await asyncio.open_connection("127.0.0.1", cloud.port, ssl=trust)
-        writer.write(RawClient(cloud).chat(stream=True))
-        try:
-            return "eof" if await reader.read(-1) else "nothing"
-        except ConnectionResetError:
-            return "reset"
-        finally:
-            writer.close()
-
-    cloud = EmulatedCloud(endpoint)
-    await cloud.start(port=0)
-    try:
-        cloud.faults.clear()
-        cloud.faults.add("early_close", after_events=2, times=1)
-        assert await end_of(cloud) == "eof"
-        cloud.faults.add("reset_after_head", times=1)
-        assert await end_of(cloud) == "reset"
-    finally:
-        await cloud.close()

@@ -1,15 +1,18 @@
-"""Each scripted fault as a client sees it on a bare socket."""
+"""Each scripted fault as a client sees it on a bare socket; under asyncio's loop and uvloop's (conftest)."""
 
 import asyncio
 import json
 import random
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import h11
 import pytest
+import trustme
 
-from router.emulator import EmulatedCloud
+from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
 from router.emulator.faults import FaultBook
 from tests.conformance.emulator.kit import CHAT, CHAT_PATH, RawClient, parse
 
@@ -275,3 +278,31 @@ async def test_a_cloud_without_faults_keeps_its_word(azure: EmulatedCloud) -> No
 
     assert reply.body.endswith(b"[DONE]\n\n")
     assert json.loads(reply.body.split(b"\n\n")[-3].removeprefix(b"data: "))["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_cloud_over_tls_ends_streams_as_scripted(tmp_path: Path) -> None:
+    """A close says close_notify first; a reset acts below TLS."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    settings = Settings(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+    endpoint = Endpoint("azure_openai", (Deployment("gpt-4o-ptu"),), tls=True, settings=settings)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+
+    async def end_of(cloud: EmulatedCloud) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", cloud.port, ssl=trust)
+        writer.write(RawClient(cloud).chat(stream=True))
+        try:
+            return "eof" if await reader.read(-1) else "nothing"
+        except ConnectionResetError:
+            return "reset"
+        finally:
+            writer.close()
+
+    async with EmulatedCloud(endpoint) as cloud:
+        cloud.faults.add("early_close", after_events=2, times=1)
+        assert await end_of(cloud) == "eof"
+        cloud.faults.add("reset_after_head", times=1)
+        assert await end_of(cloud) == "reset"

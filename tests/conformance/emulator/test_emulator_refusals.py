@@ -6,9 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.base.clock import ManualClock
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
+from router.emulator.dialects import PATHS
+from router.emulator.received import Request
+from router.emulator.service import Service
 from tests.conformance.emulator.kit import CHAT, CHAT_PATH, RawClient, parse, request_bytes, validate
 
 CLASSIC = "/openai/deployments/gpt-4o-ptu/chat/completions"
@@ -243,6 +248,35 @@ async def test_expect_continue_is_answered(azure: EmulatedCloud) -> None:
     writer.write(body)
     assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**12) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = (
+    *("messages", "prompt", "input", "instructions", "tools", "tool_choice", "n", "best_of", "metadata"),
+    *("max_tokens", "max_output_tokens", "dimensions", "stream_options", "encoding_format", "image"),
+    *("partial_images", "response_format", "stream_format"),
+)
+
+
+@given(
+    operation=st.sampled_from(sorted(PATHS)),
+    fields=st.dictionaries(st.sampled_from(_FIELDS), _JSON),
+    stream=st.booleans(),
+)
+def test_no_body_breaks_a_cloud(operation: str, fields: dict[str, Any], stream: bool) -> None:
+    """Any JSON gets an answer or a refusal, never an exception, and a stream goes on to its end."""
+    service = Service(Endpoint("openai", (Deployment("m"),), path="/v1"), ManualClock())
+    body = json.dumps({**fields, "model": "m", "stream": stream}).encode()
+
+    answer = service.handle(Request("POST", f"/v1{operation}", [], bytearray(body))).answer
+
+    assert answer.status in (200, 400)
+    if answer.events is not None:
+        assert sum(1 for _ in answer.events) > 0
 
 
 async def test_faults_at_run_time(azure: EmulatedCloud) -> None:
