@@ -121,18 +121,18 @@ def _at_least_one(raw: object) -> int:
 
 
 _SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
-    "seed": shapes.whole,
+    "seed": shapes.signed,
     "head_ms": _distribution,
     "first_token_ms": _distribution,
     "token_gap_ms": _distribution,
     "tokens": _distribution,
     "chunk_tokens": _at_least_one,
     "quota": shapes.boolean,
-    "content_filter": shapes.boolean,
+    "content_filter": shapes.optional(shapes.boolean),
     "async_filter": shapes.boolean,
     "idle_timeout_s": shapes.number,
-    "tls_cert": shapes.text,
-    "tls_key": shapes.text,
+    "tls_cert": shapes.optional(shapes.text),
+    "tls_key": shapes.optional(shapes.text),
     "faults": read_faults,
 }
 

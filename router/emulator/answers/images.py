@@ -30,7 +30,7 @@ def _images(ask: Ask, kind: str) -> Answer:
     if ask.streamed:
         return stream_answer(_events(ask, kind))
     data = [{"b64_json": _PNG, "revised_prompt": ask.deployment.name} for _ in range(_number(ask, "n", 1))]
-    return json_answer({"created": ask.created, "data": data, "usage": _usage(ask)}, _OUTPUT_TOKENS)
+    return json_answer({"created": ask.created, "data": data, "usage": _usage(ask)}, ask.length)
 
 
 def _number(ask: Ask, name: str, default: int) -> int:

@@ -85,7 +85,7 @@ def test_certificates_lie_beside_the_file(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("seed: 7", "sead: 7", "unknown key 'sead'"),
-        ("seed: 7", "seed: -7", "emulator.seed: must be a whole number"),
+        ("seed: 7", "seed: 7.5", "emulator.seed: must be a whole number"),
         ("quota: true", "quota: 1", "emulator.quota: must be true or false"),
         ("median: 5,", "", "has no median"),
         ("kind: status", "kind: stat", r"faults\[0\].kind: must be one of"),
