@@ -21,15 +21,15 @@ def _suspend() -> Generator[None, None, None]:
 class Fiber:
     """Drives one coroutine. Everything happens on the event loop's thread."""
 
-    __slots__ = ("_coroutine", "_deadline", "_error", "_failure", "_running", "_wheel", "tick", "waited_s")
+    __slots__ = ("_coroutine", "_deadline", "_error", "_failure", "_running", "tick", "waited_s", "wheel")
 
     def __init__(self, wheel: Wheel) -> None:
-        self._wheel = wheel
+        self.wheel = wheel
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._running = False
         self._failure: BaseException | None = None
         self._deadline = 0.0
-        self._error: Callable[[], BaseException] | None = None
+        self._error: Callable[[], BaseException | None] | None = None
         self.tick = 0  # the wheel's own
         self.waited_s = 0.0  # all the time spent parked
 
@@ -53,14 +53,17 @@ class Fiber:
             self._failure = failure
             self.wake()
 
-    async def park(self, deadline: float, error: Callable[[], BaseException]) -> None:
-        """Waits for a wake. Raises what was thrown, or `error()` once `deadline` (monotonic seconds) has passed."""
+    async def park(self, deadline: float, error: Callable[[], BaseException | None]) -> None:
+        """Waits for a wake. Raises what was thrown, or `error()` once `deadline` (monotonic seconds) has passed.
+
+        Where `error` returns None, passing the deadline is a wake like any other.
+        """
         if self._failure is None:
             began = monotonic()
             self._deadline, self._error = deadline, error
-            self._wheel.arm(self, deadline)
+            self.wheel.arm(self, deadline)
             await _suspend()
-            self._wheel.disarm(self)
+            self.wheel.disarm(self)
             self.waited_s += monotonic() - began
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -80,8 +83,11 @@ class Fiber:
         """The wheel's call: see `Timed`."""
         if now < self._deadline:
             return self._deadline
-        if self._error is not None:
-            self.throw(self._error())
+        error = self._error() if self._error is not None else None
+        if error is not None:
+            self.throw(error)
+        else:
+            self.wake()
         return None
 
     def _resume(self) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -111,6 +111,7 @@ class Inbound(Fiber):
         "answer_chunked",
         "body",
         "body_whole",
+        "bytes_in",
         "bytes_out",
         "first_byte_at",
         "head",
@@ -127,6 +128,7 @@ class Inbound(Fiber):
         self.body_whole = False
         self.started_at = now
         self.first_byte_at = 0.0  # monotonic seconds of the first byte of the answer, 0 while there is none
+        self.bytes_in = 0  # head and body
         self.bytes_out = 0
         self.answer_chunked = False
         self.on_resume_writing: Callable[[], None] | None = None
@@ -187,7 +189,8 @@ class Inbound(Fiber):
         else:
             self.head.keep_alive = False
             connection = b"connection: close\r\n\r\n"
-        self.write(b"".join((status_line, headers, framing, connection, body)))
+        content = body if self.head.method != b"HEAD" else b""
+        self.write(b"".join((status_line, headers, framing, connection, content)))
 
     def write(self, data: bytes) -> None:
         """Sends bytes as they are: already framed for this client."""
@@ -272,8 +275,8 @@ class Connection(asyncio.Protocol):
     # -- the transport's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
         if len(server.connections) >= server.bounds.connections_max or server.draining:
@@ -327,7 +330,7 @@ class Connection(asyncio.Protocol):
         if self._state is State.HEAD and self._buffer:
             self._refuse(MalformedHttpError("The request's head took too long.", status=408, code="head_timeout"))
         elif self._state is State.HEAD:
-            self._close()
+            self._close(self.server.bounds.keepalive_timeout_s)
         elif self._state in (State.DRAIN, State.CLOSING):
             self.abort()
         return None  # a running request watches its own time
@@ -380,6 +383,7 @@ class Connection(asyncio.Protocol):
         inbound = self._inbound = Inbound(self, head, now)
         self.body_begun = False
         length = head.body_length
+        inbound.bytes_in = end + length
         if head.chunked:
             self._state = State.BODY
             self._chunked = ChunkedBody(self.server.bounds.body_bytes_max)
@@ -459,6 +463,7 @@ class Connection(asyncio.Protocol):
             self.overrun = self.overrun or body.overrun
             inbound.body = body.take()
             self.server.buffered_bytes += len(inbound.body)
+            inbound.bytes_in += len(inbound.body)
             inbound.body_whole = True
             self._chunked = None
             self._state = State.BUSY
@@ -508,7 +513,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if not inbound.head.keep_alive or self.overrun:
-            self._linger() if not whole else self._close()
+            self._linger() if not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._buffer = bytearray()
             self._state, self._discard_left = State.DRAIN, left
@@ -520,7 +525,7 @@ class Connection(asyncio.Protocol):
         self._state = State.HEAD
         self._received = 0
         if self.server.draining:
-            self._close()
+            self._close(self.server.bounds.keepalive_timeout_s)
             return
         self._watch_head(self.server.bounds.keepalive_timeout_s)
         backlog, self._backlog = self._backlog, b""
@@ -548,7 +553,7 @@ class Connection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.abort()
         else:
-            self._close()
+            self._close(LINGER_S)
 
     def abort(self) -> None:
         self._state = State.CLOSING
@@ -558,7 +563,7 @@ class Connection(asyncio.Protocol):
     def end_if_idle(self) -> None:
         """Closes between requests; a running one ends first."""
         if self._state is State.HEAD and not self._buffer and self._transport is not None:
-            self._close()
+            self._close(self.server.bounds.keepalive_timeout_s)
 
     # -- ending
 
@@ -569,12 +574,12 @@ class Connection(asyncio.Protocol):
         self.write(answer)
         self._linger()
 
-    def _close(self) -> None:
-        """Sends what is buffered, then ends; a client that does not read is aborted after a while."""
+    def _close(self, within_s: float) -> None:
+        """Sends what is buffered, then ends; a client that does not read it in time is aborted."""
         self._state = State.CLOSING
         if self._transport is not None:
             self._transport.close()
-            self._deadline = monotonic() + LINGER_S
+            self._deadline = monotonic() + within_s
             self.server.wheel.ensure(self, self._deadline)
 
     def _linger(self) -> None:

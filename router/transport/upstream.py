@@ -10,7 +10,7 @@ import select
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -43,7 +43,7 @@ class AnswerSink(Protocol):
     def head_received(self, head: AnswerHead) -> None: ...
 
     def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
-        """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: it begins and ends at a chunk's edge."""
+        """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: it is chunks from edge to edge."""
         ...
 
     def answer_ended(self) -> None:
@@ -131,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._transport is None
 
     def send(self, permit: Permit, parts: Sequence[bytes | memoryview], sink: AnswerSink) -> None:
-        """Writes one request; its answer goes to `sink`. Raises PlacementViolationError, and then nothing is written."""
+        """Writes one request, whose answer goes to `sink`. Raises PlacementViolationError before a byte is written."""
         require_permit(permit, self.cloud)
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -163,8 +163,8 @@ class UpstreamConnection(asyncio.Protocol):
     # -- the transport's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         sock = transport.get_extra_info("socket")
         set_keepalive(sock)

@@ -1,0 +1,30 @@
+"""`inference-router serve`: the router itself, in the foreground, until it is told to stop."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from router.cli.check import load_or_exit
+from router.worker import run
+
+
+@click.command()
+@click.option("--config", "file", required=True, type=click.Path(dir_okay=False), help="The configuration to serve.")
+def serve(file: str) -> None:
+    """Serve what FILE says, until SIGTERM; a bad file is refused as `check` refuses it."""
+    snapshot = load_or_exit(file)
+    for warning in snapshot.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    server = snapshot.server
+    click.echo(
+        f"data plane http://{server.listen.host}:{server.listen.port}/v1, "
+        f"control plane http://{server.admin.host}:{server.admin.port}",
+        err=True,
+    )
+    try:
+        sys.exit(run(Path(file), os.environ, snapshot))
+    except OSError as error:
+        click.echo(f"cannot start: {error.strerror or error}", err=True)
+        sys.exit(1)

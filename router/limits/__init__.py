@@ -1,0 +1,1 @@
+"""Says whether a request may run now. Pure: it counts what it is told."""

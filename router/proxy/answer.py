@@ -1,0 +1,317 @@
+"""One attempt's answer, from the send to its end.
+
+Until the commit point everything is held, and the attempt may still be given up for another. From then on bytes go to
+the client in the same call that brought them: untouched where a read is whole chunks of whole events, re-framed from
+llhttp's payload otherwise.
+"""
+
+import json
+from time import monotonic
+from typing import Final
+
+from router.accounting.events import last_event_end
+from router.accounting.stream import StreamWatch, watch_for, without_hidden_usage
+from router.accounting.usage import read_usage, usage_of
+from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
+from router.model.fleet import Timeouts
+from router.model.outcome import Usage
+from router.proxy.fleet import Target
+from router.transport.inbound import Inbound
+from router.transport.upstream import AnswerHead, UpstreamConnection
+
+HELD_BYTES_MAX: Final = 1 << 20
+USAGE_TAIL_BYTES: Final = 16 << 10
+_COMMENT: Final = b": keep-alive\n\n"
+
+
+class Answer:
+    """Takes what one upstream connection brings (see `AnswerSink`) and, once told to flow, passes it on."""
+
+    __slots__ = (
+        "_connection",
+        "_flowing",
+        "_held",
+        "_held_bytes",
+        "_hide_usage",
+        "_idle_s",
+        "_inbound",
+        "_paused",
+        "_progress_at",
+        "_rest",
+        "_sent_at",
+        "_tail",
+        "_tail_bytes",
+        "_timeouts",
+        "_total_at",
+        "committed",
+        "ended",
+        "error",
+        "first_byte_at",
+        "give_up_at",
+        "head",
+        "is_stream",
+        "target",
+        "tick",
+        "watch",
+    )
+
+    def __init__(
+        self, inbound: Inbound, target: Target, *, hide_usage: bool, idle_s: float, total_at: float, now: float
+    ) -> None:
+        """`idle_s`: the longest wait between two events; `total_at`: monotonic seconds, the request's last moment."""
+        self.target = target
+        self.tick = 0  # the wheel's own
+        self.head: AnswerHead | None = None
+        self.committed = False  # no further attempt after this
+        self.ended = False  # whole, by HTTP's framing
+        self.error: RouterError | None = None  # why it will not become whole
+        self.is_stream = False
+        self.watch: StreamWatch | None = None
+        self.first_byte_at = 0.0
+        self.give_up_at = 0.0  # monotonic seconds: the commit point must have been reached
+        self._inbound = inbound
+        self._connection: UpstreamConnection | None = None
+        self._timeouts: Timeouts = target.backend.deployment.endpoint.timeouts
+        self._idle_s, self._total_at = idle_s, total_at
+        self._hide_usage = hide_usage
+        self._flowing = False
+        self._paused = False
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._rest = b""  # of a stream: the begin of an event whose end has not come
+        self._tail: list[bytes] = []  # of any other answer: its last pieces, for the usage in it
+        self._tail_bytes = 0
+        self._sent_at = self._progress_at = now
+
+    # -- what the attempt asks
+
+    def bind(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+
+    @property
+    def finished(self) -> bool:
+        return self.ended or self.error is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """A status of success. What is not is held whole, to be judged."""
+        return self.head is not None and 200 <= self.head.status < 300
+
+    @property
+    def silent_until(self) -> float:
+        """Monotonic seconds: a stream whose head is here commits then, even without content."""
+        return self.first_byte_at + self._timeouts.commit_after_ms / 1000
+
+    @property
+    def look_again_at(self) -> float:
+        """Monotonic seconds of the next moment at which waiting for the commit point has to be reconsidered."""
+        return min(self.give_up_at, self.silent_until) if self.is_stream else self.give_up_at
+
+    def late(self) -> RouterError | None:
+        """What passing `look_again_at` means."""
+        if self.is_stream and self.silent_until < self.give_up_at:
+            return None
+        return UpstreamTimeoutError("The deployment did not answer in time.")
+
+    def held_body(self) -> bytes:
+        """All that is held: the whole body of an answer that has ended before it was let flow."""
+        return b"".join(self._held)
+
+    def usage(self) -> Usage | None:
+        """What the answer reported. For an answer that is no stream: once it has ended."""
+        if self.watch is not None:
+            return self.watch.usage
+        tail = b"".join(self._tail)
+        if not tail:
+            return None
+        return read_usage(tail) if self._tail_bytes == len(tail) else _usage_in_tail(tail)
+
+    def complete(self) -> bool:
+        """Whole by framing, and (a stream) by its own last event."""
+        return self.ended and self.error is None and (self.watch is None or self.watch.complete)
+
+    def flow(self, now: float) -> None:
+        """Passes on what is held, and from now on everything as it comes. The client's head is out already."""
+        self._flowing = True
+        self._progress_at = now
+        held, self._held = self._held, []
+        payload = b"".join(held)
+        if self.is_stream:
+            self._write_events(payload)
+        else:
+            self._inbound.write_payload(payload)
+
+    def abort(self) -> None:
+        """Ends the upstream connection at once, if the answer still has it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    # -- AnswerSink
+
+    def head_received(self, head: AnswerHead) -> None:
+        self.head = head
+        self.first_byte_at = self._progress_at = monotonic()
+        if not 200 <= head.status < 300:
+            return
+        if head.fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            self.is_stream = True
+            self.watch = watch_for(self.target.operation.ending, needs_done=self.target.route.needs_done)
+        else:
+            self.committed = True
+
+    def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
+        watch = self.watch
+        if watch is None:
+            self._take_plain(payload)
+        elif self._flowing:
+            if whole_chunks and not self._rest and data.endswith(b"\n\n\r\n") and self._inbound.answer_chunked:
+                watch.observe(payload)
+                if not (self._hide_usage and watch.usage_chunk):
+                    if payload[0] != 58:  # 58: a colon; a comment is no progress
+                        self._progress_at = monotonic()
+                    self._inbound.write(data)
+                    if self._inbound.write_paused:
+                        self._hold_upstream()
+                    return
+                self._write_events(payload)
+            else:
+                events = self._whole_events(payload)
+                if events:
+                    watch.observe(events)
+                    self._write_events(events)
+        else:
+            events = self._whole_events(payload)
+            if events:
+                watch.observe(events)
+                self._hold(events)
+                self.committed = watch.committed
+
+    def answer_ended(self) -> None:
+        connection, self._connection = self._connection, None
+        if self._paused:
+            self._let_upstream_go(connection)
+        if connection is not None:
+            self.target.backend.pool.give(connection)
+        if self._rest:
+            self.error = UpstreamError("The deployment's stream ended in the middle of an event.")
+        else:
+            self.ended = True
+
+    def answer_broken(self, error: RouterError) -> None:
+        self._connection = None
+        if self.error is None:
+            self.error = error
+
+    def read_finished(self) -> None:
+        if not self._flowing or self.finished:
+            self._inbound.wake()
+
+    # -- the wheel's call, while the answer flows
+
+    def on_time(self, now: float) -> float | None:
+        if self.finished:
+            return None
+        idle_at = self._progress_at + self._idle_s
+        if now >= self._total_at or now >= idle_at:
+            if self._paused:
+                self._inbound.throw(ClientGoneError("The client stopped reading."))
+            else:
+                self._fail(UpstreamTimeoutError("The deployment stopped sending before its answer was whole."))
+            return None
+        comment_at = self._total_at
+        if self.is_stream and not self._paused:
+            comment_at = max(self._progress_at, self._sent_at) + self._timeouts.comment_every_s
+            if now >= comment_at:
+                self._inbound.write_payload(_COMMENT)
+                self._sent_at = now
+                comment_at = now + self._timeouts.comment_every_s
+        return min(idle_at, self._total_at, comment_at)
+
+    # -- within
+
+    def _take_plain(self, payload: bytes) -> None:
+        if self.succeeded:
+            self._keep_tail(payload)
+            if self._flowing:
+                self._progress_at = monotonic()
+                self._inbound.write_payload(payload)
+                if self._inbound.write_paused:
+                    self._hold_upstream()
+                return
+        self._hold(payload)
+
+    def _hold(self, payload: bytes) -> None:
+        self._held.append(payload)
+        self._held_bytes += len(payload)
+        if self._held_bytes > HELD_BYTES_MAX and not self.committed:
+            self._fail(UpstreamError("The deployment's answer is too long to be judged."))
+
+    def _keep_tail(self, payload: bytes) -> None:
+        self._tail.append(payload)
+        self._tail_bytes += len(payload)
+        if self._tail_bytes > HELD_BYTES_MAX:
+            kept = b"".join(self._tail)[-USAGE_TAIL_BYTES:]
+            self._tail = [kept]
+
+    def _whole_events(self, payload: bytes) -> bytes:
+        """Returns what is whole by now, and keeps the rest until its end comes."""
+        if self._rest:
+            payload = self._rest + payload
+        end = last_event_end(payload)
+        self._rest = payload[end:]
+        if len(self._rest) > HELD_BYTES_MAX:
+            self._fail(UpstreamError("The deployment sent an event of more than 1 MiB."))
+        return payload[:end] if end < len(payload) else payload
+
+    def _write_events(self, events: bytes) -> None:
+        if self._hide_usage and self.watch is not None and self.watch.usage_chunk:
+            events = without_hidden_usage(events)
+        if events and not events.startswith(b":"):
+            self._progress_at = monotonic()
+        self._inbound.write_payload(events)
+        if self._inbound.write_paused:
+            self._hold_upstream()
+
+    def _fail(self, error: RouterError) -> None:
+        if self.error is None:
+            self.error = error
+        self.abort()
+        self._inbound.wake()
+
+    def _hold_upstream(self) -> None:
+        """The client is slower than the deployment: read no more until it has caught up."""
+        connection = self._connection
+        if connection is not None and not self._paused:
+            self._paused = True
+            connection.pause()
+            self._inbound.on_resume_writing = self._on_resume_writing
+
+    def _on_resume_writing(self) -> None:
+        self._progress_at = monotonic()  # the wait was the client's
+        self._let_upstream_go(self._connection)
+
+    def _let_upstream_go(self, connection: UpstreamConnection | None) -> None:
+        self._paused = False
+        self._inbound.on_resume_writing = None
+        if connection is not None:
+            connection.resume()
+
+
+def broken(error: RouterError | None) -> StreamBrokenError:
+    """The error of an answer that began and did not become whole."""
+    said = error.message if error is not None else "The deployment ended the stream before it was complete."
+    return StreamBrokenError(said)
+
+
+def _usage_in_tail(tail: bytes) -> Usage | None:
+    """Looks for the usage object at the end of an answer too long to be kept."""
+    at = tail.rfind(b'"usage"')
+    if at < 0:
+        return None
+    text = tail[at + 7 :].decode("utf-8", "replace").lstrip(" \t\r\n:")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return usage_of(value)

@@ -1,0 +1,101 @@
+"""All that one request is, from its head to its last byte."""
+
+from time import monotonic
+
+from router.base.errors import RouterError
+from router.config.snapshot import Snapshot
+from router.model.keys import ApiKey
+from router.model.outcome import AttemptRecord
+from router.proxy.answer import Answer
+from router.proxy.facts import Facts
+from router.proxy.fleet import Backend, LivePlan, Target
+from router.proxy.surface import Ask
+from router.resilience.attempts import AttemptBudget
+from router.transport.inbound import Inbound
+from router.transport.upstream import AnswerHead
+
+
+class Attempt:
+    """One deployment being asked. It ends once, with an outcome in the words of `AttemptRecord`."""
+
+    __slots__ = ("answer", "began", "reused", "target")
+
+    def __init__(self, target: Target, now: float) -> None:
+        self.target = target
+        self.began = now
+        self.reused = False
+        self.answer: Answer | None = None
+
+    def record(self, outcome: str, now: float) -> AttemptRecord:
+        answer, target = self.answer, self.target
+        head = answer.head if answer is not None else None
+        first_byte_at = answer.first_byte_at if answer is not None else 0.0
+        return AttemptRecord(
+            deployment=target.id,
+            cloud=target.cloud,
+            outcome=outcome,
+            status=head.status if head is not None else 0,
+            reused=self.reused,
+            first_byte_ms=(first_byte_at - self.began) * 1000 if first_byte_at else 0.0,
+            waited_ms=(now - self.began) * 1000,
+            upstream_request_id=_request_id(head) if head is not None else "",
+        )
+
+
+class Context:
+    """The state of a request; `lifecycle.serve` fills it in, phase by phase."""
+
+    __slots__ = (
+        "answer",
+        "ask",
+        "attempt",
+        "attempts",
+        "budget",
+        "error",
+        "facts",
+        "id",
+        "inbound",
+        "key",
+        "plan",
+        "snapshot",
+        "status",
+        "total_at",
+        "tried",
+    )
+
+    def __init__(self, request_id: str, inbound: Inbound, snapshot: Snapshot) -> None:
+        self.id = request_id
+        self.inbound = inbound
+        self.snapshot = snapshot  # the configuration that the request began with
+        self.key: ApiKey | None = None
+        self.ask: Ask | None = None
+        self.facts: Facts | None = None
+        self.plan: LivePlan | None = None
+        self.budget: AttemptBudget | None = None
+        self.attempts: list[AttemptRecord] = []
+        self.tried: list[Backend] = []
+        self.attempt: Attempt | None = None  # the one that runs
+        self.answer: Answer | None = None
+        self.status = 0  # what the client was sent
+        self.error: RouterError | None = None
+        self.total_at = inbound.started_at + snapshot.timeouts.total_s
+
+    def begin_attempt(self, target: Target) -> Attempt:
+        """Counts the request as in flight at the target's deployment, until `end_attempt`."""
+        target.backend.in_flight += 1
+        self.tried.append(target.backend)
+        self.attempt = Attempt(target, monotonic())
+        return self.attempt
+
+    def end_attempt(self, outcome: str) -> None:
+        """Gives back what `begin_attempt` took, and records the outcome; harmless where none runs."""
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            attempt.target.backend.in_flight -= 1
+            self.attempts.append(attempt.record(outcome, monotonic()))
+
+
+def _request_id(head: AnswerHead) -> str:
+    """The upstream's own id of its answer, for its support; cut, since it goes into logs."""
+    value = head.fields.get(b"apim-request-id") or head.fields.get(b"x-request-id")
+    return value[:128].decode("latin-1") if value is not None else ""

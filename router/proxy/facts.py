@@ -1,0 +1,197 @@
+"""What a request's body says that matters for routing. Everything else in it stays bytes.
+
+Where a field has to change, its place is proved before it is spliced: a key is taken by its bytes only where it stands
+once and no escape could spell it a second time; otherwise the whole top level is tokenised. A field that is read here
+and stands twice is refused, since the deployment might read the other one.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from router.base.errors import InvalidRequestError
+from router.model.operation import Operation
+from router.proxy.json_keys import top_level_values
+from router.proxy.multipart import boundary_of, text_fields
+
+Body = bytes | bytearray
+
+_MODEL: Final = re.compile(rb'"model"\s*:\s*')
+# Escapes that can spell a lower-case letter or an underscore, so a key that is read here.
+_ESCAPED_KEY: Final = re.compile(rb"\\u00(?:[67]|5[fF])")
+# Ids of what an endpoint stores, as values of a key; inside a string the quotes would be escaped.
+_STORED_ID: Final = re.compile(
+    rb'"(?:file_id|container_id|vector_store_id|container)"\s*:\s*"|"(?:file_ids|vector_store_ids)"\s*:\s*\[\s*"'
+)
+_HINTS_OF_STORED: Final = (b'"file_id', b'"container', b'"vector_store_id')
+_FORM_FIELDS: Final = frozenset({b"model", b"stream"})
+
+
+class Splice(msgspec.Struct, frozen=True, gc=False):
+    """`body[start:end]` is to be replaced."""
+
+    start: int
+    end: int
+    text: bytes = b""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What routing knows of a request."""
+
+    model: str
+    stream: bool = False
+    wants_usage: bool = False  # the client asked for the usage chunk itself
+    stores: bool = False  # an explicit `store: true`
+    names_stored_state: bool = False  # something that only one endpoint has
+    model_at: Splice | None = None  # the value's span, quotes included in JSON; None: the body does not name it
+    model_before: bytes = b""  # what stands before and after a model's name where it has to be written
+    model_after: bytes = b""
+    usage_at: Splice | None = None  # how `include_usage` is asked for; None: it is, or cannot be
+
+
+class _StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class _Fields(msgspec.Struct, gc=False):
+    model: str | UnsetType | None = UNSET
+    stream: bool | UnsetType | None = UNSET
+    stream_options: _StreamOptions | UnsetType | None = UNSET
+    store: bool | UnsetType | None = UNSET
+    background: bool | UnsetType | None = UNSET
+    previous_response_id: Any | UnsetType = UNSET
+    conversation: Any | UnsetType = UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_Fields).decode
+_READ_BESIDE_MODEL: Final = tuple(name for name in _Fields.__struct_fields__ if name != "model")
+_QUOTED: Final = {name: b'"%b"' % name.encode() for name in _Fields.__struct_fields__}
+
+
+def json_facts(body: Body, operation: Operation, path_model: str | None) -> Facts:
+    """Reads a JSON body. Raises InvalidRequestError that names the field at fault."""
+    try:
+        fields = _decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequestError("The body is nested too deeply.", code="invalid_json") from None
+    named = fields.model if isinstance(fields.model, str) else None
+    model = path_model or named
+    if not model:
+        raise InvalidRequestError("The body names no `model`.", code="missing_model", param="model")
+    places = _places(body, fields)
+    stream = fields.stream is True
+    options = fields.stream_options
+    wants_usage = isinstance(options, _StreamOptions) and options.include_usage is True
+    return Facts(
+        model=model,
+        stream=stream,
+        wants_usage=wants_usage,
+        stores=fields.store is True,
+        names_stored_state=_names_stored_state(body, fields),
+        model_at=_model_place(body, named, places) if fields.model is not UNSET else None,
+        model_before=b'"',
+        model_after=b'"',
+        usage_at=_usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None,
+    )
+
+
+def form_facts(body: Body, content_type: bytes, path_model: str | None) -> Facts:
+    """Reads a multipart body. Raises InvalidRequestError."""
+    boundary = boundary_of(content_type)
+    spans = text_fields(body, boundary, _FORM_FIELDS)
+    span = spans.get(b"model")
+    named = _text(body, span, "model") if span is not None else None
+    model = path_model or named
+    if not model:
+        raise InvalidRequestError("The form has no `model` field.", code="missing_model", param="model")
+    stream = spans.get(b"stream")
+    before = after = b""
+    if span is None:
+        before = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' % boundary
+        after = b"\r\n"
+    return Facts(
+        model=model,
+        stream=stream is not None and _text(body, stream, "stream").lower() in ("true", "1"),
+        model_at=Splice(*span) if span is not None else None,
+        model_before=before,
+        model_after=after,
+    )
+
+
+def _text(body: Body, span: tuple[int, int], name: str) -> str:
+    try:
+        return bytes(body[span[0] : span[1]]).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"The field `{name}` is not UTF-8.", param=name) from None
+
+
+def _wrong_type(text: str) -> InvalidRequestError:
+    """Msgspec's text names the path, `$.stream`, and the types; never a value."""
+    path = text.rsplit("`$.", 1)[1].rstrip("`") if "`$." in text else None
+    if path is None:
+        return InvalidRequestError("The body must be a JSON object.", code="invalid_json")
+    return InvalidRequestError(f"{text.split(' - ', 1)[0]} for `{path}`.", code="invalid_type", param=path)
+
+
+def _places(body: Body, fields: _Fields) -> dict[str, list[tuple[int, int]]] | None:
+    """Returns None where each field that was read stands once beyond doubt, else the exact places of all.
+
+    Raises InvalidRequestError where one of them stands twice.
+    """
+    doubtful = 92 in body and _ESCAPED_KEY.search(body) is not None  # 92: a backslash
+    if not doubtful:
+        for name in _READ_BESIDE_MODEL:
+            if getattr(fields, name) is not UNSET and body.count(_QUOTED[name]) != 1:
+                doubtful = True
+                break
+    if not doubtful and (fields.model is UNSET or _stands_once(body)):
+        return None
+    places = top_level_values(body)
+    for name in _Fields.__struct_fields__:
+        if len(places.get(name, ())) > 1:
+            raise InvalidRequestError(f"The field `{name}` stands more than once.", code="duplicate_key", param=name)
+    return places
+
+
+def _stands_once(body: Body) -> bool:
+    first = _MODEL.search(body)
+    return first is not None and _MODEL.search(body, first.end()) is None
+
+
+def _model_place(body: Body, named: str | None, places: dict[str, list[tuple[int, int]]] | None) -> Splice:
+    if places is None:
+        found = _MODEL.search(body)
+        if found is not None and named is not None:
+            start = found.end()
+            value = b'"%b"' % named.encode()
+            if body.startswith(value, start):
+                return Splice(start, start + len(value))
+        places = top_level_values(body)
+    return Splice(*places["model"][0])
+
+
+def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Splice:
+    """Where and how to write `include_usage: true`: as a new field, or merged into the client's own options."""
+    if options is UNSET:
+        at = body.index(b"{") + 1
+        return Splice(at, at, b'"stream_options":{"include_usage":true},')
+    start, end = top_level_values(body)["stream_options"][0]
+    if options is None:
+        return Splice(start, end, b'{"include_usage":true}')
+    inner = top_level_values(body[start:end])
+    own = inner.get("include_usage")
+    if own:
+        return Splice(start + own[-1][0], start + own[-1][1], b"true")
+    return Splice(start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
+
+
+def _names_stored_state(body: Body, fields: _Fields) -> bool:
+    if fields.background is True or fields.previous_response_id or fields.conversation:
+        return True
+    return any(hint in body for hint in _HINTS_OF_STORED) and _STORED_ID.search(body) is not None

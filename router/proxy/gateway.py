@@ -1,0 +1,70 @@
+"""What the transport calls: a request begins, or bytes came that are none."""
+
+import asyncio
+
+from router.base.errors import MalformedHttpError, RefusedError
+from router.config.snapshot import ServerSettings
+from router.model.outcome import RequestRecord
+from router.proxy.lifecycle import serve
+from router.proxy.replies import whole_error
+from router.proxy.runtime import Runtime
+from router.transport.inbound import Inbound, Server
+from router.transport.wheel import Wheel
+
+
+class Gateway:
+    """The data plane of one process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, rt: Runtime) -> None:
+        self._rt = rt
+        self.server = Server(loop, wheel, self, self)
+
+    def request_begun(self, inbound: Inbound) -> None:
+        inbound.run(serve(inbound, self._rt, self.server))
+
+    def refused(self, error: MalformedHttpError) -> bytes:
+        request_id = self._rt.new_request_id()
+        self._rt.books.request(
+            RequestRecord(
+                id=request_id,
+                at=self._rt.clock.wall(),
+                outcome="client_error",
+                status=error.status,
+                total_ms=0.0,
+                code=error.code,
+            )
+        )
+        return whole_error(error, request_id)
+
+    def crowded(self) -> bytes:
+        error = RefusedError(
+            "The router takes no more connections. Retry in a second.",
+            headers={"retry-after": "1", "retry-after-ms": "1000"},
+        )
+        return whole_error(error, self._rt.new_request_id())
+
+    # -- the bounds that the transport reads at each use, so that a reload acts at once
+
+    @property
+    def _settings(self) -> ServerSettings:
+        return self._rt.snapshot.server
+
+    @property
+    def body_bytes_max(self) -> int:
+        return self._settings.body_bytes_max
+
+    @property
+    def connections_max(self) -> int:
+        return self._settings.connections_max
+
+    @property
+    def head_timeout_s(self) -> float:
+        return self._settings.head_timeout_s
+
+    @property
+    def body_timeout_s(self) -> float:
+        return self._settings.body_timeout_s
+
+    @property
+    def keepalive_timeout_s(self) -> float:
+        return self._settings.keepalive_timeout_s

@@ -1,0 +1,229 @@
+"""The life of one request, top to bottom. A phase is a line of `serve`; its room has the details."""
+
+from time import monotonic
+
+from router.base.errors import (
+    ClientGoneError,
+    InvalidRequestError,
+    NotFoundError,
+    RouterError,
+    StreamBrokenError,
+)
+from router.limits.admission import admit_body
+from router.model.error_body import error_body
+from router.model.operation import BodyKind, Ending
+from router.providers.errors import client_error
+from router.providers.headers import answer_headers, retry_headers
+from router.proxy.answer import Answer, broken
+from router.proxy.attempts import PassedError, first_answer
+from router.proxy.context import Context
+from router.proxy.facts import Facts, form_facts, json_facts
+from router.proxy.fleet import LivePlan
+from router.proxy.replies import (
+    error_event,
+    error_headers,
+    json_headers,
+    model_list,
+    status_line,
+)
+from router.proxy.runtime import Runtime
+from router.proxy.settlement import settle
+from router.proxy.surface import find_ask
+from router.resilience.attempts import AttemptBudget
+from router.transport.inbound import Inbound, Server
+
+
+async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
+    """Serves one request and, whatever becomes of it, gives back all that it took."""
+    ctx = Context(rt.new_request_id(), inbound, rt.snapshot)
+    try:
+        ctx.key = rt.authenticate(inbound.head.fields)
+        rt.in_flight[ctx.key.workload] = rt.in_flight.get(ctx.key.workload, 0) + 1
+        ctx.ask = find_ask(inbound.head.method, inbound.head.target)
+        if ctx.ask.operation is None:
+            _reply_models(ctx)
+            return
+        _admit(ctx, server)
+        await inbound.read_body()
+        ctx.facts = _read_facts(ctx)
+        ctx.plan = _place(ctx, rt)
+        ctx.budget = AttemptBudget(single_send=ctx.facts.stores)
+        ctx.answer = await first_answer(ctx, rt)
+        await _relay(ctx, rt, ctx.answer)
+    except RouterError as error:
+        ctx.error = error
+        if ctx.answer is not None and isinstance(error, StreamBrokenError):
+            rt.attempt_failed(ctx.answer.target.backend, "broken", error)
+        _reply_error(ctx, error)
+    except Exception as error:  # noqa: BLE001 - our bug: the client gets an answer, the log a trace, the process goes on
+        ctx.error = RouterError("The router failed. The request id is in the header x-request-id.")
+        rt.books.event("internal_error", request=ctx.id, error=type(error).__name__, at=_place_of(error))
+        _reply_error(ctx, ctx.error)
+    finally:
+        settle(ctx, rt)
+
+
+def _admit(ctx: Context, server: Server) -> None:
+    """Before a body byte is read: may this body come in at all."""
+    head = ctx.inbound.head
+    if b"content-encoding" in head.fields and head.fields[b"content-encoding"].lower() != b"identity":
+        error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
+        error.status, error.code = 415, "content_encoding"
+        raise error
+    settings = ctx.snapshot.server
+    # A body that came with its head is in memory, and counted, already.
+    buffered = server.buffered_bytes - len(ctx.inbound.body)
+    admit_body(head.body_length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
+
+
+def _read_facts(ctx: Context) -> Facts:
+    ask, inbound = ctx.ask, ctx.inbound
+    assert ask is not None
+    assert ask.operation is not None
+    if not inbound.body:
+        raise InvalidRequestError("The request has no body.", code="missing_body")
+    content_type = inbound.head.fields.get(b"content-type", b"")
+    if ask.operation.body is BodyKind.MULTIPART:
+        return form_facts(inbound.body, content_type, ask.model)
+    return json_facts(inbound.body, ask.operation, ask.model)
+
+
+def _place(ctx: Context, rt: Runtime) -> LivePlan:
+    """Finds the plan that was made for this workload, model and operation when the configuration was loaded."""
+    key, ask, facts = ctx.key, ctx.ask, ctx.facts
+    assert key is not None
+    assert ask is not None
+    assert ask.operation is not None
+    assert facts is not None
+    model = ctx.snapshot.aliases.get(facts.model, facts.model)
+    plan = rt.fleet.plans.get((key.workload, model, ask.operation.name)) if key.may_use(model) else None
+    if plan is None:
+        raise _no_plan(ctx, model)
+    if facts.names_stored_state and not plan.one_endpoint:
+        raise InvalidRequestError(
+            "The request names state that is stored at one endpoint (previous_response_id, conversation, background "
+            "or a file), and this model is served by several. Send what it needs in the request itself.",
+            code="stateful_needs_home",
+        )
+    return plan
+
+
+def _no_plan(ctx: Context, model: str) -> NotFoundError:
+    key, ask = ctx.key, ctx.ask
+    assert key is not None
+    assert ask is not None
+    assert ask.operation is not None
+    served = key.may_use(model) and any(
+        workload == key.workload and name == model for workload, name, _ in ctx.snapshot.plans
+    )
+    if served:
+        return NotFoundError(
+            f"The model `{model}` is not served for `{ask.operation.name}`.", code="unsupported_operation"
+        )
+    return NotFoundError("The model does not exist, or this key may not use it.", code="model_not_found", param="model")
+
+
+def _reply_models(ctx: Context) -> None:
+    """The list of models that this key may use, or one of them."""
+    key, ask, snapshot = ctx.key, ctx.ask, ctx.snapshot
+    assert key is not None
+    assert ask is not None
+    names = {model for workload, model, _ in snapshot.plans if workload == key.workload}
+    names |= {alias for alias, model in snapshot.aliases.items() if model in names}
+    allowed = {name for name in names if key.may_use(snapshot.aliases.get(name, name))}
+    if ask.model is not None and ask.model not in allowed:
+        raise NotFoundError(
+            "The model does not exist, or this key may not use it.", code="model_not_found", param="model"
+        )
+    body = model_list(allowed, only=ask.model)
+    ctx.status = 200
+    ctx.inbound.begin_answer(status_line(200), json_headers(ctx.id), body, monotonic())
+    ctx.inbound.end()
+
+
+async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
+    """From the commit point to the end. Raises StreamBrokenError, or ClientGoneError."""
+    inbound, head = ctx.inbound, answer.head
+    assert head is not None
+    inbound.release_body()
+    if not answer.succeeded:
+        _pass_error(ctx, rt, answer)
+        return
+    now = monotonic()
+    ctx.status = head.status
+    headers = answer_headers(head.fields, rt.reveals(ctx)) + _own_headers(ctx, rt, answer)
+    if answer.ended and not answer.is_stream:
+        inbound.begin_answer(status_line(head.status), headers, answer.held_body(), now)
+        inbound.end()
+        return
+    if head.length is not None and not answer.is_stream:
+        inbound.begin_sized_answer(status_line(head.status), headers, head.length, b"", now)
+    else:
+        inbound.begin_answer(status_line(head.status), headers, None, now)
+    answer.flow(now)
+    wheel = inbound.wheel
+    wheel.arm(answer, now)
+    try:
+        while not answer.finished:
+            await inbound.rest()
+    finally:
+        wheel.disarm(answer)
+    if not answer.complete():
+        raise broken(answer.error)
+    inbound.end()
+
+
+def _own_headers(ctx: Context, rt: Runtime, answer: Answer) -> bytes:
+    lines = b"x-request-id: %b\r\n" % ctx.id.encode()
+    if rt.reveals(ctx):
+        lines += f"x-router-served-by: {answer.target.cloud}/{answer.target.id}\r\n".encode()
+    return lines
+
+
+def _pass_error(ctx: Context, rt: Runtime, answer: Answer) -> None:
+    """A client's own error, as the deployment put it."""
+    head, target = answer.head, answer.target
+    assert head is not None
+    judgement = target.judge(head.status, head.fields, answer.held_body())
+    shown = client_error(head.status, answer.held_body(), judgement, target.backend.deployment, reveal=rt.reveals(ctx))
+    ctx.status = shown.status
+    headers = json_headers(ctx.id) + retry_headers(head.fields)
+    ctx.inbound.begin_answer(status_line(shown.status), headers, shown.body, monotonic())
+    ctx.inbound.end()
+
+
+def _reply_error(ctx: Context, error: RouterError) -> None:
+    """Tells the client, in the way that is still open."""
+    inbound = ctx.inbound
+    if ctx.answer is not None:
+        ctx.answer.abort()
+    if isinstance(error, ClientGoneError):
+        ctx.status = 499
+        inbound.abandon()
+    elif inbound.answer_begun:
+        _break_stream(ctx, error)
+    else:
+        ctx.status = error.status
+        if error.close:
+            inbound.head.keep_alive = False
+        body = error.body if isinstance(error, PassedError) else error_body(error)
+        inbound.begin_answer(status_line(error.status), error_headers(error, ctx.id), body, monotonic())
+        inbound.end()
+
+
+def _break_stream(ctx: Context, error: RouterError) -> None:
+    """The answer has begun and will not be whole: the client must be able to see it."""
+    answer = ctx.answer
+    words = b""
+    if answer is not None and answer.watch is not None and answer.watch.error is None:
+        shown = error if isinstance(error, StreamBrokenError) else broken(error)
+        words = error_event(shown, typed=answer.target.operation.ending is Ending.RESPONSES)
+    ctx.inbound.break_off(words)
+
+
+def _place_of(error: Exception) -> str:
+    """File and line where it happened; never the text, which may hold a request."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace is not None else ""

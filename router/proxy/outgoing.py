@@ -1,0 +1,72 @@
+"""The request as the deployment gets it: a head from scratch, and the client's body with the model's name in it."""
+
+from typing import Final
+
+from router.model.operation import BodyKind
+from router.proxy.context import Context
+from router.proxy.facts import Facts, Splice
+from router.proxy.fleet import Target
+
+JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
+_OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tracestate", b"openai-beta"))
+
+
+def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
+    """Returns head and body in pieces that are written one after the other. The body is not copied where it is long."""
+    facts = ctx.facts
+    assert facts is not None
+    body = ctx.inbound.body
+    pieces = _pieces(body, facts, target)
+    length = sum(map(len, pieces))
+    head = b"%b%bcontent-length: %d\r\n%b" % (target.head, up_headers(ctx.inbound.head.fields), length, target.tail)
+    if length <= JOIN_BYTES_MAX:
+        return [head + b"".join(pieces)]
+    return [head, *pieces]
+
+
+def up_headers(fields: dict[bytes, bytes]) -> bytes:
+    """The lines of the client's head that go up: an allow-list, so nothing else can."""
+    lines = b"content-type: %b\r\naccept: %b\r\n" % (
+        fields.get(b"content-type", b"application/json"),
+        fields.get(b"accept", b"*/*"),
+    )
+    for name, begin in _OPTIONAL:
+        if name in fields:
+            lines += begin + fields[name] + b"\r\n"
+    return lines
+
+
+def _pieces(body: bytes | bytearray, facts: Facts, target: Target) -> list[bytes | memoryview]:
+    splices = []
+    if facts.usage_at is not None and target.route.usage_option:
+        splices.append(facts.usage_at)
+    if facts.model_at is not None or target.route.model_in_body:
+        splices.append(_model_splice(body, facts, target))
+    if not splices:
+        return [memoryview(body)]
+    if len(splices) > 1:
+        splices.sort(key=_start)
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
+    at = 0
+    for splice in splices:
+        pieces += (view[at : splice.start], splice.text)
+        at = splice.end
+    pieces.append(view[at:])
+    return pieces
+
+
+def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Splice:
+    place = facts.model_at
+    is_json = target.operation.body is BodyKind.JSON
+    name = target.model_json if is_json else target.model_text
+    if place is not None:
+        return Splice(place.start, place.end, facts.model_before + name + facts.model_after)
+    if is_json:  # the client named the model in the path alone
+        at = body.index(b"{") + 1
+        return Splice(at, at, b'"model":"%b",' % name)
+    return Splice(0, 0, facts.model_before + name + facts.model_after)
+
+
+def _start(splice: Splice) -> int:
+    return splice.start

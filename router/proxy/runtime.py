@@ -1,0 +1,108 @@
+"""What all requests of a process share: the configuration, the live fleet, and the books that are kept of them."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Protocol
+
+from router.balancing.power_of_two import PowerOfTwo
+from router.base.clock import Clock
+from router.base.errors import RouterError, UnauthorizedError
+from router.config.snapshot import Snapshot
+from router.model.keys import ApiKey
+from router.model.outcome import RequestRecord
+from router.model.plan import Permit
+from router.proxy.context import Context
+from router.proxy.fleet import Backend, Fleet
+
+
+class Books(Protocol):
+    """Where finished requests and changes of state are written down."""
+
+    def request(self, record: RequestRecord) -> None: ...
+
+    def event(self, event: str, /, **fields: object) -> None: ...
+
+
+class Runtime:
+    """Shared by every request; `adopt` swaps the configuration, and running requests keep theirs."""
+
+    def __init__(self, snapshot: Snapshot, fleet: Fleet, balancer: PowerOfTwo, books: Books, clock: Clock) -> None:
+        self.snapshot = snapshot
+        self.fleet = fleet
+        self.balancer = balancer
+        self.books = books
+        self.clock = clock
+        self.violations = 0
+        self.in_flight: dict[str, int] = {}  # by workload
+        self._request_prefix = hashlib.sha256(f"{clock.wall()}{id(self)}".encode()).hexdigest()[:12]
+        self._requests = 0
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        self.fleet.adopt(snapshot)
+        self.snapshot = snapshot
+
+    def new_request_id(self) -> str:
+        """Unique over processes and restarts; it need not be a secret."""
+        self._requests += 1
+        return f"req_{self._request_prefix}{self._requests:010x}"
+
+    def authenticate(self, fields: Mapping[bytes, bytes]) -> ApiKey:
+        """Returns who asks. Raises UnauthorizedError, with one text for every cause."""
+        authorization = fields.get(b"authorization")
+        secret = fields.get(b"api-key")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(b" ")
+            token = token.strip()
+            if scheme.lower() != b"bearer" or (secret is not None and not hmac.compare_digest(secret, token)):
+                raise _unauthorized()
+            secret = token
+        if not secret:
+            raise _unauthorized()
+        digest = hashlib.sha256(secret).digest()
+        key = self.snapshot.keys.get(digest)
+        if key is None or not hmac.compare_digest(key.sha256, digest):
+            raise _unauthorized()
+        return key
+
+    def permit(self, ctx: Context) -> Permit:
+        """What the request may use: what was allowed when it began, and still is."""
+        assert ctx.plan is not None
+        assert ctx.key is not None
+        permit = ctx.plan.plan.permit
+        if ctx.snapshot is self.snapshot:
+            return permit
+        key = self.snapshot.keys.get(ctx.key.sha256)
+        same = key is not None and key.workload == ctx.key.workload
+        return permit.narrowed(self.fleet.permits.get(permit.workload) if same else None)
+
+    def reveals(self, ctx: Context) -> bool:
+        """The workload's callers may see who served them."""
+        return ctx.key is not None and ctx.snapshot.workloads[ctx.key.workload].reveal_upstream
+
+    def attempt_failed(self, backend: Backend, outcome: str, error: RouterError) -> None:
+        """Lets a deployment cool down as its failure demands, and writes down what is news."""
+        if outcome == "client_gone":
+            return
+        if outcome == "violation":
+            self.violations += 1
+            self.books.event("placement_violation", deployment=backend.deployment.id)
+            return
+        wait_s = getattr(getattr(error, "judgement", None), "wait_s", None)
+        now = self.clock.monotonic()
+        if outcome == "throttled":
+            cooldown = backend.quota
+        elif outcome in ("credential", "missing") or (outcome == "overloaded" and wait_s is not None):
+            cooldown = backend.cooldown
+        else:
+            cooldown = backend.failing
+        if cooldown.start(outcome, wait_s, now):
+            self.books.event(
+                "cooldown", deployment=backend.deployment.id, reason=outcome, wait_s=round(cooldown.left_s(now), 3)
+            )
+
+
+def _unauthorized() -> UnauthorizedError:
+    return UnauthorizedError(
+        "There is no valid API key in this request. Send one as `Authorization: Bearer KEY` or as `api-key: KEY`."
+    )

@@ -1,0 +1,78 @@
+"""Which paths are served: one table from path to what is asked, for every family that clients use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from router.base.errors import NotFoundError, RouterError
+from router.model.operation import OPERATIONS, Operation
+
+_V1: Final = ("/v1", "/openai/v1")
+_DEPLOYMENTS: Final = b"/openai/deployments/"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a path asks for: an operation, or (where it is None) the list of models or one of them."""
+
+    operation: Operation | None
+    model: str | None = None  # named by the path, which then decides
+
+
+class MethodNotAllowedError(RouterError):
+    """The path is served, with another method."""
+
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+_MODELS: Final = Ask(None)
+_EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
+    {
+        **{(base + op.path).encode(): Ask(op) for base in _V1 for op in OPERATIONS.values()},
+        b"/openai/responses": Ask(OPERATIONS["responses"]),
+        b"/openai/models": _MODELS,
+        **{f"{base}/models".encode(): _MODELS for base in _V1},
+    }
+)
+_ONE_MODEL: Final = (b"/v1/models/", b"/openai/v1/models/", b"/openai/models/")
+_SCOPED: Final[Mapping[bytes, Operation]] = MappingProxyType(
+    {op.path.encode(): op for op in OPERATIONS.values() if op.deployment_scoped}
+)
+
+
+def find_ask(method: bytes, target: bytes) -> Ask:
+    """Reads a request line's target. Raises NotFoundError, or MethodNotAllowedError with `Allow`."""
+    path = target.partition(b"?")[0] if b"?" in target else target
+    ask = _EXACT.get(path)
+    if ask is None:
+        ask = _named_in_path(path)
+    expected = b"GET" if ask.operation is None else b"POST"
+    if method != expected:
+        allowed = expected.decode()
+        raise MethodNotAllowedError(f"This path takes {allowed} only.", headers={"allow": allowed})
+    return ask
+
+
+def _named_in_path(path: bytes) -> Ask:
+    for prefix in _ONE_MODEL:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return Ask(None, _decoded(path[len(prefix) :]))
+    if path.startswith(_DEPLOYMENTS):
+        name, slash, rest = path[len(_DEPLOYMENTS) :].partition(b"/")
+        operation = _SCOPED.get(slash + rest)
+        if name and operation is not None:
+            return Ask(operation, _decoded(name))
+    raise NotFoundError(
+        "There is nothing at this path. Clients use a base URL that ends in /v1 (OpenAI) or the bare host (Azure).",
+        code="unknown_path",
+    )
+
+
+def _decoded(segment: bytes) -> str:
+    """A name from a path, decoded once. It is looked up as it is and never put into another path."""
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise NotFoundError("The model's name in the path is not UTF-8.", code="model_not_found") from None
