@@ -64,6 +64,7 @@ class Fiber:
             self.wheel.arm(self, deadline)
             await _suspend()
             self.wheel.disarm(self)
+            self._error = None  # it leads to the answer, and the answer to this: a cycle only the collector would end
             self.waited_s += monotonic() - began
         if self._failure is not None:
             failure, self._failure = self._failure, None

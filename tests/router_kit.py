@@ -1,0 +1,177 @@
+"""A whole router in the test's own loop, in front of emulated clouds: real sockets, ports that the system chose.
+
+    async with router(Cloud("azure-east", "azure"), Cloud("cw", "coreweave", dialect="openai")) as r:
+        r.url                        # http://127.0.0.1:PORT, without /v1
+        r.clouds["cw"].received      # what that emulator saw
+        r.worker                     # the Worker: `.assembly`, `.reload()`, `.set_drain(...)`
+        r.records()                  # access log lines of finished requests so far, as dictionaries
+"""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from router.config.keys import digest
+from router.config.load import load
+from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
+from router.worker import Worker
+
+API_KEY = "sk-ir-test-api"
+INTERNAL_KEY = "sk-ir-test-internal"
+CANARY = "upstream-secret-canary"
+
+
+@dataclass
+class Cloud:
+    """One emulated endpoint. `deployments`: deployment name -> model; operations are the model's kind's own."""
+
+    id: str
+    cloud: str = "azure"
+    dialect: str = "azure_openai"
+    deployments: dict[str, str] = field(default_factory=lambda: {"gpt-4o-dep": "gpt-4o"})
+    operations: dict[str, list[str]] = field(default_factory=dict)  # by deployment name
+    api_version: str = "v1"
+    tier: int = 0
+    settings: Settings = field(default_factory=Settings)
+    extra: dict[str, Any] = field(default_factory=dict)  # more keys of the endpoint
+    deployment_extra: dict[str, Any] = field(default_factory=dict)  # more keys of each deployment
+
+    def emulated(self) -> EmulatedCloud:
+        names = tuple(
+            Deployment(name, model, operations=frozenset(self.operations.get(name, ())))
+            if name in self.operations
+            else Deployment(name, model)
+            for name, model in self.deployments.items()
+        )
+        path = "/v1" if self.dialect == "openai" else ""
+        return EmulatedCloud(
+            Endpoint(self.dialect, names, id=self.id, key=CANARY, path=path, settings=self.settings)
+        )
+
+    def section(self, base_url: str) -> dict[str, Any]:
+        auth = {"bearer": CANARY} if self.dialect == "openai" else {"api_key": CANARY}
+        section: dict[str, Any] = {
+            "cloud": self.cloud,
+            "provider": self.dialect,
+            "base_url": base_url,
+            "auth": auth,
+            "emulated": True,
+            "deployments": [
+                {
+                    "model": model,
+                    "name": name,
+                    "tier": self.tier,
+                    **({"operations": self.operations[name]} if name in self.operations else {}),
+                    **self.deployment_extra,
+                }
+                for name, model in self.deployments.items()
+            ],
+            **self.extra,
+        }
+        if self.dialect == "azure_openai":
+            section["api_version"] = self.api_version
+        return section
+
+
+class RunningRouter:
+    """What a test sees of it."""
+
+    def __init__(self, worker: Worker, clouds: dict[str, EmulatedCloud], file: Path, log: Path) -> None:
+        self.worker, self.clouds, self.file, self.log = worker, clouds, file, log
+        self.url = f"http://127.0.0.1:{worker.port}"
+        self.admin_url = f"http://127.0.0.1:{worker.admin_port}"
+
+    @property
+    def port(self) -> int:
+        return self.worker.port
+
+    def records(self) -> list[dict[str, Any]]:
+        """Finished requests in the order of their end. The log is written in batches: see `settled`."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if "event" not in line]
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if "event" in line]
+
+    async def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
+        """Waits until `condition()` holds. Raises AssertionError when it does not in time."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        while not condition():
+            assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
+            await asyncio.sleep(0.01)
+
+    async def assert_nothing_is_left(self, within_s: float = 5.0) -> None:
+        """All that requests took is given back: slots, bodies, fibers' timers, busy connections."""
+        assembly = self.worker.assembly
+
+        def idle() -> bool:
+            backends = assembly.fleet.backends.values()
+            return (
+                not any(assembly.runtime.in_flight.values())
+                and not any(backend.in_flight or backend.pool.busy for backend in backends)
+                and assembly.gateway.server.buffered_bytes == 0
+            )
+
+        await self.until(idle, within_s)
+
+
+def write_config(path: Path, sections: dict[str, dict[str, Any]], log: Path, **more: Any) -> None:
+    """Writes a configuration (JSON is YAML): keys for an `api` (azure only) and an `internal` (all clouds) workload."""
+    clouds = sorted({section["cloud"] for section in sections.values()})
+    hosts = {name: {"hosts": [f"inference.{name}.example"]} for name in clouds if name in ("softbank", "self")}
+    config: dict[str, Any] = {
+        "server": {
+            "listen": "127.0.0.1:0",
+            "admin": "127.0.0.1:0",
+            "access_log": str(log),
+            "drain_s": 5,
+            **more.pop("server", {}),
+        },
+        "endpoints": sections,
+        "workloads": {
+            "api": {"placement": {"rule": "exclusive", "cloud": "azure"}},
+            "internal": {"placement": {"rule": "spread", "clouds": clouds}, "reveal": "upstream"},
+        },
+        "keys": [
+            {"name": "api", "workload": "api", "sha256": digest(API_KEY).hex(), "models": ["*"]},
+            {"name": "internal", "workload": "internal", "sha256": digest(INTERNAL_KEY).hex(), "models": ["*"]},
+        ],
+        **({"clouds": hosts} if hosts else {}),
+        **more,
+    }
+    path.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+
+
+@asynccontextmanager
+async def router(*clouds: Cloud, **config: Any) -> AsyncIterator[RunningRouter]:
+    """Starts clouds and router; ends both, and asserts that nothing was left behind.
+
+    `config`: more top-level keys of the file (`timeouts`, `aliases`, `server` ...). Give `leaves=True` to skip the
+    assertion where the test itself leaves something running.
+    """
+    leaves = config.pop("leaves", False)
+    with tempfile.TemporaryDirectory() as folder:
+        async with AsyncExitStack() as stack:
+            emulators = {cloud.id: cloud.emulated() for cloud in clouds}
+            for emulator in emulators.values():
+                await stack.enter_async_context(emulator)
+            file, log = Path(folder) / "router.yaml", Path(folder) / "access.log"
+            sections = {cloud.id: cloud.section(emulators[cloud.id].base_url) for cloud in clouds}
+            write_config(file, sections, log, **config)
+            worker = Worker(file, {}, load(str(file), {}))
+            await worker.start()
+            running = RunningRouter(worker, emulators, file, log)
+            try:
+                yield running
+                if not leaves:
+                    await running.assert_nothing_is_left()
+            finally:
+                await worker.close()
