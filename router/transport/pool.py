@@ -163,13 +163,14 @@ class Pool:
                 raise
             if self._context is not None:
                 self._context.keep_session_of(transport.get_extra_info("ssl_object"))
+            if not connection.closed:
+                # Not before: of a connection that never came to be nobody would hear that it is lost.
+                self._open.add(connection)
             return connection
         raise ConnectError("The deployment did not accept a connection.") from failure
 
     def _new_connection(self) -> UpstreamConnection:
-        connection = UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost)
-        self._open.add(connection)
-        return connection
+        return UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost)
 
     def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)
