@@ -31,7 +31,7 @@ _MODELS: Final = Ask(None)
 _EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
     {
         **{(base + op.path).encode(): Ask(op) for base in _V1 for op in OPERATIONS.values()},
-        b"/openai/responses": Ask(OPERATIONS["responses"]),
+        **{f"/openai{op.path}".encode(): Ask(op) for op in OPERATIONS.values() if not op.deployment_scoped},
         b"/openai/models": _MODELS,
         **{f"{base}/models".encode(): _MODELS for base in _V1},
     }
