@@ -1,0 +1,192 @@
+"""`inference-router demo`: emulated clouds, the router in front of them, and a first few requests of each kind.
+
+Everything runs in this one process, so nothing can be left running when it ends, however it ends. The clouds are
+spoken to through real sockets all the same. Ports that are taken are replaced by free ones, so it runs any number of
+times on one machine.
+"""
+
+import asyncio
+import errno
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+import orjson
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from router.cli.tour import Place, Tour, new_session
+from router.config.load import load
+from router.emulator import EmulatedCloud, EmulatorConfigError, load_endpoints
+from router.worker import Worker
+
+CONFIG: Final = Path(__file__).parents[2] / "config" / "demo.yaml"
+API_KEY: Final = "sk-ir-demo-api"
+INTERNAL_KEY: Final = "sk-ir-demo-internal"
+
+_AFTERWORD: Final = """\
+Serving at {url}/v1, with two keys:
+  {api_key}        customers' traffic: emulated Azure, and nowhere else
+  {internal_key}   internal work: Azure and CoreWeave, and told who served it
+
+curl:
+  curl -iN {url}/v1/chat/completions \\
+    -H 'authorization: Bearer {internal_key}' \\
+    -H 'content-type: application/json' -d '{{"model": "gpt-4o",
+      "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+Python, OpenAI:
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="{api_key}")
+  print(client.responses.create(model="gpt-4o", input="Hello").output_text)
+
+Python, AzureOpenAI:
+  from openai import AzureOpenAI
+  client = AzureOpenAI(azure_endpoint="{url}",
+                       api_key="{api_key}", api_version="2024-10-21")
+  print(client.embeddings.create(model="text-embedding-3-small", input="Hello"))
+
+Break a region, and make it whole again (-X DELETE):
+  curl {region}/__emulator/faults -d '{{"kind": "status", "status": 429}}'
+
+Control plane: {admin_url}/status and {admin_url}/metrics
+Access log:    {log}
+"""
+
+
+class PortTakenError(Exception):
+    """A port that was asked for belongs to somebody else; the text says what to do."""
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the tables; exit status 1 where something went wrong.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The data plane's. Default: 8080, or a free one.")
+@click.option("--admin-port", type=click.IntRange(1, 65535), help="The control plane's. Default: 9090, or a free one.")
+def demo(once: bool, port: int | None, admin_port: int | None) -> None:
+    """Start emulated clouds and the router, send a first few requests, and serve until Ctrl-C."""
+    import uvloop  # not on Windows, so not at import
+
+    if not CONFIG.is_file():
+        raise click.ClickException("the demo needs config/demo.yaml of the repository: run it from a clone")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            good = runner.run(_demo(once=once, port=port, admin_port=admin_port))
+    except (PortTakenError, EmulatorConfigError, OSError) as error:
+        raise click.ClickException(f"cannot start: {error}") from None
+    except asyncio.CancelledError:  # stopped before the tables were complete
+        good = not once
+    sys.exit(0 if good else 1)
+
+
+async def _demo(*, once: bool, port: int | None, admin_port: int | None) -> bool:
+    """Returns whether every first request came out as it must."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with tempfile.TemporaryDirectory(prefix="inference-router-demo-") as folder:
+        async with _clouds() as clouds, _router(Path(folder), clouds, port, admin_port) as worker:
+            url, admin_url = f"http://127.0.0.1:{worker.port}", f"http://127.0.0.1:{worker.admin_port}"
+            log = Path(folder) / "access.log"
+            click.echo(f"{len(clouds)} emulated clouds, and the router in front of them at {url}/v1\n")
+            async with new_session() as http:
+                place = Place(
+                    f"{url}/v1", log, {name: (cloud, _origin(each)) for name, (cloud, each) in clouds.items()}
+                )
+                problems = await Tour(http, place, Console(highlight=False)).run(API_KEY, INTERNAL_KEY)
+            for problem in problems:
+                click.secho(f"wrong: {problem}", fg="red", err=True)
+            if not once:
+                region = _origin(clouds["azure-eastus2"][1])
+                words = {"url": url, "admin_url": admin_url, "region": region, "log": log}
+                click.echo(_AFTERWORD.format(**words, api_key=API_KEY, internal_key=INTERNAL_KEY))
+                click.echo("Ctrl-C ends it.")
+                await worker.run()
+    return not problems
+
+
+@asynccontextmanager
+async def _clouds() -> AsyncIterator[dict[str, tuple[str, EmulatedCloud]]]:
+    """All emulated endpoints of the file, started: by id, with the cloud that each stands for."""
+    names = {name: section["cloud"] for name, section in _document()["endpoints"].items()}
+    async with AsyncExitStack() as stack:
+        started = {}
+        for endpoint in load_endpoints(CONFIG):
+            cloud = EmulatedCloud(endpoint)
+            try:
+                await cloud.start()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                await cloud.start(port=0)
+            stack.push_async_callback(cloud.close)
+            started[endpoint.id] = (names[endpoint.id], cloud)
+        yield started
+
+
+@asynccontextmanager
+async def _router(
+    folder: Path, clouds: dict[str, tuple[str, EmulatedCloud]], port: int | None, admin_port: int | None
+) -> AsyncIterator[Worker]:
+    """The router over these clouds, with a configuration of its own in `folder`. Raises PortTakenError, OSError."""
+    document = _document()
+    usual = dict(document["server"])
+    for name, (_, cloud) in clouds.items():
+        document["endpoints"][name]["base_url"] = cloud.base_url
+    file = folder / "demo.json"  # JSON is YAML
+    for tries_left in (1, 0):
+        listen = _address(usual["listen"], port, "--port")
+        admin = _address(usual["admin"], admin_port, "--admin-port")
+        document["server"] |= {"listen": listen, "admin": admin, "access_log": str(folder / "access.log")}
+        file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        worker = Worker(file, {}, load(file, {}))
+        try:
+            await worker.start()
+            break
+        except OSError as error:
+            # Another demo that starts now may have been faster: look again at what is free.
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+    try:
+        yield worker
+    finally:
+        await worker.close()
+
+
+def _document() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe", pure=True).load(CONFIG)
+    return found
+
+
+def _origin(cloud: EmulatedCloud) -> str:
+    parts = urlsplit(cloud.base_url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _address(default: str, wanted: int | None, option: str) -> str:
+    """Where to listen: as asked for, else the file's port, else (0) any free one. Raises PortTakenError."""
+    host, _, usual = default.rpartition(":")
+    port = wanted or int(usual)
+    if _is_free(host, port):
+        return f"{host}:{port}"
+    if wanted is not None:
+        raise PortTakenError(f"port {port} is taken: name another one with {option}, or leave it out for any free one")
+    click.echo(f"Port {port} is taken: a free one is used instead ({option} names one).")
+    return f"{host}:0"
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
