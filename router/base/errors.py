@@ -113,9 +113,9 @@ class ConnectError(UpstreamError):
 
 
 class StaleConnectionError(UpstreamError):
-    """A reused connection died without one answer byte: the peer had closed it while it was idle."""
+    """A reused connection died without one answer byte: most likely the peer had closed it while it was idle."""
 
-    code, retry = "upstream_stale_connection", Retry.SAFE
+    code = "upstream_stale_connection"
 
 
 class UpstreamTimeoutError(UpstreamError):

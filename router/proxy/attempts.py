@@ -54,7 +54,7 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
         try:
             return await _attempt(ctx, rt, target, permit)
         except (UpstreamError, PlacementViolationError) as error:
-            last = error
+            last = error.with_traceback(None)  # it leads to this frame, and this to it: a cycle
             if not ctx.budget.failed(error.retry) or monotonic() >= ctx.total_at:
                 if isinstance(error, FailedAnswerError):
                     raise exhausted(ctx, rt, error) from None
@@ -81,9 +81,11 @@ def next_target(ctx: Context, rt: Runtime, permit: Permit) -> Target | None:
 async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) -> Answer:
     """One send to one deployment, resent once where a reused connection turned out to be dead."""
     attempt = ctx.begin_attempt(target)
+    resent = False
     try:
         while True:
-            connection = target.backend.pool.take(permit)
+            # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
+            connection = target.backend.pool.take(permit) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
                 connection = await _dialled(ctx, target, permit)
@@ -91,11 +93,13 @@ async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) ->
             try:
                 await _send(ctx, connection, attempt.answer, permit)
                 return attempt.answer
-            except StaleConnectionError:
+            except StaleConnectionError as error:
                 assert ctx.budget is not None
                 if not ctx.budget.allows_resend():
                     raise
+                resent = True
                 attempt.answer = None
+                error.with_traceback(None)  # the answer holds it, and it the frames that hold the answer
     except RouterError as error:
         outcome = outcome_of(error)
         if attempt.answer is not None:

@@ -21,7 +21,7 @@ class AttemptBudget:
 
     def allows_resend(self) -> bool:
         """A reused connection died without one answer byte: once more on a fresh one, and free."""
-        if self.stale_resent:
+        if self.stale_resent or self.single_send:
             return False
         self.stale_resent = True
         return True

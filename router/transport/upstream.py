@@ -14,7 +14,13 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from router.base.errors import PlacementViolationError, RouterError, StaleConnectionError, UpstreamError
+from router.base.errors import (
+    ConnectError,
+    PlacementViolationError,
+    RouterError,
+    StaleConnectionError,
+    UpstreamError,
+)
 from router.model.plan import Permit
 from router.transport.heads import HEAD_BYTES_MAX
 from router.transport.inbound import set_keepalive
@@ -131,11 +137,14 @@ class UpstreamConnection(asyncio.Protocol):
         return self._transport is None
 
     def send(self, permit: Permit, parts: Sequence[bytes | memoryview], sink: AnswerSink) -> None:
-        """Writes one request, whose answer goes to `sink`. Raises PlacementViolationError before a byte is written."""
+        """Writes one request, whose answer goes to `sink`.
+
+        Raises PlacementViolationError or ConnectError, and then no byte was written.
+        """
         require_permit(permit, self.cloud)
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise StaleConnectionError("The connection closed before the request was sent.")
+            raise ConnectError("The connection closed before the request was sent.")
         self._sink = sink
         self._head = None
         self.received = self._message_complete = False
