@@ -66,15 +66,22 @@ class Runtime:
         return key
 
     def permit(self, ctx: Context) -> Permit:
-        """What the request may use: what was allowed when it began, and still is."""
+        """What the request may use: what was allowed when it began, and still is.
+
+        Raises UnauthorizedError where its key has been taken away.
+        """
         assert ctx.plan is not None
         assert ctx.key is not None
-        permit = ctx.plan.plan.permit
+        plan = ctx.plan.plan
         if ctx.snapshot is self.snapshot:
-            return permit
+            return plan.permit
+        # The plan may be newer than the request, which began when its head came: the body took its time.
+        began_with = ctx.snapshot.workloads[ctx.key.workload].permit
         key = self.snapshot.keys.get(ctx.key.sha256)
-        same = key is not None and key.workload == ctx.key.workload
-        return permit.narrowed(self.fleet.permits.get(permit.workload) if same else None)
+        if key is None:
+            raise _unauthorized()
+        same = key.workload == ctx.key.workload and key.may_use(plan.model)
+        return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
 
     def reveals(self, ctx: Context) -> bool:
         """The workload's callers may see who served them."""
