@@ -12,6 +12,8 @@ _CLIENT_ID_CHARS_MAX = 128
 
 def settle(ctx: Context, rt: Runtime) -> None:
     """Gives back the slots and writes the request's record."""
+    if ctx.error is not None:
+        ctx.error.with_traceback(None)  # it leads to the frames that hold `ctx`: a cycle only the collector would end
     outcome = _outcome(ctx)
     ctx.end_attempt(_attempt_outcome(outcome))
     inbound, key, plan, answer = ctx.inbound, ctx.key, ctx.plan, ctx.answer
