@@ -42,6 +42,18 @@ class Attempt:
         )
 
 
+class Caller:
+    """What follows from a request's head alone. Kept with the head, and good while the configuration is the same."""
+
+    __slots__ = ("ask", "key", "snapshot", "up_lines")
+
+    def __init__(self, snapshot: Snapshot, key: ApiKey, ask: Ask, up_lines: bytes) -> None:
+        self.snapshot = snapshot
+        self.key = key
+        self.ask = ask
+        self.up_lines = up_lines  # the header lines that go up
+
+
 class Context:
     """The state of a request; `lifecycle.serve` fills it in, phase by phase."""
 
@@ -61,6 +73,7 @@ class Context:
         "status",
         "total_at",
         "tried",
+        "up_lines",
     )
 
     def __init__(self, request_id: str, inbound: Inbound, snapshot: Snapshot) -> None:
@@ -69,6 +82,7 @@ class Context:
         self.snapshot = snapshot  # the configuration that the request began with
         self.key: ApiKey | None = None
         self.ask: Ask | None = None
+        self.up_lines = b""
         self.facts: Facts | None = None
         self.plan: LivePlan | None = None
         self.budget: AttemptBudget | None = None

@@ -19,13 +19,18 @@ from router.proxy.multipart import boundary_of, text_fields
 Body = bytes | bytearray
 
 _MODEL: Final = re.compile(rb'"model"\s*:\s*')
+# Wherever the bytes spell a key that matters, in one pass. Inside a string the quotes would be escaped.
+_KEY: Final = re.compile(
+    rb'"(model|stream|stream_options|store|background|previous_response_id|conversation'
+    rb'|file_ids?|vector_store_ids?|container(?:_id)?)"\s*:\s*'
+)
 # Escapes that can spell a lower-case letter or an underscore, so a key that is read here.
 _ESCAPED_KEY: Final = re.compile(rb"\\u00(?:[67]|5[fF])")
-# Ids of what an endpoint stores, as values of a key; inside a string the quotes would be escaped.
-_STORED_ID: Final = re.compile(
-    rb'"(?:file_id|container_id|vector_store_id|container)"\s*:\s*"|"(?:file_ids|vector_store_ids)"\s*:\s*\[\s*"'
+# What an endpoint stores, named by its id: the key's value is a string or a list of them.
+_STORED_IDS: Final = frozenset(
+    {b"file_id", b"file_ids", b"vector_store_id", b"vector_store_ids", b"container", b"container_id"}
 )
-_HINTS_OF_STORED: Final = (b'"file_id', b'"container', b'"vector_store_id')
+_ID_VALUE: Final = re.compile(rb'\s*\[?\s*"')
 _FORM_FIELDS: Final = frozenset({b"model", b"stream"})
 
 
@@ -61,13 +66,11 @@ class _Fields(msgspec.Struct, gc=False):
     stream_options: _StreamOptions | UnsetType | None = UNSET
     store: bool | UnsetType | None = UNSET
     background: bool | UnsetType | None = UNSET
-    previous_response_id: Any | UnsetType = UNSET
-    conversation: Any | UnsetType = UNSET
+    previous_response_id: Any = None
+    conversation: Any = None
 
 
 _decode: Final = msgspec.json.Decoder(_Fields).decode
-_READ_BESIDE_MODEL: Final = tuple(name for name in _Fields.__struct_fields__ if name != "model")
-_QUOTED: Final = {name: b'"%b"' % name.encode() for name in _Fields.__struct_fields__}
 
 
 def json_facts(body: Body, operation: Operation, path_model: str | None) -> Facts:
@@ -84,7 +87,10 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
     model = path_model or named
     if not model:
         raise InvalidRequestError("The body names no `model`.", code="missing_model", param="model")
-    places = _places(body, fields)
+    keys = _KEY.findall(body)
+    model_at = _proven_place(body, named, keys)
+    if model_at is None:
+        model_at = _exact_place(body)
     stream = fields.stream is True
     options = fields.stream_options
     wants_usage = isinstance(options, _StreamOptions) and options.include_usage is True
@@ -93,8 +99,8 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
         stream=stream,
         wants_usage=wants_usage,
         stores=fields.store is True,
-        names_stored_state=_names_stored_state(body, fields),
-        model_at=_model_place(body, named, places) if fields.model is not UNSET else None,
+        names_stored_state=_names_stored_state(body, fields, keys),
+        model_at=model_at,
         model_before=b'"',
         model_after=b'"',
         usage_at=_usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None,
@@ -139,41 +145,34 @@ def _wrong_type(text: str) -> InvalidRequestError:
     return InvalidRequestError(f"{text.split(' - ', 1)[0]} for `{path}`.", code="invalid_type", param=path)
 
 
-def _places(body: Body, fields: _Fields) -> dict[str, list[tuple[int, int]]] | None:
-    """Returns None where each field that was read stands once beyond doubt, else the exact places of all.
+def _proven_place(body: Body, named: str | None, keys: list[bytes]) -> Splice | None:
+    """Returns where the model's value stands, or None where bytes alone do not prove it.
 
-    Raises InvalidRequestError where one of them stands twice.
+    Proof: no escape could spell a key a second time, each key that is read here stands in the body at most once (so
+    nowhere nested, and not twice), and behind `"model":` stands the very value that the decoder read.
     """
-    doubtful = 92 in body and _ESCAPED_KEY.search(body) is not None  # 92: a backslash
-    if not doubtful:
-        for name in _READ_BESIDE_MODEL:
-            if getattr(fields, name) is not UNSET and body.count(_QUOTED[name]) != 1:
-                doubtful = True
-                break
-    if not doubtful and (fields.model is UNSET or _stands_once(body)):
+    if named is None or (len(keys) > 1 and len(set(keys)) != len(keys)):
         return None
+    if 92 in body and _ESCAPED_KEY.search(body) is not None:  # 92: a backslash
+        return None
+    found = _MODEL.search(body)
+    if found is None:
+        return None
+    start = found.end()
+    value = b'"%b"' % named.encode()
+    return Splice(start, start + len(value)) if body.startswith(value, start) else None
+
+
+def _exact_place(body: Body) -> Splice | None:
+    """Returns where the model's value stands by tokenising the top level; None where the body names none.
+
+    Raises InvalidRequestError where a field that is read here stands twice.
+    """
     places = top_level_values(body)
     for name in _Fields.__struct_fields__:
         if len(places.get(name, ())) > 1:
             raise InvalidRequestError(f"The field `{name}` stands more than once.", code="duplicate_key", param=name)
-    return places
-
-
-def _stands_once(body: Body) -> bool:
-    first = _MODEL.search(body)
-    return first is not None and _MODEL.search(body, first.end()) is None
-
-
-def _model_place(body: Body, named: str | None, places: dict[str, list[tuple[int, int]]] | None) -> Splice:
-    if places is None:
-        found = _MODEL.search(body)
-        if found is not None and named is not None:
-            start = found.end()
-            value = b'"%b"' % named.encode()
-            if body.startswith(value, start):
-                return Splice(start, start + len(value))
-        places = top_level_values(body)
-    return Splice(*places["model"][0])
+    return Splice(*places["model"][0]) if "model" in places else None
 
 
 def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Splice:
@@ -191,7 +190,9 @@ def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Spli
     return Splice(start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
 
 
-def _names_stored_state(body: Body, fields: _Fields) -> bool:
+def _names_stored_state(body: Body, fields: _Fields, keys: list[bytes]) -> bool:
     if fields.background is True or fields.previous_response_id or fields.conversation:
         return True
-    return any(hint in body for hint in _HINTS_OF_STORED) and _STORED_ID.search(body) is not None
+    return len(keys) > 1 and any(
+        found[1] in _STORED_IDS and _ID_VALUE.match(body, found.end()) is not None for found in _KEY.finditer(body)
+    )

@@ -12,7 +12,7 @@ import orjson
 from router.config.snapshot import Snapshot
 from router.health.cooldown import Cooldown
 from router.model.fleet import Deployment
-from router.model.operation import OPERATIONS, Operation
+from router.model.operation import OPERATIONS, BodyKind, Operation
 from router.model.plan import Permit, Plan
 from router.providers import dialect
 from router.providers.dialect import Judgement, Route
@@ -57,7 +57,7 @@ class Backend:
 class Target:
     """A backend for one operation. `head` and `tail` enclose the few header lines that vary."""
 
-    __slots__ = ("_dialect", "backend", "cloud", "head", "id", "model_json", "model_text", "operation", "route", "tail")
+    __slots__ = ("_dialect", "backend", "cloud", "head", "id", "model_name", "operation", "route", "tail")
 
     def __init__(self, backend: Backend, operation: Operation, route: Route) -> None:
         endpoint = backend.deployment.endpoint
@@ -66,8 +66,9 @@ class Target:
         self.cloud = backend.deployment.cloud
         self.operation = operation
         self.route = route
-        self.model_text = backend.deployment.name.encode()
-        self.model_json = orjson.dumps(backend.deployment.name)[1:-1]
+        name = backend.deployment.name
+        # Without the quotes, which a form has not.
+        self.model_name = orjson.dumps(name)[1:-1] if operation.body is BodyKind.JSON else name.encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
         self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
             route.target,

@@ -16,9 +16,10 @@ from router.providers.errors import client_error
 from router.providers.headers import answer_headers, retry_headers
 from router.proxy.answer import Answer, broken
 from router.proxy.attempts import PassedError, first_answer
-from router.proxy.context import Context
+from router.proxy.context import Caller, Context
 from router.proxy.facts import Facts, form_facts, json_facts
 from router.proxy.fleet import LivePlan
+from router.proxy.outgoing import up_headers
 from router.proxy.replies import (
     error_event,
     error_headers,
@@ -28,7 +29,7 @@ from router.proxy.replies import (
 )
 from router.proxy.runtime import Runtime
 from router.proxy.settlement import settle
-from router.proxy.surface import find_ask
+from router.proxy.surface import Ask, find_ask
 from router.resilience.attempts import AttemptBudget
 from router.transport.inbound import Inbound, Server
 
@@ -37,10 +38,8 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
     """Serves one request and, whatever becomes of it, gives back all that it took."""
     ctx = Context(rt.new_request_id(), inbound, rt.snapshot)
     try:
-        ctx.key = rt.authenticate(inbound.head.fields)
-        rt.in_flight[ctx.key.workload] = rt.in_flight.get(ctx.key.workload, 0) + 1
-        ctx.ask = find_ask(inbound.head.method, inbound.head.target)
-        if ctx.ask.operation is None:
+        ask = _recognise(ctx, rt)
+        if ask.operation is None:
             _reply_models(ctx)
             return
         _admit(ctx, server)
@@ -63,17 +62,32 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         settle(ctx, rt)
 
 
-def _admit(ctx: Context, server: Server) -> None:
-    """Before a body byte is read: may this body come in at all."""
+def _recognise(ctx: Context, rt: Runtime) -> Ask:
+    """Who asks, and for what: read from the head once, and remembered for as long as the client repeats it."""
     head = ctx.inbound.head
-    if b"content-encoding" in head.fields and head.fields[b"content-encoding"].lower() != b"identity":
+    caller = head.note
+    if isinstance(caller, Caller) and caller.snapshot is ctx.snapshot:
+        rt.count_in(ctx, caller.key)
+        ctx.ask, ctx.up_lines = caller.ask, caller.up_lines
+        return caller.ask
+    rt.count_in(ctx, rt.authenticate(head.fields))
+    ask = ctx.ask = find_ask(head.method, head.target)
+    if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
         error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
         error.status, error.code = 415, "content_encoding"
         raise error
+    ctx.up_lines = up_headers(head.fields)
+    assert ctx.key is not None
+    head.note = Caller(ctx.snapshot, ctx.key, ask, ctx.up_lines)
+    return ask
+
+
+def _admit(ctx: Context, server: Server) -> None:
+    """Before a body byte is read: may this body come in at all."""
     settings = ctx.snapshot.server
     # A body that came with its head is in memory, and counted, already.
     buffered = server.buffered_bytes - len(ctx.inbound.body)
-    admit_body(head.body_length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
+    admit_body(ctx.inbound.body_length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
 
 
 def _read_facts(ctx: Context) -> Facts:
@@ -205,7 +219,7 @@ def _reply_error(ctx: Context, error: RouterError) -> None:
     else:
         ctx.status = error.status
         if error.close:
-            inbound.head.keep_alive = False
+            inbound.keep_alive = False
         body = error.body if isinstance(error, PassedError) else error_body(error)
         inbound.begin_answer(status_line(error.status), error_headers(error, ctx.id), body, monotonic())
         inbound.end()

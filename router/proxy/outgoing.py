@@ -16,9 +16,16 @@ def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
     facts = ctx.facts
     assert facts is not None
     body = ctx.inbound.body
+    place = facts.model_at
+    if place is not None and facts.usage_at is None and len(body) <= JOIN_BYTES_MAX:
+        # Usual: a short body in which the model's name alone changes.
+        name = facts.model_before + target.model_name + facts.model_after
+        content = b"".join((body[: place.start], name, body[place.end :]))
+        head = b"%b%bcontent-length: %d\r\n%b" % (target.head, ctx.up_lines, len(content), target.tail)
+        return [head + content]
     pieces = _pieces(body, facts, target)
     length = sum(map(len, pieces))
-    head = b"%b%bcontent-length: %d\r\n%b" % (target.head, up_headers(ctx.inbound.head.fields), length, target.tail)
+    head = b"%b%bcontent-length: %d\r\n%b" % (target.head, ctx.up_lines, length, target.tail)
     if length <= JOIN_BYTES_MAX:
         return [head + b"".join(pieces)]
     return [head, *pieces]
@@ -58,11 +65,10 @@ def _pieces(body: bytes | bytearray, facts: Facts, target: Target) -> list[bytes
 
 def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Splice:
     place = facts.model_at
-    is_json = target.operation.body is BodyKind.JSON
-    name = target.model_json if is_json else target.model_text
+    name = target.model_name
     if place is not None:
         return Splice(place.start, place.end, facts.model_before + name + facts.model_after)
-    if is_json:  # the client named the model in the path alone
+    if target.operation.body is BodyKind.JSON:  # the client named the model in the path alone
         at = body.index(b"{") + 1
         return Splice(at, at, b'"model":"%b",' % name)
     return Splice(0, 0, facts.model_before + name + facts.model_after)

@@ -65,6 +65,11 @@ class Runtime:
             raise _unauthorized()
         return key
 
+    def count_in(self, ctx: Context, key: ApiKey) -> None:
+        """Takes the request into the count of its workload, until `settle`."""
+        ctx.key = key
+        self.in_flight[key.workload] = self.in_flight.get(key.workload, 0) + 1
+
     def permit(self, ctx: Context) -> Permit:
         """What the request may use: what was allowed when it began, and still is.
 

@@ -14,6 +14,7 @@ from router.base.errors import MalformedHttpError
 HEAD_BYTES_MAX: Final = 64 << 10
 TARGET_BYTES_MAX: Final = 8 << 10
 FIELDS_MAX: Final = 100
+LENGTH_DIGITS_MAX: Final = 15
 
 _UPGRADE_FIELDS: Final = (b"upgrade:", b"connection:", b"http2-settings:")
 # Fields whose repetition could be read in two ways.
@@ -32,31 +33,42 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
 class RequestHead:
-    """What a client's head says. `fields`: names in lower case, values as sent; repeated ones joined by a comma."""
+    """What a client's head says, and llhttp's collector while it is being read. Shared by the requests that repeat it.
 
-    __slots__ = ("body_length", "chunked", "expects_continue", "fields", "keep_alive", "method", "minor", "target")
+    `fields`: names in lower case, values as sent; repeated ones joined by a comma. `note` belongs to the room above:
+    whatever follows from this head alone can be kept there, and is found again when the client repeats it.
+    """
+
+    __slots__ = (
+        "_after_length",
+        "_before_length",
+        "body_length",
+        "chunked",
+        "complete",
+        "expects_continue",
+        "fields",
+        "keep_alive",
+        "method",
+        "minor",
+        "note",
+        "repeated",
+        "target",
+    )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.minor = 1  # of HTTP/1.x
         self.fields: dict[bytes, bytes] = {}
+        self.repeated: list[bytes] = []
+        self.complete = 0
         self.body_length = 0  # bytes, from Content-Length; 0 where there is none or it is chunked
         self.chunked = False
         self.keep_alive = True
         self.expects_continue = False
-
-
-class _Collector:
-    """Takes llhttp's callbacks for one head."""
-
-    __slots__ = ("complete", "fields", "repeated", "target")
-
-    def __init__(self) -> None:
-        self.target = b""
-        self.fields: dict[bytes, bytes] = {}
-        self.repeated: list[bytes] = []
-        self.complete = 0
+        self.note: object = None
+        self._before_length = b""
+        self._after_length = b""
 
     def on_url(self, url: bytes) -> None:
         self.target += url
@@ -70,6 +82,31 @@ class _Collector:
 
     def on_headers_complete(self) -> None:
         self.complete += 1
+
+    def remember(self, raw: bytes) -> None:
+        """Keeps the head's own bytes, less the digits of its Content-Length, so that a repetition can be told."""
+        at = raw.find(b"ontent-")
+        while at >= 0 and raw[at + 7 : at + 15].lower() != b"length: ":
+            at = raw.find(b"ontent-", at + 7)
+        if at >= 0 and raw[at - 3 : at - 1] == b"\r\n":
+            digits = at + 15
+            self._before_length = raw[:digits]
+            self._after_length = raw[raw.index(b"\r", digits) :]
+
+    def repeated_in(self, data: bytes) -> int:
+        """Returns where the body begins in a read that starts with this very head but for the length; else 0.
+
+        Then `data` would be parsed to the same head, and `body_length_in` tells the length.
+        """
+        before = self._before_length
+        if not before or not data.startswith(before):
+            return 0
+        end = data.find(b"\r", len(before))
+        digits = data[len(before) : end]
+        if not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX or not data.startswith(self._after_length, end):
+            return 0
+        self.body_length = int(digits)
+        return end + len(self._after_length)
 
 
 def check_partial(buffer: bytes | bytearray) -> None:
@@ -96,62 +133,60 @@ def too_large(buffer: bytes | bytearray) -> MalformedHttpError:
     )
 
 
-def parse_request_head(head: bytes) -> RequestHead:
+def parse_request_head(raw: bytes) -> RequestHead:
     """Reads a whole request head, empty line included. Raises MalformedHttpError with the status that fits."""
-    collector = _Collector()
-    parser = httptools.HttpRequestParser(collector)
+    head = RequestHead()
+    parser = httptools.HttpRequestParser(head)
     try:
-        parser.feed_data(head)
+        parser.feed_data(raw)
     except httptools.HttpParserUpgrade:
-        return _without_upgrade(parser, head)
+        return _without_upgrade(parser, raw)
     except httptools.HttpParserError as error:
         raise MalformedHttpError(f"The request's head is not valid HTTP/1.1: {error}.") from None
-    return _checked(parser, collector, head)
+    head.method = parser.get_method()
+    _check(head, raw)
+    head.remember(raw)
+    return head
 
 
-def _without_upgrade(parser: httptools.HttpRequestParser, head: bytes) -> RequestHead:
+def _without_upgrade(parser: httptools.HttpRequestParser, raw: bytes) -> RequestHead:
     """Reads the head again as if no upgrade had been asked for: llhttp would take its body for a new request."""
     if parser.get_method() == b"CONNECT":
         raise MalformedHttpError("CONNECT is not served here.", status=405, code="method_not_allowed")
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(_UPGRADE_FIELDS)]
-    collector = _Collector()
-    parser = httptools.HttpRequestParser(collector)
+    lines = [line for line in raw.split(b"\r\n") if not line.lower().startswith(_UPGRADE_FIELDS)]
+    head = RequestHead()
+    parser = httptools.HttpRequestParser(head)
     try:
         parser.feed_data(b"\r\n".join(lines))
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise MalformedHttpError(f"The request's head is not valid HTTP/1.1: {error}.") from None
-    return _checked(parser, collector, head)
-
-
-def _checked(parser: httptools.HttpRequestParser, collector: _Collector, raw: bytes) -> RequestHead:
-    if collector.complete != 1:
-        raise MalformedHttpError("The request's head does not end where its empty line is.")
-    fields = collector.fields
-    head = RequestHead()
     head.method = parser.get_method()
-    head.target = collector.target
-    head.fields = fields
+    _check(head, raw)
+    return head
+
+
+def _check(head: RequestHead, raw: bytes) -> None:
+    """What llhttp lets pass and we do not. Raises MalformedHttpError."""
+    if head.complete != 1:
+        raise MalformedHttpError("The request's head does not end where its empty line is.")
     line_end = raw.find(b"\r\n")
     version = raw[line_end - 9 : line_end]  # from the line itself: llhttp takes RTSP/1.1 and ICE/1.1 as well
     if version == b" HTTP/1.0":
         head.minor = 0
     elif version != b" HTTP/1.1":
         raise MalformedHttpError("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505, code="http_version")
-    if len(head.target) > TARGET_BYTES_MAX or len(fields) > FIELDS_MAX:
-        raise (
-            too_large(raw)
-            if len(head.target) > TARGET_BYTES_MAX
-            else MalformedHttpError(
-                f"The request's head has more than {FIELDS_MAX} fields.", status=431, code="too_many_fields"
-            )
+    if len(head.target) > TARGET_BYTES_MAX:
+        raise too_large(raw)
+    if raw.count(b"\r\n") - 2 > FIELDS_MAX:
+        raise MalformedHttpError(
+            f"The request's head has more than {FIELDS_MAX} fields.", status=431, code="too_many_fields"
         )
-    for name in collector.repeated:
+    for name in head.repeated:
         if name in _SINGLE:
             raise MalformedHttpError(f"The field {name.decode()} stands more than once.", code="repeated_field")
     _check_target(head)
     _set_body(head)
     _set_connection(head)
-    return head
 
 
 def _check_target(head: RequestHead) -> None:
@@ -195,7 +230,7 @@ def _set_body(head: RequestHead) -> None:
         return
     length = fields.get(b"content-length")
     if length is not None:
-        if not length.isdigit() or len(length) > 15:
+        if not length.isdigit() or len(length) > LENGTH_DIGITS_MAX:
             raise MalformedHttpError("Content-Length is not a number of bytes.")
         head.body_length = int(length)
 

@@ -110,11 +110,13 @@ class Inbound(Fiber):
         "_ended",
         "answer_chunked",
         "body",
+        "body_length",
         "body_whole",
         "bytes_in",
         "bytes_out",
         "first_byte_at",
         "head",
+        "keep_alive",
         "on_resume_writing",
         "started_at",
     )
@@ -124,6 +126,8 @@ class Inbound(Fiber):
         self._connection = connection
         self._ended = False
         self.head = head
+        self.body_length = head.body_length  # the head is shared by all requests that repeat it but for the length
+        self.keep_alive = head.keep_alive
         self.body: bytes | bytearray = b""
         self.body_whole = False
         self.started_at = now
@@ -144,7 +148,7 @@ class Inbound(Fiber):
     @property
     def reusable(self) -> bool:
         """The connection may carry another request after this one."""
-        return self.head.keep_alive and not self._connection.server.draining and not self._connection.overrun
+        return self.keep_alive and not self._connection.server.draining and not self._connection.overrun
 
     async def read_body(self) -> None:
         """Waits until `body` is whole. Raises MalformedHttpError (400, 408, 413), or ClientGoneError."""
@@ -174,7 +178,7 @@ class Inbound(Fiber):
             self.answer_chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         else:
-            self.head.keep_alive = False
+            self.keep_alive = False
             framing = b""
         self._begin(status_line, headers, framing, body or b"", now)
 
@@ -187,7 +191,7 @@ class Inbound(Fiber):
         if self.reusable and (self.body_whole or self._connection.can_drain(self)):
             connection = b"\r\n" if self.head.minor == 1 else b"connection: keep-alive\r\n\r\n"
         else:
-            self.head.keep_alive = False
+            self.keep_alive = False
             connection = b"connection: close\r\n\r\n"
         content = body if self.head.method != b"HEAD" else b""
         self.write(b"".join((status_line, headers, framing, connection, content)))
@@ -243,6 +247,7 @@ class Connection(asyncio.Protocol):
         "_chunked",
         "_deadline",
         "_discard_left",
+        "_head",
         "_inbound",
         "_received",
         "_state",
@@ -271,6 +276,7 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._discard_left = 0
         self._deadline = 0.0
+        self._head: RequestHead | None = None  # the last good one
 
     # -- the transport's callbacks
 
@@ -289,7 +295,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         state = self._state
         if state is State.HEAD:
-            self._take_head(data)
+            # Usual on a kept connection: a head that differs from the last in its Content-Length alone.
+            known = self._head
+            end = known.repeated_in(data) if known is not None and not self._buffer else 0
+            if end and known is not None:
+                self._begin(known, data, end)
+            else:
+                self._take_head(data)
         elif state is State.BODY:
             self._take_body(data)
         elif state is State.BUSY:
@@ -361,7 +373,7 @@ class Connection(asyncio.Protocol):
                 return
             if end > HEAD_BYTES_MAX:
                 raise too_large(data)
-            head = parse_request_head(data[:end])
+            head = self._head = parse_request_head(data[:end])
         except MalformedHttpError as error:
             self._refuse(error)
             return
@@ -382,7 +394,7 @@ class Connection(asyncio.Protocol):
         now = monotonic()
         inbound = self._inbound = Inbound(self, head, now)
         self.body_begun = False
-        length = head.body_length
+        length = inbound.body_length
         inbound.bytes_in = end + length
         if head.chunked:
             self._state = State.BODY
@@ -415,8 +427,8 @@ class Connection(asyncio.Protocol):
         if inbound.body_whole or self._chunked is not None:
             return
         begun = self._buffer
-        inbound.body = bytearray(inbound.head.body_length)
-        self.server.buffered_bytes += inbound.head.body_length
+        inbound.body = bytearray(inbound.body_length)
+        self.server.buffered_bytes += inbound.body_length
         self._buffer = bytearray()
         if begun:
             self._take_sized(inbound, begun)
@@ -436,7 +448,7 @@ class Connection(asyncio.Protocol):
             self._buffer += data
             return
         self.body_begun = True
-        start, length = self._received, inbound.head.body_length
+        start, length = self._received, inbound.body_length
         end = start + len(data)
         if end <= length:
             inbound.body[start:end] = data
@@ -455,7 +467,7 @@ class Connection(asyncio.Protocol):
         try:
             body.feed(data)
         except RouterError as error:
-            inbound.head.keep_alive = False
+            inbound.keep_alive = False
             self._state = State.CLOSING
             inbound.throw(error)
             return
@@ -493,7 +505,7 @@ class Connection(asyncio.Protocol):
 
     def can_drain(self, inbound: Inbound) -> bool:
         """The rest of an unwanted body is short enough to be thrown away."""
-        return self._chunked is None and inbound.head.body_length - self._taken() <= DRAIN_BYTES_MAX
+        return self._chunked is None and inbound.body_length - self._taken() <= DRAIN_BYTES_MAX
 
     def _taken(self) -> int:
         return self._received + len(self._buffer)
@@ -506,13 +518,13 @@ class Connection(asyncio.Protocol):
         """The answer is whole and in the transport's buffer."""
         if inbound is not self._inbound:
             return
-        left = 0 if inbound.body_whole else inbound.head.body_length - self._taken()
+        left = 0 if inbound.body_whole else inbound.body_length - self._taken()
         whole = inbound.body_whole
         inbound.release_body()
         self._inbound = None
         if self._transport is None:
             return
-        if not inbound.head.keep_alive or self.overrun:
+        if not inbound.keep_alive or self.overrun:
             self._linger() if not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._buffer = bytearray()
