@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -213,6 +214,9 @@ def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot) -> int:
 
     import uvloop  # not on Windows, so not at import
 
+    # A stream is two open files; the usual soft limit (1,024) is for programs that use select().
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
     return 0
