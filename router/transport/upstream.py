@@ -240,9 +240,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         self._head = head
         sink.head_received(head)
-        if self._left == 0 and data:
-            raise _BadAnswerError("bytes after its end")
         if self._left == 0 or head.status in (204, 304):
+            if data:
+                raise _BadAnswerError("bytes after its end")
             self._end(sink)
         elif data:
             self._take_body(sink, data)
@@ -259,7 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError(str(error)) from None
         except httptools.HttpParserUpgrade:
             raise _BadAnswerError("an upgrade that nobody asked for") from None
-        if len(fields) > FIELDS_MAX:
+        if raw.count(b"\r\n") - 2 > FIELDS_MAX:
             raise _BadAnswerError("too many fields")
         if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
             raise _BadAnswerError("an unknown version")
@@ -284,7 +284,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_body(self, sink: AnswerSink, data: bytes) -> None:
         payload, edges = self._payload, self._edges
-        begins_at_edge = bool(edges) or not self._tail
+        # A chunk's end is no edge where the begin of the next size line came with it.
+        begins_at_edge = not self._tail or (bool(edges) and self._tail.endswith(b"\n"))
         left = self._left
         if left is not None and len(data) > left:
             raise _BadAnswerError("more bytes than its Content-Length")
@@ -307,7 +308,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
         if not self._message_complete:
-            sink.body_received(data, content, whole_chunks=begins_at_edge and bool(edges))
+            whole_chunks = begins_at_edge and bool(edges) and data.endswith(b"\n")
+            sink.body_received(data, content, whole_chunks=whole_chunks)
             return
         if not self._tail.endswith(b"\r\n\r\n") or self._tail[0] in b"\r\n":
             # A run of CR and LF that is not exactly four bytes long: something stands behind the last chunk.
