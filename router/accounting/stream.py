@@ -6,6 +6,7 @@ that it cannot read is not complete. `ChatWatch.observe` runs for every relayed 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from router.model.outcome import Usage
 class StreamWatch(ABC):
     """What was seen of one stream so far."""
 
-    __slots__ = ("committed", "done", "error", "usage", "usage_chunk")
+    __slots__ = ("committed", "done", "early_done", "error", "look_closer", "usage", "usage_chunk")
 
     def __init__(self) -> None:
         self.committed = False  # a delta, a tool call or a terminal mark was seen: the commit point
@@ -27,6 +28,8 @@ class StreamWatch(ABC):
         self.error: object | None = None  # the first error object, as decoded; for `Dialect.judge_event`
         self.usage: Usage | None = None
         self.usage_chunk = False  # a chunk was seen that exists only because usage was asked for
+        self.early_done = False  # `[DONE]` was seen before the stream was whole: clients would take it for the end
+        self.look_closer = False  # one of these two: what came last may hold events that not every client may see
 
     @property
     @abstractmethod
@@ -48,6 +51,8 @@ class EventWatch(StreamWatch):
         for name, data in read_events(payload) if plain is None else (plain,):
             if data.startswith(b"[DONE]"):
                 self.done = True
+                if not self.complete:
+                    self.early_done = self.look_closer = True
             elif data:
                 self._see(name, data)
 
@@ -129,7 +134,7 @@ class ChatWatch(EventWatch):
         if chunk.usage is not None:
             self.usage = usage_of(chunk.usage) or self.usage
             if choices is not None and not choices:
-                self.usage_chunk = True
+                self.usage_chunk = self.look_closer = True
         if chunk.error or choices is None or name:
             self._see_error(name, data)
 
@@ -285,3 +290,11 @@ def is_hidden_usage(event: bytes) -> bool:
 def without_hidden_usage(payload: bytes) -> bytes:
     """Returns whole events less the hidden usage chunk, byte for byte. Needed only once `usage_chunk` is set."""
     return b"".join(event for event in split_events(payload) if not is_hidden_usage(event))
+
+
+def before_done(payload: bytes) -> bytes:
+    """Returns the whole events before `[DONE]`, byte for byte. Needed only once `early_done` is set."""
+    events = takewhile(
+        lambda event: not any(data.startswith(b"[DONE]") for _, data in read_events(event)), split_events(payload)
+    )
+    return b"".join(events)

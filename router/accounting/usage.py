@@ -14,15 +14,49 @@ UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # what d
 _TOKENS_MAX: Final = 1 << 53  # beyond it a number is a lie, and no store need hold it
 
 
+class _Cached(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Reasoned(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _ChatUsage(msgspec.Struct, gc=False):
+    prompt_tokens: int
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+
+
+class _ChatAnswer(msgspec.Struct, gc=False):
+    usage: _ChatUsage
+
+
 class _Answer(msgspec.Struct, gc=False):
     usage: Any = None
 
 
+_decode_chat: Final = msgspec.json.Decoder(_ChatAnswer).decode
 _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 def read_usage(body: bytes) -> Usage | None:
     """Returns what a complete JSON answer reports, None where it reports nothing that can be read."""
+    try:
+        usage = _decode_chat(body).usage  # usual; whatever is written otherwise takes the lenient way
+    except UNREADABLE:
+        return _read_leniently(body)
+    read, written = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        _count(usage.prompt_tokens),
+        _count(usage.completion_tokens),
+        _count(read.cached_tokens) if read is not None else 0,
+        _count(written.reasoning_tokens) if written is not None else 0,
+    )
+
+
+def _read_leniently(body: bytes) -> Usage | None:
     try:
         return usage_of(_decode(body).usage)
     except UNREADABLE:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from router.accounting.events import last_event_end
-from router.accounting.stream import StreamWatch, watch_for, without_hidden_usage
+from router.accounting.stream import StreamWatch, before_done, watch_for, without_hidden_usage
 from router.accounting.usage import read_usage, usage_of
 from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
 from router.model.fleet import Timeouts
@@ -167,7 +167,7 @@ class Answer:
         elif self._flowing:
             if whole_chunks and not self._rest and data.endswith(b"\n\n\r\n") and self._inbound.answer_chunked:
                 watch.observe(payload)
-                if not (self._hide_usage and watch.usage_chunk):
+                if not watch.look_closer:
                     if payload[0] != 58:  # 58: a colon; a comment is no progress
                         self._progress_at = monotonic()
                     self._inbound.write(data)
@@ -265,12 +265,19 @@ class Answer:
         return payload[:end] if end < len(payload) else payload
 
     def _write_events(self, events: bytes) -> None:
-        if self._hide_usage and self.watch is not None and self.watch.usage_chunk:
-            events = without_hidden_usage(events)
+        watch = self.watch
+        assert watch is not None
+        if watch.look_closer:
+            if watch.usage_chunk and self._hide_usage:
+                events = without_hidden_usage(events)
+            if watch.early_done:
+                events = before_done(events)
         if events and not events.startswith(b":"):
             self._progress_at = monotonic()
         self._inbound.write_payload(events)
-        if self._inbound.write_paused:
+        if watch.early_done:
+            self._fail(UpstreamError("The deployment ended the stream before it was complete."))
+        elif self._inbound.write_paused:
             self._hold_upstream()
 
     def _fail(self, error: RouterError) -> None:

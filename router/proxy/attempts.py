@@ -50,14 +50,14 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
         permit = rt.permit(ctx)
         target = next_target(ctx, rt, permit)
         if target is None:
-            raise last if last is not None and not isinstance(last, FailedAnswerError) else exhausted(ctx, rt, last)
+            raise last if last is not None and not isinstance(last, FailedAnswerError) else exhausted(ctx, last)
         try:
             return await _attempt(ctx, rt, target, permit)
         except (UpstreamError, PlacementViolationError) as error:
             last = error.with_traceback(None)  # it leads to this frame, and this to it: a cycle
             if not ctx.budget.failed(error.retry) or monotonic() >= ctx.total_at:
                 if isinstance(error, FailedAnswerError):
-                    raise exhausted(ctx, rt, error) from None
+                    raise exhausted(ctx, error) from None
                 raise
 
 
@@ -104,7 +104,7 @@ async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) ->
         outcome = outcome_of(error)
         if attempt.answer is not None:
             attempt.answer.abort()
-        ctx.end_attempt(outcome)
+        ctx.end_attempt(outcome, monotonic())
         rt.attempt_failed(target.backend, outcome, error)
         raise
 
@@ -210,7 +210,7 @@ def outcome_of(error: RouterError) -> str:
     return _OUTCOMES.get(type(error), "broken")
 
 
-def exhausted(ctx: Context, rt: Runtime, last: RouterError | None) -> RouterError:
+def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
     """The error when nobody is left to ask: 429 where every reason is throttling, else 503 or the last answer's own."""
     assert ctx.plan is not None
     now = monotonic()
@@ -222,7 +222,7 @@ def exhausted(ctx: Context, rt: Runtime, last: RouterError | None) -> RouterErro
     if throttled:
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
     if isinstance(last, FailedAnswerError) and last.judgement.kind is not Fault.THROTTLED:
-        return _as_client_sees(last, ctx, rt, headers)
+        return _as_client_sees(last, ctx, headers)
     return RefusedError(
         f"No deployment can serve this model now ({_counted(reasons)}).", code="no_capacity", headers=headers
     )
@@ -237,10 +237,10 @@ class PassedError(RouterError):
         self.body = body
 
 
-def _as_client_sees(last: FailedAnswerError, ctx: Context, rt: Runtime, headers: dict[str, str]) -> RouterError:
+def _as_client_sees(last: FailedAnswerError, ctx: Context, headers: dict[str, str]) -> RouterError:
     deployment = ctx.tried[-1].deployment
     status = last.status if last.status >= 300 else 502
-    shown = client_error(status, last.body, last.judgement, deployment, reveal=rt.reveals(ctx))
+    shown = client_error(status, last.body, last.judgement, deployment, reveal=ctx.reveal)
     return PassedError(last.message, shown.status, shown.body, headers)
 
 

@@ -45,12 +45,14 @@ class Attempt:
 class Caller:
     """What follows from a request's head alone. Kept with the head, and good while the configuration is the same."""
 
-    __slots__ = ("ask", "key", "snapshot", "up_lines")
+    __slots__ = ("ask", "client_id", "key", "reveal", "snapshot", "up_lines")
 
-    def __init__(self, snapshot: Snapshot, key: ApiKey, ask: Ask, up_lines: bytes) -> None:
+    def __init__(self, snapshot: Snapshot, key: ApiKey, ask: Ask, client_id: str, up_lines: bytes) -> None:
         self.snapshot = snapshot
         self.key = key
         self.ask = ask
+        self.client_id = client_id  # the client's own id for its request, or empty
+        self.reveal = snapshot.workloads[key.workload].reveal_upstream  # it may see who served it
         self.up_lines = up_lines  # the header lines that go up
 
 
@@ -63,12 +65,14 @@ class Context:
         "attempt",
         "attempts",
         "budget",
+        "client_id",
         "error",
         "facts",
         "id",
         "inbound",
         "key",
         "plan",
+        "reveal",
         "snapshot",
         "status",
         "total_at",
@@ -82,6 +86,8 @@ class Context:
         self.snapshot = snapshot  # the configuration that the request began with
         self.key: ApiKey | None = None
         self.ask: Ask | None = None
+        self.client_id = ""
+        self.reveal = False
         self.up_lines = b""
         self.facts: Facts | None = None
         self.plan: LivePlan | None = None
@@ -94,6 +100,10 @@ class Context:
         self.error: RouterError | None = None
         self.total_at = inbound.started_at + snapshot.timeouts.total_s
 
+    @property
+    def operation_name(self) -> str:
+        return self.ask.operation.name if self.ask is not None and self.ask.operation is not None else ""
+
     def begin_attempt(self, target: Target) -> Attempt:
         """Counts the request as in flight at the target's deployment, until `end_attempt`."""
         target.backend.in_flight += 1
@@ -101,12 +111,12 @@ class Context:
         self.attempt = Attempt(target, monotonic())
         return self.attempt
 
-    def end_attempt(self, outcome: str) -> None:
+    def end_attempt(self, outcome: str, now: float) -> None:
         """Gives back what `begin_attempt` took, and records the outcome; harmless where none runs."""
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
             attempt.target.backend.in_flight -= 1
-            self.attempts.append(attempt.record(outcome, monotonic()))
+            self.attempts.append(attempt.record(outcome, now))
 
 
 def _request_id(head: AnswerHead) -> str:

@@ -96,11 +96,13 @@ class Target:
 class LivePlan:
     """A plan whose deployments are live targets."""
 
-    __slots__ = ("plan", "tiers")
+    __slots__ = ("labels", "permit", "plan", "tiers")
 
     def __init__(self, plan: Plan, tiers: tuple[tuple[Target, ...], ...]) -> None:
         self.plan = plan
+        self.permit = plan.permit
         self.tiers = tiers
+        self.labels = (plan.model, plan.operation, plan.reason, plan.permit.rule_version)  # what its records say
 
     def targets(self) -> Iterator[Target]:
         for tier in self.tiers:

@@ -19,7 +19,7 @@ from router.proxy.attempts import PassedError, first_answer
 from router.proxy.context import Caller, Context
 from router.proxy.facts import Facts, form_facts, json_facts
 from router.proxy.fleet import LivePlan
-from router.proxy.outgoing import up_headers
+from router.proxy.outgoing import client_request_id, up_headers
 from router.proxy.replies import (
     error_event,
     error_headers,
@@ -43,12 +43,18 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
             _reply_models(ctx)
             return
         _admit(ctx, server)
-        await inbound.read_body()
+        if not inbound.body_whole:
+            await inbound.read_body()
         ctx.facts = _read_facts(ctx)
         ctx.plan = _place(ctx, rt)
         ctx.budget = AttemptBudget(single_send=ctx.facts.stores)
-        ctx.answer = await first_answer(ctx, rt)
-        await _relay(ctx, rt, ctx.answer)
+        answer = ctx.answer = await first_answer(ctx, rt)
+        if not answer.succeeded:
+            _pass_error(ctx, answer)
+        elif answer.ended and not answer.is_stream:
+            _reply_whole(ctx, answer)
+        else:
+            await _relay(ctx, answer)
     except RouterError as error:
         ctx.error = error
         if ctx.answer is not None and isinstance(error, StreamBrokenError):
@@ -66,20 +72,20 @@ def _recognise(ctx: Context, rt: Runtime) -> Ask:
     """Who asks, and for what: read from the head once, and remembered for as long as the client repeats it."""
     head = ctx.inbound.head
     caller = head.note
-    if isinstance(caller, Caller) and caller.snapshot is ctx.snapshot:
+    if not isinstance(caller, Caller) or caller.snapshot is not ctx.snapshot:
+        client_id = ctx.client_id = client_request_id(head.fields)
+        key = rt.authenticate(head.fields)
+        rt.count_in(ctx, key)
+        ask = ctx.ask = find_ask(head.method, head.target)
+        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
+            error.status, error.code = 415, "content_encoding"
+            raise error
+        caller = head.note = Caller(ctx.snapshot, key, ask, client_id, up_headers(head.fields))
+    else:
         rt.count_in(ctx, caller.key)
-        ctx.ask, ctx.up_lines = caller.ask, caller.up_lines
-        return caller.ask
-    rt.count_in(ctx, rt.authenticate(head.fields))
-    ask = ctx.ask = find_ask(head.method, head.target)
-    if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
-        error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
-        error.status, error.code = 415, "content_encoding"
-        raise error
-    ctx.up_lines = up_headers(head.fields)
-    assert ctx.key is not None
-    head.note = Caller(ctx.snapshot, ctx.key, ask, ctx.up_lines)
-    return ask
+    ctx.ask, ctx.client_id, ctx.reveal, ctx.up_lines = caller.ask, caller.client_id, caller.reveal, caller.up_lines
+    return caller.ask
 
 
 def _admit(ctx: Context, server: Server) -> None:
@@ -155,23 +161,26 @@ def _reply_models(ctx: Context) -> None:
     ctx.inbound.end()
 
 
-async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
+def _reply_whole(ctx: Context, answer: Answer) -> None:
+    """The usual end of an answer that is no stream: it came whole, and leaves in one write."""
+    inbound, head = ctx.inbound, answer.head
+    assert head is not None
+    inbound.release_body()
+    ctx.status = head.status
+    inbound.begin_answer(status_line(head.status), _headers_down(ctx, answer), answer.held_body(), monotonic())
+    inbound.end()
+
+
+async def _relay(ctx: Context, answer: Answer) -> None:
     """From the commit point to the end. Raises StreamBrokenError, or ClientGoneError."""
     inbound, head = ctx.inbound, answer.head
     assert head is not None
     inbound.release_body()
-    if not answer.succeeded:
-        _pass_error(ctx, rt, answer)
-        return
     now = monotonic()
     ctx.status = head.status
-    headers = answer_headers(head.fields, rt.reveals(ctx)) + _own_headers(ctx, rt, answer)
-    if answer.ended and not answer.is_stream:
-        inbound.begin_answer(status_line(head.status), headers, answer.held_body(), now)
-        inbound.end()
-        return
+    headers = _headers_down(ctx, answer)
     if head.length is not None and not answer.is_stream:
-        inbound.begin_sized_answer(status_line(head.status), headers, head.length, b"", now)
+        inbound.begin_sized_answer(status_line(head.status), headers, head.length, now)
     else:
         inbound.begin_answer(status_line(head.status), headers, None, now)
     answer.flow(now)
@@ -187,19 +196,21 @@ async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
     inbound.end()
 
 
-def _own_headers(ctx: Context, rt: Runtime, answer: Answer) -> bytes:
-    lines = b"x-request-id: %b\r\n" % ctx.id.encode()
-    if rt.reveals(ctx):
+def _headers_down(ctx: Context, answer: Answer) -> bytes:
+    """What passes of the upstream's header lines, and the router's own."""
+    assert answer.head is not None
+    lines = b"%bx-request-id: %b\r\n" % (answer_headers(answer.head.fields, ctx.reveal), ctx.id.encode())
+    if ctx.reveal:
         lines += f"x-router-served-by: {answer.target.cloud}/{answer.target.id}\r\n".encode()
     return lines
 
 
-def _pass_error(ctx: Context, rt: Runtime, answer: Answer) -> None:
+def _pass_error(ctx: Context, answer: Answer) -> None:
     """A client's own error, as the deployment put it."""
     head, target = answer.head, answer.target
     assert head is not None
     judgement = target.judge(head.status, head.fields, answer.held_body())
-    shown = client_error(head.status, answer.held_body(), judgement, target.backend.deployment, reveal=rt.reveals(ctx))
+    shown = client_error(head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.reveal)
     ctx.status = shown.status
     headers = json_headers(ctx.id) + retry_headers(head.fields)
     ctx.inbound.begin_answer(status_line(shown.status), headers, shown.body, monotonic())

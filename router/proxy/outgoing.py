@@ -8,6 +8,7 @@ from router.proxy.facts import Facts, Splice
 from router.proxy.fleet import Target
 
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
+CLIENT_ID_BYTES_MAX: Final = 128
 _OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tracestate", b"openai-beta"))
 
 
@@ -76,3 +77,11 @@ def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Spli
 
 def _start(splice: Splice) -> int:
     return splice.start
+
+
+def client_request_id(fields: dict[bytes, bytes]) -> str:
+    """The client's own id, where it is short and visible ASCII; a log must not carry anything else of it."""
+    value = fields.get(b"x-request-id")
+    if value is None or len(value) > CLIENT_ID_BYTES_MAX or not all(33 <= byte <= 126 for byte in value):
+        return ""
+    return value.decode("ascii")

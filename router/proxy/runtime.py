@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -35,7 +36,7 @@ class Runtime:
         self.clock = clock
         self.violations = 0
         self.in_flight: dict[str, int] = {}  # by workload
-        self._request_prefix = hashlib.sha256(f"{clock.wall()}{id(self)}".encode()).hexdigest()[:12]
+        self._request_prefix = f"req_{secrets.token_hex(6)}-"  # of this process, among all that ever run
         self._requests = 0
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -45,21 +46,21 @@ class Runtime:
     def new_request_id(self) -> str:
         """Unique over processes and restarts; it need not be a secret."""
         self._requests += 1
-        return f"req_{self._request_prefix}{self._requests:010x}"
+        return f"{self._request_prefix}{self._requests}"
 
     def authenticate(self, fields: Mapping[bytes, bytes]) -> ApiKey:
         """Returns who asks. Raises UnauthorizedError, with one text for every cause."""
         authorization = fields.get(b"authorization")
-        secret = fields.get(b"api-key")
+        presented = fields.get(b"api-key")
         if authorization is not None:
             scheme, _, token = authorization.partition(b" ")
             token = token.strip()
-            if scheme.lower() != b"bearer" or (secret is not None and not hmac.compare_digest(secret, token)):
+            if scheme.lower() != b"bearer" or (presented is not None and not hmac.compare_digest(presented, token)):
                 raise _unauthorized()
-            secret = token
-        if not secret:
+            presented = token
+        if not presented:
             raise _unauthorized()
-        digest = hashlib.sha256(secret).digest()
+        digest = hashlib.sha256(presented).digest()
         key = self.snapshot.keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256, digest):
             raise _unauthorized()
@@ -87,10 +88,6 @@ class Runtime:
             raise _unauthorized()
         same = key.workload == ctx.key.workload and key.may_use(plan.model)
         return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
-
-    def reveals(self, ctx: Context) -> bool:
-        """The workload's callers may see who served them."""
-        return ctx.key is not None and ctx.snapshot.workloads[ctx.key.workload].reveal_upstream
 
     def attempt_failed(self, backend: Backend, outcome: str, error: RouterError) -> None:
         """Lets a deployment cool down as its failure demands, and writes down what is news."""

@@ -13,10 +13,11 @@ from router.base.errors import MalformedHttpError
 
 HEAD_BYTES_MAX: Final = 64 << 10
 TARGET_BYTES_MAX: Final = 8 << 10
+LINE_BYTES_MAX: Final = TARGET_BYTES_MAX + 64  # with the method and the version around it
 FIELDS_MAX: Final = 100
 LENGTH_DIGITS_MAX: Final = 15
 
-_UPGRADE_FIELDS: Final = (b"upgrade:", b"connection:", b"http2-settings:")
+_UPGRADE_FIELDS: Final = (b"upgrade:", b"http2-settings:")
 # Fields whose repetition could be read in two ways.
 _SINGLE: Final = (
     b"host",
@@ -88,7 +89,7 @@ class RequestHead:
         at = raw.find(b"ontent-")
         while at >= 0 and raw[at + 7 : at + 15].lower() != b"length: ":
             at = raw.find(b"ontent-", at + 7)
-        if at >= 0 and raw[at - 3 : at - 1] == b"\r\n":
+        if at >= 0 and raw[at - 3 : at].lower() == b"\r\nc":
             digits = at + 15
             self._before_length = raw[:digits]
             self._after_length = raw[raw.index(b"\r", digits) :]
@@ -117,19 +118,24 @@ def check_partial(buffer: bytes | bytearray) -> None:
         raise MalformedHttpError("A line of the request's head does not end with CR LF.")
     if len(buffer) > HEAD_BYTES_MAX:
         raise too_large(buffer)
-    if len(buffer) > TARGET_BYTES_MAX and buffer.find(b"\r\n") < 0:
+    if len(buffer) > LINE_BYTES_MAX and buffer.find(b"\r\n") < 0:
         raise too_large(buffer)
 
 
 def too_large(buffer: bytes | bytearray) -> MalformedHttpError:
     """The right refusal for a head that is over its limits."""
     line_end = buffer.find(b"\r\n")
-    if line_end < 0 or line_end > TARGET_BYTES_MAX:
-        return MalformedHttpError(
-            f"The request's target is longer than {TARGET_BYTES_MAX} bytes.", status=414, code="target_too_long"
-        )
+    if line_end < 0 or line_end > LINE_BYTES_MAX:
+        return target_too_long()
     return MalformedHttpError(
         f"The request's head is longer than {HEAD_BYTES_MAX} bytes.", status=431, code="head_too_large"
+    )
+
+
+def target_too_long() -> MalformedHttpError:
+    """The refusal of a target over its limit."""
+    return MalformedHttpError(
+        f"The request's target is longer than {TARGET_BYTES_MAX} bytes.", status=414, code="target_too_long"
     )
 
 
@@ -176,7 +182,9 @@ def _check(head: RequestHead, raw: bytes) -> None:
     elif version != b" HTTP/1.1":
         raise MalformedHttpError("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505, code="http_version")
     if len(head.target) > TARGET_BYTES_MAX:
-        raise too_large(raw)
+        raise target_too_long()
+    if line_end != len(head.method) + len(head.target) + 10:
+        raise MalformedHttpError("The request line is not three words with one space between them.")
     if raw.count(b"\r\n") - 2 > FIELDS_MAX:
         raise MalformedHttpError(
             f"The request's head has more than {FIELDS_MAX} fields.", status=431, code="too_many_fields"
@@ -184,6 +192,8 @@ def _check(head: RequestHead, raw: bytes) -> None:
     for name in head.repeated:
         if name in _SINGLE:
             raise MalformedHttpError(f"The field {name.decode()} stands more than once.", code="repeated_field")
+    if b" \r\n" in raw or b"\t\r\n" in raw:  # llhttp leaves white space behind a value in it
+        head.fields.update({name: value.rstrip(b" \t") for name, value in head.fields.items()})
     _check_target(head)
     _set_body(head)
     _set_connection(head)

@@ -182,9 +182,9 @@ class Inbound(Fiber):
             framing = b""
         self._begin(status_line, headers, framing, body or b"", now)
 
-    def begin_sized_answer(self, status_line: bytes, headers: bytes, length: int, begin: bytes, now: float) -> None:
-        """Sends the head of an answer of `length` bytes, and its first ones."""
-        self._begin(status_line, headers, b"content-length: %d\r\n" % length, begin, now)
+    def begin_sized_answer(self, status_line: bytes, headers: bytes, length: int, now: float) -> None:
+        """Sends the head of an answer whose `length` bytes are to follow."""
+        self._begin(status_line, headers, b"content-length: %d\r\n" % length, b"", now)
 
     def _begin(self, status_line: bytes, headers: bytes, framing: bytes, body: bytes, now: float) -> None:
         self.first_byte_at = now
@@ -407,14 +407,16 @@ class Connection(asyncio.Protocol):
         if not length:
             inbound.body_whole = True
             self._state = State.BUSY
-            self._backlog = data[end:]
+            if len(data) > end:
+                self._take_backlog(data[end:])
         elif len(data) - end >= length:
             # Usual: the whole request in one read.
             inbound.body = data[end : end + length]
             self.server.buffered_bytes += length
             inbound.body_whole = True
             self._state = State.BUSY
-            self._backlog = data[end + length :]
+            if len(data) > end + length:
+                self._take_backlog(data[end + length :])
         else:
             self._state = State.BODY
             self.progress_at = now
@@ -454,7 +456,7 @@ class Connection(asyncio.Protocol):
             inbound.body[start:end] = data
         else:
             inbound.body[start:length] = data[: length - start]
-            self._backlog = bytes(data[length - start :])
+            self._take_backlog(bytes(data[length - start :]))
         self._received = min(end, length)
         if self._received == length:
             inbound.body_whole = True
@@ -525,7 +527,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if not inbound.keep_alive or self.overrun:
-            self._linger() if not whole else self._close(self.server.bounds.keepalive_timeout_s)
+            # Whoever still sends would get a reset from a plain close, which destroys an answer that is under way.
+            self._linger() if self.overrun or not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._buffer = bytearray()
             self._state, self._discard_left = State.DRAIN, left
@@ -549,6 +552,9 @@ class Connection(asyncio.Protocol):
 
     def _take_pipelined(self) -> None:
         if self._transport is not None and self._state is State.BUSY and self._inbound is None:
+            if self.overrun:
+                self._linger()
+                return
             backlog, self._backlog = self._backlog, b""
             self._state = State.HEAD
             self._take_head(backlog)
