@@ -106,13 +106,21 @@ class Call:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask) -> None:
         self.reader, self.writer, self.ask = reader, writer, ask
         self.reply = Reply()
+        self._rest = b""
         self._h11 = h11.Connection(h11.CLIENT)
         # h11 has to be told of the request that this client writes by hand.
         self._h11.send(h11.Request(method="POST", target=ask.path, headers=[("host", "router")]))
         self._h11.send(h11.EndOfMessage())
 
-    def send(self, *, close: bool = False) -> None:
-        self.writer.write(self.ask.wire(close=close))
+    def send(self, *, close: bool = False, halves: bool = False) -> None:
+        """`halves`: the last half of the body is kept back for `send_rest`."""
+        wire = self.ask.wire(close=close)
+        kept = len(self.ask.body) // 2 if halves else 0
+        self.writer.write(wire[: len(wire) - kept])
+        self._rest = wire[len(wire) - kept :]
+
+    def send_rest(self) -> None:
+        self.writer.write(self._rest)
 
     async def head(self) -> Reply:
         """Reads until the head is here."""
@@ -159,12 +167,12 @@ class Call:
 
 
 @contextlib.asynccontextmanager
-async def sent(r: Addressed, ask: Ask, *, close: bool = False) -> AsyncIterator[Call]:
-    """A request that has been written; leaving the block hangs up."""
+async def sent(r: Addressed, ask: Ask, *, close: bool = False, halves: bool = False) -> AsyncIterator[Call]:
+    """A request that has been written, or the first half of its body; leaving the block hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     call = Call(reader, writer, ask)
     try:
-        call.send(close=close)
+        call.send(close=close, halves=halves)
         yield call
     finally:
         call.hang_up()
