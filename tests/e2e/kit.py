@@ -38,9 +38,11 @@ SHAPES: Final = {"v1": _ALL, "2025-04-01-preview": _ALL, "2024-10-21": _STABLE}
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def azure(api_version: str = "v1", endpoint: str = "azure-east", tokens: int = 6, **more: Any) -> Cloud:
+def azure(
+    api_version: str = "v1", endpoint: str = "azure-east", tokens: int = 6, gap_ms: float = 0.0, **more: Any
+) -> Cloud:
     """An emulated Azure resource with a deployment for each kind of model that this api-version has."""
-    settings = Settings(tokens=Distribution(float(tokens)))
+    settings = Settings(tokens=Distribution(float(tokens)), token_gap_ms=Distribution(gap_ms))
     return Cloud(endpoint, deployments=SHAPES[api_version], api_version=api_version, settings=settings, **more)
 
 

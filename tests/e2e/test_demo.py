@@ -80,20 +80,27 @@ def test_once_shows_what_went_where_and_ends_well(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, tmp_path: Path) -> None:
+def test_what_it_shows_can_be_copied_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    """The Python lines are run as they stand, with the real SDK."""
     with serving(tmp_path) as (process, text):
         url, admin_url, region = url_in(text, "/v1"), url_in(text, "/status"), url_in(text, "/__emulator")
-        request = urllib.request.Request(f"{url}/v1/models", headers={"api-key": "sk-ir-demo-api"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(f"{url}/v1/models", headers={"api-key": "sk-ir-demo-api"})
         with opener.open(request, timeout=TIME_S) as answer:
             models = answer.read()
         assert b"gpt-4o" in models
         assert b"qwen3-32b" not in models
+        snippets = re.findall(r"^Python, \w+:\n((?:  .*\n)+)", text, re.MULTILINE)
+        assert len(snippets) == 2
+        runs = [run_snippet(snippet, tmp_path) for snippet in snippets]
+        for run in runs:
+            out, errors = run.communicate(timeout=TIME_S)
+            assert run.returncode == 0, errors
+            assert out.strip()
         with opener.open(f"{admin_url}/metrics", timeout=TIME_S) as answer:
             assert b"router_placement_violations_total 0\n" in answer.read()
 
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
 
         assert process.wait(TIME_S) == 0
         assert process.stdout is not None
@@ -102,22 +109,12 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_it_shows_to_copy_works(tmp_path: Path) -> None:
-    """The Python lines are run as they stand, with the real SDK; the curl line's parts are what the tables proved."""
-    with serving(tmp_path) as (_, text):
-        snippets = re.findall(r"^Python, \w+:\n((?:  .*\n)+)", text, re.MULTILINE)
-        assert len(snippets) == 2
-        for snippet in snippets:
-            code = "\n".join(line[2:] for line in snippet.splitlines())
-            done = subprocess.run(
-                [sys.executable, "-c", code],
-                capture_output=True,
-                text=True,
-                timeout=TIME_S,
-                env={**environ(tmp_path), "NO_PROXY": "127.0.0.1"},
-            )
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.strip()
+def run_snippet(snippet: str, temp: Path) -> subprocess.Popen[str]:
+    code = "\n".join(line[2:] for line in snippet.splitlines())
+    env = {**environ(temp), "NO_PROXY": "127.0.0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_named(tmp_path: Path) -> None:
@@ -140,7 +137,8 @@ def test_a_port_that_was_asked_for_and_is_taken_is_named(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_a_signal_amid_the_first_requests_ends_it_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_amid_the_first_requests_ends_it_too(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ(tmp_path), cwd=tmp_path
     )
@@ -151,7 +149,7 @@ def test_a_signal_amid_the_first_requests_ends_it_too(tmp_path: Path) -> None:
         for line in process.stdout:
             if "emulated clouds" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest, _ = process.communicate(timeout=TIME_S)
     finally:
         watchdog.cancel()

@@ -216,7 +216,8 @@ async def test_image_streams_and_edits(r: RunningRouter) -> None:
     async with every_sdk(r) as clients:
         for client in clients:
             events = await client.events("images.generate", **asked)
-            assert [event.type.rpartition(".")[2] for event in events] == ["partial_image", "partial_image", "completed"]
+            kinds = [event.type.removeprefix("image_generation.") for event in events]
+            assert kinds == ["partial_image", "partial_image", "completed"]
 
             edited = await client.call("images.edit", model="gpt-image-1", prompt="more ü", image=pictures)
             assert_sent_to(r, "image-dep", "/images/edits", preview=True)

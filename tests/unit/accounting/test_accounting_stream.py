@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router.accounting.stream import is_hidden_usage, watch_for, without_hidden_usage
+from router.accounting.stream import before_done, is_hidden_usage, watch_for, without_hidden_usage
 from router.model.operation import Ending
 from router.model.outcome import Usage
 
@@ -92,6 +92,26 @@ def test_chat_is_whole_when_every_index_is_finished_and_done_came(events: list[b
     for one in events:
         watch.observe(one)
     assert watch.complete is complete
+
+
+@pytest.mark.parametrize(
+    ("events", "early"),
+    [
+        ([ROLE, WORD, STOP, DONE], False),
+        ([ROLE, WORD, STOP, USAGE, DONE], False),
+        ([ROLE, WORD, DONE], True),
+        ([DONE, WORD, STOP], True),
+        ([WORD, chunk({"content": "b"}, index=1), STOP, DONE], True),
+    ],
+)
+def test_a_done_before_the_stream_is_whole_is_told_apart(events: list[bytes], early: bool) -> None:
+    """An SDK stops reading at `[DONE]` and takes what it has for the answer: it must not be passed on too early."""
+    one_by_one, at_once = watch_for(Ending.CHAT), watch_for(Ending.CHAT)
+    for one in events:
+        one_by_one.observe(one)
+    at_once.observe(b"".join(events))
+    assert one_by_one.early_done is at_once.early_done is early
+    assert before_done(b": c\n\n" + WORD + b"data:[DONE]\n\n" + STOP) == b": c\n\n" + WORD
 
 
 def test_done_may_be_missing_where_the_dialect_does_not_send_it() -> None:
