@@ -50,15 +50,13 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
         permit = rt.permit(ctx)
         target = next_target(ctx, rt, permit)
         if target is None:
-            raise last if last is not None and not isinstance(last, FailedAnswerError) else exhausted(ctx, last)
+            raise exhausted(ctx, last)
         try:
             return await _attempt(ctx, rt, target, permit)
-        except (UpstreamError, PlacementViolationError) as error:
+        except UpstreamError as error:
             last = error.with_traceback(None)  # it leads to this frame, and this to it: a cycle
             if not ctx.budget.failed(error.retry) or monotonic() >= ctx.total_at:
-                if isinstance(error, FailedAnswerError):
-                    raise exhausted(ctx, error) from None
-                raise
+                raise exhausted(ctx, error) from None
 
 
 def next_target(ctx: Context, rt: Runtime, permit: Permit) -> Target | None:
@@ -221,8 +219,12 @@ def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
     headers = retry_after(min(waits, default=NO_WAIT_KNOWN_S))
     if throttled:
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
-    if isinstance(last, FailedAnswerError) and last.judgement.kind is not Fault.THROTTLED:
-        return _as_client_sees(last, ctx, headers)
+    if isinstance(last, FailedAnswerError):
+        if last.judgement.kind is not Fault.THROTTLED:
+            return _as_client_sees(last, ctx, headers)
+    elif last is not None:
+        last.headers = headers
+        return last
     return RefusedError(
         f"No deployment can serve this model now ({_counted(reasons)}).", code="no_capacity", headers=headers
     )
