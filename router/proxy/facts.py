@@ -51,8 +51,7 @@ class Facts(msgspec.Struct, frozen=True):
     stores: bool = False  # an explicit `store: true`
     names_stored_state: bool = False  # something that only one endpoint has
     model_at: Splice | None = None  # the value's span, quotes included in JSON; None: the body does not name it
-    model_before: bytes = b""  # what stands before and after a model's name where it has to be written
-    model_after: bytes = b""
+    part_head: bytes = b""  # of a form that does not name the model: what stands before the name to be written
     usage_at: Splice | None = None  # how `include_usage` is asked for; None: it is, or cannot be
 
 
@@ -87,8 +86,9 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
     model = path_model or named
     if not model:
         raise InvalidRequestError("The body names no `model`.", code="missing_model", param="model")
-    keys = _KEY.findall(body)
-    model_at = _proven_place(body, named, keys)
+    first = _KEY.search(body)
+    later = _KEY.findall(body, first.end()) if first is not None else []
+    model_at = _proven_place(body, named, first, later)
     if model_at is None:
         model_at = _exact_place(body)
     stream = fields.stream is True
@@ -99,10 +99,8 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
         stream=stream,
         wants_usage=wants_usage,
         stores=fields.store is True,
-        names_stored_state=_names_stored_state(body, fields, keys),
+        names_stored_state=_names_stored_state(body, fields, first, later),
         model_at=model_at,
-        model_before=b'"',
-        model_after=b'"',
         usage_at=_usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None,
     )
 
@@ -117,16 +115,14 @@ def form_facts(body: Body, content_type: bytes, path_model: str | None) -> Facts
     if not model:
         raise InvalidRequestError("The form has no `model` field.", code="missing_model", param="model")
     stream = spans.get(b"stream")
-    before = after = b""
+    part_head = b""
     if span is None:
-        before = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' % boundary
-        after = b"\r\n"
+        part_head = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' % boundary
     return Facts(
         model=model,
         stream=stream is not None and _text(body, stream, "stream").lower() in ("true", "1"),
         model_at=Splice(*span) if span is not None else None,
-        model_before=before,
-        model_after=after,
+        part_head=part_head,
     )
 
 
@@ -145,17 +141,17 @@ def _wrong_type(text: str) -> InvalidRequestError:
     return InvalidRequestError(f"{text.split(' - ', 1)[0]} for `{path}`.", code="invalid_type", param=path)
 
 
-def _proven_place(body: Body, named: str | None, keys: list[bytes]) -> Splice | None:
+def _proven_place(body: Body, named: str | None, first: re.Match[bytes] | None, later: list[bytes]) -> Splice | None:
     """Returns where the model's value stands, or None where bytes alone do not prove it.
 
     Proof: no escape could spell a key a second time, each key that is read here stands in the body at most once (so
     nowhere nested, and not twice), and behind `"model":` stands the very value that the decoder read.
     """
-    if named is None or (len(keys) > 1 and len(set(keys)) != len(keys)):
+    if named is None or first is None or (92 in body and _ESCAPED_KEY.search(body) is not None):  # 92: a backslash
         return None
-    if 92 in body and _ESCAPED_KEY.search(body) is not None:  # 92: a backslash
+    if later and len({first[1], *later}) != 1 + len(later):
         return None
-    found = _MODEL.search(body)
+    found = first if first[1] == b"model" else _MODEL.search(body, first.end())
     if found is None:
         return None
     start = found.end()
@@ -190,9 +186,11 @@ def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Spli
     return Splice(start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
 
 
-def _names_stored_state(body: Body, fields: _Fields, keys: list[bytes]) -> bool:
+def _names_stored_state(body: Body, fields: _Fields, first: re.Match[bytes] | None, later: list[bytes]) -> bool:
     if fields.background is True or fields.previous_response_id or fields.conversation:
         return True
-    return len(keys) > 1 and any(
+    if first is None or (first[1] not in _STORED_IDS and _STORED_IDS.isdisjoint(later)):
+        return False
+    return any(
         found[1] in _STORED_IDS and _ID_VALUE.match(body, found.end()) is not None for found in _KEY.finditer(body)
     )

@@ -57,7 +57,7 @@ class Backend:
 class Target:
     """A backend for one operation. `head` and `tail` enclose the few header lines that vary."""
 
-    __slots__ = ("_dialect", "backend", "cloud", "head", "id", "model_name", "operation", "route", "tail")
+    __slots__ = ("_dialect", "backend", "cloud", "head", "id", "model_value", "operation", "route", "tail")
 
     def __init__(self, backend: Backend, operation: Operation, route: Route) -> None:
         endpoint = backend.deployment.endpoint
@@ -67,8 +67,8 @@ class Target:
         self.operation = operation
         self.route = route
         name = backend.deployment.name
-        # Without the quotes, which a form has not.
-        self.model_name = orjson.dumps(name)[1:-1] if operation.body is BodyKind.JSON else name.encode()
+        # As it stands in the body: a JSON string, or a form's text.
+        self.model_value = orjson.dumps(name) if operation.body is BodyKind.JSON else name.encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
         self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
             route.target,

@@ -1,5 +1,6 @@
 """The request as the deployment gets it: a head from scratch, and the client's body with the model's name in it."""
 
+from functools import lru_cache
 from typing import Final
 
 from router.model.operation import BodyKind
@@ -20,13 +21,13 @@ def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
     place = facts.model_at
     if place is not None and facts.usage_at is None and len(body) <= JOIN_BYTES_MAX:
         # Usual: a short body in which the model's name alone changes.
-        name = facts.model_before + target.model_name + facts.model_after
-        content = b"".join((body[: place.start], name, body[place.end :]))
-        head = b"%b%bcontent-length: %d\r\n%b" % (target.head, ctx.up_lines, len(content), target.tail)
-        return [head + content]
+        name = target.model_value
+        length = len(body) - place.end + place.start + len(name)
+        content = (body[: place.start], name, body[place.end :])
+        return [b"".join((target.head, ctx.up_lines, _length_line(length), target.tail, *content))]
     pieces = _pieces(body, facts, target)
     length = sum(map(len, pieces))
-    head = b"%b%bcontent-length: %d\r\n%b" % (target.head, ctx.up_lines, length, target.tail)
+    head = b"".join((target.head, ctx.up_lines, _length_line(length), target.tail))
     if length <= JOIN_BYTES_MAX:
         return [head + b"".join(pieces)]
     return [head, *pieces]
@@ -66,13 +67,17 @@ def _pieces(body: bytes | bytearray, facts: Facts, target: Target) -> list[bytes
 
 def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Splice:
     place = facts.model_at
-    name = target.model_name
     if place is not None:
-        return Splice(place.start, place.end, facts.model_before + name + facts.model_after)
+        return Splice(place.start, place.end, target.model_value)
     if target.operation.body is BodyKind.JSON:  # the client named the model in the path alone
         at = body.index(b"{") + 1
-        return Splice(at, at, b'"model":"%b",' % name)
-    return Splice(0, 0, facts.model_before + name + facts.model_after)
+        return Splice(at, at, b'"model":%b,' % target.model_value)
+    return Splice(0, 0, facts.part_head + target.model_value + b"\r\n")
+
+
+@lru_cache(maxsize=4096)
+def _length_line(length: int) -> bytes:
+    return b"content-length: %d\r\n" % length
 
 
 def _start(splice: Splice) -> int:
