@@ -54,6 +54,10 @@ class Gateway:
         return self._settings.body_bytes_max
 
     @property
+    def buffered_bytes_max(self) -> int:
+        return self._settings.buffered_bytes_max
+
+    @property
     def connections_max(self) -> int:
         return self._settings.connections_max
 

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
+from router.base.errors import ClientGoneError, MalformedHttpError, RefusedError, RouterError
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
 from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
@@ -25,6 +25,7 @@ EMPTY_LINE_BYTES_MAX: Final = 16  # before a request line
 DRAIN_BYTES_MAX: Final = 256 << 10  # of an unwanted body, read and thrown away to keep the connection
 WRITE_BUFFER_HIGH: Final = 64 << 10
 LINGER_S: Final = 2.0  # for a client to take the last bytes, before the connection is aborted
+BODY_RATE_MIN: Final = 1 << 10  # bytes a second: a body that drips is late, however steadily
 FRAMING_BYTES_SLACK: Final = 1 << 20  # of a chunked body: sizes, extensions, trailers, beyond 8 bytes a payload byte
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,6 +53,8 @@ class Bounds(Protocol):
 
     @property
     def body_bytes_max(self) -> int: ...
+    @property
+    def buffered_bytes_max(self) -> int: ...
     @property
     def connections_max(self) -> int: ...
     @property
@@ -155,12 +158,14 @@ class Inbound(Fiber):
         if self.body_whole:
             return
         connection = self._connection
+        body_timeout_s = connection.server.bounds.body_timeout_s
+        began = connection.progress_at
         connection.make_room(self)
         if self.head.expects_continue and not connection.body_begun:
             connection.write(_CONTINUE)
         while not self.body_whole:
-            deadline = connection.progress_at + connection.server.bounds.body_timeout_s
-            await self.park(deadline, body_late)
+            at_rate = began + connection.body_bytes / BODY_RATE_MIN
+            await self.park(min(connection.progress_at, at_rate) + body_timeout_s, body_late)
 
     def release_body(self) -> None:
         """Frees the body: no further attempt will need it."""
@@ -322,6 +327,7 @@ class Connection(asyncio.Protocol):
         if inbound is not None:
             inbound.throw(ClientGoneError("The client closed the connection."))
             self.release_body(inbound)
+            self._forget_chunks()
             self._inbound = None
         self.server.forget(self)
 
@@ -426,7 +432,7 @@ class Connection(asyncio.Protocol):
 
     def make_room(self, inbound: Inbound) -> None:
         """Makes room for a body of known length that has been admitted."""
-        if inbound.body_whole or self._chunked is not None:
+        if inbound.body_whole or inbound.head.chunked:
             return
         begun = self._buffer
         inbound.body = bytearray(inbound.body_length)
@@ -466,8 +472,14 @@ class Connection(asyncio.Protocol):
         body = self._chunked
         assert body is not None
         self.body_begun = True
+        server, before = self.server, body.size
         try:
-            body.feed(data)
+            try:
+                body.feed(data)
+            finally:
+                server.buffered_bytes += body.size - before
+            if server.buffered_bytes > server.bounds.buffered_bytes_max:
+                raise bodies_too_many()
         except RouterError as error:
             inbound.keep_alive = False
             self._state = State.CLOSING
@@ -476,7 +488,6 @@ class Connection(asyncio.Protocol):
         if body.complete:
             self.overrun = self.overrun or body.overrun
             inbound.body = body.take()
-            self.server.buffered_bytes += len(inbound.body)
             inbound.bytes_in += len(inbound.body)
             inbound.body_whole = True
             self._chunked = None
@@ -507,7 +518,12 @@ class Connection(asyncio.Protocol):
 
     def can_drain(self, inbound: Inbound) -> bool:
         """The rest of an unwanted body is short enough to be thrown away."""
-        return self._chunked is None and inbound.body_length - self._taken() <= DRAIN_BYTES_MAX
+        return not inbound.head.chunked and inbound.body_length - self._taken() <= DRAIN_BYTES_MAX
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of the running request's body has come."""
+        return self._chunked.size if self._chunked is not None else self._taken()
 
     def _taken(self) -> int:
         return self._received + len(self._buffer)
@@ -516,6 +532,12 @@ class Connection(asyncio.Protocol):
         self.server.buffered_bytes -= len(inbound.body)
         inbound.body = b""
 
+    def _forget_chunks(self) -> None:
+        """Gives back what a chunked body held that never became whole."""
+        if self._chunked is not None:
+            self.server.buffered_bytes -= self._chunked.size
+            self._chunked = None
+
     def request_ended(self, inbound: Inbound) -> None:
         """The answer is whole and in the transport's buffer."""
         if inbound is not self._inbound:
@@ -523,6 +545,7 @@ class Connection(asyncio.Protocol):
         left = 0 if inbound.body_whole else inbound.body_length - self._taken()
         whole = inbound.body_whole
         inbound.release_body()
+        self._forget_chunks()
         self._inbound = None
         if self._transport is None:
             return
@@ -613,48 +636,59 @@ class Connection(asyncio.Protocol):
 class ChunkedBody:
     """Collects a chunked request body. Raises MalformedHttpError for bad framing, a 413 beyond the bound."""
 
-    __slots__ = ("_bytes_max", "_overhead", "_parser", "_parts", "_size", "complete", "overrun")
+    __slots__ = ("_bytes_max", "_overhead", "_parser", "_payload", "complete", "overrun")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._parts: list[bytes] = []
-        self._size = self._overhead = 0
+        self._payload = bytearray()  # in one piece: a list of many small ones would hold a multiple of their bytes
+        self._overhead = 0  # bytes that are no payload
         self.complete = False
         self.overrun = False  # bytes came behind the body in the same read; where they begin is not known
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    @property
+    def size(self) -> int:
+        return len(self._payload)
 
     def on_message_begin(self) -> None:
         if self.complete:
             raise _BehindBodyError
 
     def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        self._parts.append(data)
+        self._payload += data
 
     def on_message_complete(self) -> None:
         self.complete = True
 
     def feed(self, data: bytes) -> None:
-        before = self._size
+        before = self.size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.complete:
                 raise MalformedHttpError(f"The request's chunked body is not valid: {error}.") from None
             self.overrun = True
-        if self._size > self._bytes_max:
+        if self.size > self._bytes_max:
             raise body_too_large(self._bytes_max)
-        self._overhead += len(data) - (self._size - before)
-        if self._overhead > FRAMING_BYTES_SLACK + 8 * self._size:
+        self._overhead += len(data) - (self.size - before)
+        if self._overhead > FRAMING_BYTES_SLACK + 8 * self.size:
             raise MalformedHttpError("The chunked body has more framing than content.")
 
-    def take(self) -> bytes:
-        return b"".join(self._parts)
+    def take(self) -> bytearray:
+        return self._payload
 
 
 class _BehindBodyError(Exception):
     """Stops llhttp where a second request would begin."""
+
+
+def bodies_too_many() -> RefusedError:
+    """The refusal of a body that does not fit beside the others."""
+    return RefusedError(
+        "The router holds as many request bodies as it may. Retry in a second.",
+        headers={"retry-after": "1", "retry-after-ms": "1000"},
+    )
 
 
 def body_late() -> MalformedHttpError:

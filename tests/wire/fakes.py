@@ -114,6 +114,7 @@ class Bounds:
     """The limits of a listener, small enough to be reached."""
 
     body_bytes_max: int = 1 << 20
+    buffered_bytes_max: int = 1 << 24
     connections_max: int = 100
     head_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
