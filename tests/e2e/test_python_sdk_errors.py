@@ -306,9 +306,11 @@ async def test_a_stream_that_is_cut_anywhere_raises(kind: str, at_byte: int) -> 
             assert type(caught.value) in (APIError, InternalServerError)
 
 
-async def test_a_stream_without_its_done_mark_is_broken() -> None:
+@pytest.mark.parametrize("kind", ["no_done", "no_finish"])
+async def test_a_stream_whose_end_is_missing_is_broken_though_all_of_it_came_at_once(kind: str) -> None:
+    """The SDKs stop reading at `[DONE]`: without a finish_reason before it, it must not reach them."""
     async with router(azure()) as r, openai_sdk(r) as client:
-        r.clouds["azure-east"].faults.add("no_done")
+        r.clouds["azure-east"].faults.add(kind)
         with pytest.raises(APIError) as caught:
             await client.events(CHAT, **SAY_HI)
 
