@@ -138,7 +138,8 @@ class Fleet:
                 backends[deployment.id] = old
             else:
                 pool = Pool(self._loop, self._names, deployment, settings)
-                backends[deployment.id] = Backend(deployment, pool, quota or Cooldown())
+                new = backends[deployment.id] = Backend(deployment, pool, quota or Cooldown())
+                new.draining = old is not None and old.draining  # an operator's word, whatever else changes
         targets: dict[tuple[str, str], Target] = {}
         plans = {key: _live(plan, backends, targets) for key, plan in snapshot.plans.items()}
         replaced = [old for name, old in self.backends.items() if backends.get(name) is not old]
