@@ -29,6 +29,9 @@ INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
 WRITE_BUFFER_HIGH: Final = 64 << 10
 
+_VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+_BODILESS: Final = frozenset({204, 304})
+
 
 class AnswerHead:
     """What an upstream's head says. `fields`: names in lower case; repeated ones joined by a comma."""
@@ -221,18 +224,18 @@ class UpstreamConnection(asyncio.Protocol):
             data = self._head_buffer + data
             self._head_buffer = b""
         while True:
-            if not data.startswith(b"HTTP/1."[: len(data)]):
-                raise _BadAnswerError("it does not begin with HTTP/1")
             end = data.find(b"\r\n\r\n") + 4
+            if not data.startswith(_VERSIONS) and not any(version.startswith(data) for version in _VERSIONS):
+                raise _BadAnswerError("it does not begin with HTTP/1.1 or HTTP/1.0")
             if end == 3:
                 if len(data) > HEAD_BYTES_MAX:
                     raise _BadAnswerError("its head is too long")
                 self._head_buffer = data
                 return
-            head = self._parse_head(data[:end], end)
-            data = data[end:]
+            head = self._parse_head(data[:end])
             if head.status >= 200:
                 break
+            data = data[end:]
             self._interim += 1
             if self._interim > INTERIM_MAX or head.status == 101 or head.chunked or head.length is not None:
                 raise _BadAnswerError("an interim answer that nobody asked for")
@@ -240,18 +243,20 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         self._head = head
         sink.head_received(head)
-        if self._left == 0 or head.status in (204, 304):
-            if data:
+        if self._left == 0 or head.status in _BODILESS:
+            if len(data) > end:
                 raise _BadAnswerError("bytes after its end")
             self._end(sink)
-        elif data:
-            self._take_body(sink, data)
+        elif len(data) > end:
+            self._take_body(sink, data[end:])
 
-    def _parse_head(self, raw: bytes, end: int) -> AnswerHead:
-        if end > HEAD_BYTES_MAX:
+    def _parse_head(self, raw: bytes) -> AnswerHead:
+        """Reads one head, which `raw` is to the last byte. Raises _BadAnswerError."""
+        if len(raw) > HEAD_BYTES_MAX or raw.count(b"\r\n") > FIELDS_MAX + 2:
             raise _BadAnswerError("its head is too long")
         fields = self._fields = {}
         self._message_complete = False
+        self._tail = b""
         parser = self._parser
         try:
             parser.feed_data(raw)
@@ -259,36 +264,27 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError(str(error)) from None
         except httptools.HttpParserUpgrade:
             raise _BadAnswerError("an upgrade that nobody asked for") from None
-        if raw.count(b"\r\n") - 2 > FIELDS_MAX:
-            raise _BadAnswerError("too many fields")
-        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
-            raise _BadAnswerError("an unknown version")
         head = AnswerHead(parser.get_status_code(), fields)
-        coding = fields.get(b"transfer-encoding")
-        length = fields.get(b"content-length")
-        if coding is not None:
-            if coding.lower() != b"chunked" or length is not None or raw[7:8] == b"0":
+        old = raw[7] == 48  # 48: a zero, of HTTP/1.0
+        length = self._left = None
+        if b"content-length" in fields:
+            length = head.length = self._left = int(fields[b"content-length"])
+        if b"transfer-encoding" in fields:
+            if fields[b"transfer-encoding"].lower() != b"chunked" or length is not None or old:
                 raise _BadAnswerError("an unknown Transfer-Encoding")
             head.chunked = True
-            self._left = None
-        elif length is not None:
-            head.length = self._left = int(length)
-        else:
-            self._left = None
-            head.keep_alive = head.status in (204, 304)
-        connection = fields.get(b"connection")
-        if raw[7:8] == b"0" or (connection is not None and b"close" in connection.lower()):
+        elif length is None:
+            head.keep_alive = head.status in _BODILESS
+        if old or (b"connection" in fields and b"close" in fields[b"connection"].lower()):
             head.keep_alive = False
-        self._tail = b""
         return head
 
     def _take_body(self, sink: AnswerSink, data: bytes) -> None:
-        payload, edges = self._payload, self._edges
-        # A chunk's end is no edge where the begin of the next size line came with it.
-        begins_at_edge = not self._tail or (bool(edges) and self._tail.endswith(b"\n"))
-        left = self._left
+        payload, left = self._payload, self._left
         if left is not None and len(data) > left:
             raise _BadAnswerError("more bytes than its Content-Length")
+        # A chunk's end is no edge where the begin of the next size line came with it.
+        begins_at_edge = not self._tail or (bool(self._edges) and self._tail.endswith(b"\n"))
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -296,19 +292,23 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError(str(error)) from None
         content = payload[0] if len(payload) == 1 else b"".join(payload)
         payload.clear()
-        if left is not None:
-            self._left = left - len(data)
-            sink.body_received(data, content, whole_chunks=False)
-            if self._left == 0:
-                self._end(sink)
+        if left is None:
+            self._take_unsized(sink, data, content, begins_at_edge)
             return
+        self._left = left - len(data)
+        sink.body_received(data, content, whole_chunks=False)
+        if not self._left:
+            self._end(sink)
+
+    def _take_unsized(self, sink: AnswerSink, data: bytes, content: bytes, begins_at_edge: bool) -> None:
+        """A read of a body that is chunked, or that runs to the end of the connection."""
         assert self._head is not None
         if not self._head.chunked:
             sink.body_received(data, content, whole_chunks=False)
             return
         self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
         if not self._message_complete:
-            whole_chunks = begins_at_edge and bool(edges) and data.endswith(b"\n")
+            whole_chunks = begins_at_edge and bool(self._edges) and data.endswith(b"\n")
             sink.body_received(data, content, whole_chunks=whole_chunks)
             return
         if not self._tail.endswith(b"\r\n\r\n") or self._tail[0] in b"\r\n":
