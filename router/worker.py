@@ -1,6 +1,7 @@
 """One process: it listens, obeys its operators, and ends without losing a request."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -12,9 +13,11 @@ from typing import Final
 from router.admin.control import ReloadResult
 from router.admin.server import AdminServer
 from router.assembly import Assembly
+from router.base.errors import RefusedError
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.transport.inbound import LINGER_S
 
 BACKLOG: Final = 4096
 
@@ -56,7 +59,13 @@ class Worker:
         except BaseException:
             await self.close()
             raise
-        assembly.books.event("started", config_version=self._snapshot.version, pid=os.getpid())
+        assembly.books.event(
+            "started",
+            config_version=self._snapshot.version,
+            pid=os.getpid(),
+            port=self.port,
+            admin_port=self.admin_port,
+        )
         # What is here now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -83,21 +92,28 @@ class Worker:
         """Takes no new connection, lets what runs finish within `drain_s`, and ends the rest."""
         assembly = self.assembly
         server = assembly.gateway.server
-        empty = asyncio.Event()
-        server.on_empty = empty.set
         if self._listening is not None:
             self._listening.close()
         server.drain()
         assembly.books.event("draining", connections=len(server.connections))
-        try:
-            async with asyncio.timeout(self.assembly.runtime.snapshot.server.drain_s):
+        if not await self._empty_within(assembly.runtime.snapshot.server.drain_s):
+            assembly.books.event("drain_timeout", connections=len(server.connections))
+            server.cut(RefusedError("The router is going down. Send the request again."))
+            if not await self._empty_within(LINGER_S):
+                self._abort_all()
+                await asyncio.sleep(0)
+        assembly.books.event("drained")
+
+    async def _empty_within(self, seconds: float) -> bool:
+        """Waits until no client is connected any more, for at most so long."""
+        server = self.assembly.gateway.server
+        empty = asyncio.Event()
+        server.on_empty = empty.set
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 if server.connections:
                     await empty.wait()
-        except TimeoutError:
-            assembly.books.event("drain_timeout", connections=len(server.connections))
-            self._abort_all()
-            await asyncio.sleep(0)
-        assembly.books.event("drained")
+        return not server.connections
 
     async def close(self) -> None:
         """Ends everything that is open."""

@@ -66,8 +66,8 @@ def _outcome(ctx: Context) -> str:
         return "ok" if ctx.status < 400 else "client_error"
     if ctx.status == 499:
         return "client_gone"
-    if isinstance(error, StreamBrokenError):
-        return "stream_broken"
+    if isinstance(error, StreamBrokenError) or (ctx.status < 400 and type(error) is not RouterError):
+        return "stream_broken"  # by the deployment, or by the end of this process: the client was sent a success
     if error.origin is Origin.CLIENT:
         return "client_error"
     if isinstance(error, UpstreamError) or error.origin is Origin.BACKEND:

@@ -95,6 +95,11 @@ class Server:
         for connection in tuple(self.connections):
             connection.end_if_idle()
 
+    def cut(self, error: RouterError) -> None:
+        """Ends all running requests with `error`; an answer that has begun is broken off, and its client sees it."""
+        for connection in tuple(self.connections):
+            connection.cut(error)
+
     def forget(self, connection: "Connection") -> None:
         self.connections.discard(connection)
         if not self.connections and self.on_empty is not None:
@@ -605,6 +610,14 @@ class Connection(asyncio.Protocol):
         """Closes between requests; a running one ends first."""
         if self._state is State.HEAD and not self._buffer and self._transport is not None:
             self._close(self.server.bounds.keepalive_timeout_s)
+
+    def cut(self, error: RouterError) -> None:
+        """Ends the running request with `error`, or else the connection."""
+        inbound = self._inbound
+        if inbound is None:
+            self.abort()
+        else:
+            inbound.throw(error)
 
     # -- ending
 
