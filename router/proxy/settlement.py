@@ -21,7 +21,8 @@ def settle(ctx: Context, rt: Runtime) -> None:
     if key is not None:
         rt.in_flight[key.workload] -= 1
     if error is not None:
-        error.with_traceback(None)  # it leads to the frames that hold `ctx`: a cycle only the collector would end
+        # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
+        error.__traceback__ = error.__context__ = None
     model, operation, reason, rule_version = plan.labels if plan is not None else ("", ctx.operation_name, "", "")
     started_at, first_byte_at = inbound.started_at, inbound.first_byte_at
     total_s = now - started_at
