@@ -19,6 +19,7 @@ from openai import (
     UnprocessableEntityError,
 )
 
+from router.emulator.bodies import BODIES, About
 from tests.e2e.kit import ASK_HI, CHAT, RESPONSES, SAY_HI, Sdk, azure, every_sdk, openai_sdk, sdk
 from tests.router_kit import API_KEY, CANARY, INTERNAL_KEY, RunningRouter, router
 
@@ -137,6 +138,16 @@ async def test_a_refused_prompt_is_a_bad_request_as_azure_wrote_it() -> None:
             assert error.body["innererror"]["code"] == "ResponsibleAIPolicyViolation"
         received = sum(cloud.received.requests for cloud in r.clouds.values())
         assert received == len(clients), "a client's own error is an answer, and nobody else is asked"
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_clients_own_error_keeps_its_bytes(status: int) -> None:
+    async with router(azure()) as r, openai_sdk(r) as client:
+        fail(r, status, body="content_filter")
+        error = await raised(client)
+
+        assert error.status_code == status
+        assert error.response.content == BODIES["content_filter"](About())
 
 
 @pytest.mark.parametrize(
