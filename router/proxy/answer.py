@@ -33,7 +33,6 @@ class Answer:
         "_held",
         "_held_bytes",
         "_hide_usage",
-        "_idle_s",
         "_inbound",
         "_paused",
         "_progress_at",
@@ -56,9 +55,19 @@ class Answer:
     )
 
     def __init__(
-        self, inbound: Inbound, target: Target, *, hide_usage: bool, idle_s: float, total_at: float, now: float
+        self,
+        inbound: Inbound,
+        target: Target,
+        timeouts: Timeouts,
+        hide_usage: bool,
+        give_up_at: float,
+        total_at: float,
+        now: float,
     ) -> None:
-        """`idle_s`: the longest wait between two events; `total_at`: monotonic seconds, the request's last moment."""
+        """`give_up_at`: the commit point must have been reached; `total_at`: the request's last moment.
+
+        Both in monotonic seconds. `hide_usage`: the usage chunk was asked for by the router, not by the client.
+        """
         self.target = target
         self.tick = 0  # the wheel's own
         self.head: AnswerHead | None = None
@@ -68,11 +77,11 @@ class Answer:
         self.is_stream = False
         self.watch: StreamWatch | None = None
         self.first_byte_at = 0.0
-        self.give_up_at = 0.0  # monotonic seconds: the commit point must have been reached
+        self.give_up_at = give_up_at
         self._inbound = inbound
         self._connection: UpstreamConnection | None = None
-        self._timeouts: Timeouts = target.backend.deployment.endpoint.timeouts
-        self._idle_s, self._total_at = idle_s, total_at
+        self._timeouts = timeouts
+        self._total_at = total_at
         self._hide_usage = hide_usage
         self._flowing = False
         self._paused = False
@@ -187,6 +196,19 @@ class Answer:
                 self._hold(events)
                 self.committed = watch.committed
 
+    def whole_received(self, head: AnswerHead, payload: bytes) -> None:
+        self.head_received(head)
+        if self.watch is not None:
+            self.body_received(payload, payload, whole_chunks=False)
+            self.answer_ended()
+            return
+        self._held = [payload]
+        self._tail, self._tail_bytes = self._held, len(payload)
+        self.ended = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.target.backend.pool.give(connection)
+
     def answer_ended(self) -> None:
         connection, self._connection = self._connection, None
         if self._paused:
@@ -212,7 +234,7 @@ class Answer:
     def on_time(self, now: float) -> float | None:
         if self.finished:
             return None
-        idle_at = self._progress_at + self._idle_s
+        idle_at = self._progress_at + self._timeouts.idle_s
         if now >= self._total_at or now >= idle_at:
             if self._paused:
                 self._inbound.throw(ClientGoneError("The client stopped reading."))

@@ -128,19 +128,11 @@ async def _dialled(ctx: Context, target: Target, permit: Permit) -> UpstreamConn
 def _answer(ctx: Context, target: Target) -> Answer:
     facts = ctx.facts
     assert facts is not None
-    timeouts = target.backend.deployment.endpoint.timeouts
     now = monotonic()
-    answer = Answer(
-        ctx.inbound,
-        target,
-        hide_usage=facts.usage_at is not None and target.route.usage_option,
-        idle_s=timeouts.idle_s,
-        total_at=ctx.total_at,
-        now=now,
-    )
+    timeouts = target.backend.deployment.endpoint.timeouts
     commit_s = timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s
-    answer.give_up_at = min(now + commit_s, ctx.total_at)
-    return answer
+    hide_usage = facts.usage_at is not None and target.route.usage_option
+    return Answer(ctx.inbound, target, timeouts, hide_usage, min(now + commit_s, ctx.total_at), ctx.total_at, now)
 
 
 async def _send(ctx: Context, connection: UpstreamConnection, answer: Answer, permit: Permit) -> None:

@@ -75,6 +75,10 @@ class State(enum.Enum):
     CLOSING = 5  # nothing that comes is read any more
 
 
+# A member is found through its class each time it is named: these are looked at several times a request.
+_HEAD, _BODY, _BUSY, _DRAIN, _CLOSING = State
+
+
 class Server:
     """All connections of one listener, and what they share."""
 
@@ -278,7 +282,7 @@ class Connection(asyncio.Protocol):
         self.progress_at = 0.0
         self.body_begun = False
         self._transport: asyncio.Transport | None = None
-        self._state = State.HEAD
+        self._state = _HEAD
         self._buffer = bytearray()
         self._backlog = b""
         self._inbound: Inbound | None = None
@@ -304,7 +308,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is State.HEAD:
+        if state is _HEAD:
             # Usual on a kept connection: a head that differs from the last in its Content-Length alone.
             known = self._head
             end = known.repeated_in(data) if known is not None and not self._buffer else 0
@@ -312,11 +316,11 @@ class Connection(asyncio.Protocol):
                 self._begin(known, data, end)
             else:
                 self._take_head(data)
-        elif state is State.BODY:
+        elif state is _BODY:
             self._take_body(data)
-        elif state is State.BUSY:
+        elif state is _BUSY:
             self._take_backlog(data)
-        elif state is State.DRAIN:
+        elif state is _DRAIN:
             self._drain(data)
 
     def eof_received(self) -> None:
@@ -324,7 +328,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.server.wheel.disarm(self)
-        self._state = State.CLOSING
+        self._state = _CLOSING
         self._transport = None
         self._buffer = bytearray()
         self._backlog = b""
@@ -350,11 +354,11 @@ class Connection(asyncio.Protocol):
     def on_time(self, now: float) -> float | None:
         if now < self._deadline:
             return self._deadline
-        if self._state is State.HEAD and self._buffer:
+        if self._state is _HEAD and self._buffer:
             self._refuse(MalformedHttpError("The request's head took too long.", status=408, code="head_timeout"))
-        elif self._state is State.HEAD:
+        elif self._state is _HEAD:
             self._close(self.server.bounds.keepalive_timeout_s)
-        elif self._state in (State.DRAIN, State.CLOSING):
+        elif self._state in (_DRAIN, _CLOSING):
             self.abort()
         return None  # a running request watches its own time
 
@@ -408,7 +412,7 @@ class Connection(asyncio.Protocol):
         length = inbound.body_length
         inbound.bytes_in = end + length
         if head.chunked:
-            self._state = State.BODY
+            self._state = _BODY
             self._chunked = ChunkedBody(self.server.bounds.body_bytes_max)
             self.progress_at = now
             self.server.handler.request_begun(inbound)
@@ -417,7 +421,7 @@ class Connection(asyncio.Protocol):
             return
         if not length:
             inbound.body_whole = True
-            self._state = State.BUSY
+            self._state = _BUSY
             if len(data) > end:
                 self._take_backlog(data[end:])
         elif len(data) - end >= length:
@@ -425,11 +429,11 @@ class Connection(asyncio.Protocol):
             inbound.body = data[end : end + length]
             self.server.buffered_bytes += length
             inbound.body_whole = True
-            self._state = State.BUSY
+            self._state = _BUSY
             if len(data) > end + length:
                 self._take_backlog(data[end + length :])
         else:
-            self._state = State.BODY
+            self._state = _BODY
             self.progress_at = now
             self._received = 0
             self._buffer = bytearray(data[end:])  # kept small until the request is admitted: see `make_room`
@@ -471,7 +475,7 @@ class Connection(asyncio.Protocol):
         self._received = min(end, length)
         if self._received == length:
             inbound.body_whole = True
-            self._state = State.BUSY
+            self._state = _BUSY
 
     def _take_chunked(self, inbound: Inbound, data: bytes) -> None:
         body = self._chunked
@@ -487,7 +491,7 @@ class Connection(asyncio.Protocol):
                 raise bodies_too_many()
         except RouterError as error:
             inbound.keep_alive = False
-            self._state = State.CLOSING
+            self._state = _CLOSING
             inbound.throw(error)
             return
         if body.complete:
@@ -496,7 +500,7 @@ class Connection(asyncio.Protocol):
             inbound.bytes_in += len(inbound.body)
             inbound.body_whole = True
             self._chunked = None
-            self._state = State.BUSY
+            self._state = _BUSY
 
     def _take_backlog(self, data: bytes) -> None:
         """Keeps one pipelined request; whoever sends more gets this answer and no other."""
@@ -559,13 +563,13 @@ class Connection(asyncio.Protocol):
             self._linger() if self.overrun or not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._buffer = bytearray()
-            self._state, self._discard_left = State.DRAIN, left
+            self._state, self._discard_left = _DRAIN, left
             self._watch_head(self.server.bounds.head_timeout_s)
         else:
             self._next_request()
 
     def _next_request(self) -> None:
-        self._state = State.HEAD
+        self._state = _HEAD
         self._received = 0
         if self.server.draining:
             self._close(self.server.bounds.keepalive_timeout_s)
@@ -575,16 +579,16 @@ class Connection(asyncio.Protocol):
         if backlog:
             # In a later iteration: a client that pipelines must not grow the stack.
             self._backlog = backlog
-            self._state = State.BUSY
+            self._state = _BUSY
             self.server.loop.call_soon(self._take_pipelined)
 
     def _take_pipelined(self) -> None:
-        if self._transport is not None and self._state is State.BUSY and self._inbound is None:
+        if self._transport is not None and self._state is _BUSY and self._inbound is None:
             if self.overrun:
                 self._linger()
                 return
             backlog, self._backlog = self._backlog, b""
-            self._state = State.HEAD
+            self._state = _HEAD
             self._take_head(backlog)
 
     def break_off(self, inbound: Inbound, *, reset: bool) -> None:
@@ -602,13 +606,13 @@ class Connection(asyncio.Protocol):
             self._close(LINGER_S)
 
     def abort(self) -> None:
-        self._state = State.CLOSING
+        self._state = _CLOSING
         if self._transport is not None:
             self._transport.abort()
 
     def end_if_idle(self) -> None:
         """Closes between requests; a running one ends first."""
-        if self._state is State.HEAD and not self._buffer and self._transport is not None:
+        if self._state is _HEAD and not self._buffer and self._transport is not None:
             self._close(self.server.bounds.keepalive_timeout_s)
 
     def cut(self, error: RouterError) -> None:
@@ -630,7 +634,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self, within_s: float) -> None:
         """Sends what is buffered, then ends; a client that does not read it in time is aborted."""
-        self._state = State.CLOSING
+        self._state = _CLOSING
         if self._transport is not None:
             self._transport.close()
             self._deadline = monotonic() + within_s
@@ -638,7 +642,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Like `_close`, with the client's unread bytes taken in meanwhile: a reset would destroy our answer."""
-        self._state = State.CLOSING
+        self._state = _CLOSING
         if self._transport is not None:
             if self._transport.can_write_eof():
                 self._transport.write_eof()

@@ -55,6 +55,10 @@ class AnswerSink(Protocol):
         """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: it is chunks from edge to edge."""
         ...
 
+    def whole_received(self, head: AnswerHead, payload: bytes) -> None:
+        """Head, body and end in one read; in place of the calls above and below."""
+        ...
+
     def answer_ended(self) -> None:
         """Well framed and whole. The connection is no longer this sink's."""
         ...
@@ -242,6 +246,9 @@ class UpstreamConnection(asyncio.Protocol):
             if not data:
                 return
         self._head = head
+        if head.length is not None and 0 < head.length == len(data) - end:
+            self._take_whole(sink, head, data[end:])
+            return
         sink.head_received(head)
         if self._left == 0 or head.status in _BODILESS:
             if len(data) > end:
@@ -249,6 +256,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(sink)
         elif len(data) > end:
             self._take_body(sink, data[end:])
+
+    def _take_whole(self, sink: AnswerSink, head: AnswerHead, body: bytes) -> None:
+        """Usual: the rest of the read is the body, by its Content-Length."""
+        try:
+            self._parser.feed_data(body)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise _BadAnswerError(str(error)) from None
+        finally:
+            self._payload.clear()
+        self._leave()
+        sink.whole_received(head, body)
 
     def _parse_head(self, raw: bytes) -> AnswerHead:
         """Reads one head, which `raw` is to the last byte. Raises _BadAnswerError."""
@@ -319,15 +337,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._end(sink)
 
     def _end(self, sink: AnswerSink) -> None:
+        self._leave()
+        sink.answer_ended()
+
+    def _leave(self) -> None:
+        """The answer is whole: the connection is free for another, or is ended."""
         assert self._head is not None
-        keep = self._head.keep_alive and self._message_complete
         self.answers += 1
         self._sink = None
         self._edges.clear()
-        if not keep and self._transport is not None:
+        if not (self._head.keep_alive and self._message_complete) and self._transport is not None:
             self._transport.abort()
             self._transport = None
-        sink.answer_ended()
 
     def _break(self, error: RouterError) -> None:
         sink = self._sink

@@ -346,6 +346,11 @@ class Sink:
             # What is said to be whole chunks must be: they are relayed as they are.
             assert dechunked(data + b"0\r\n\r\n") == (payload, b"")
 
+    def whole_received(self, head: AnswerHead, payload: bytes) -> None:
+        self.head_received(head)
+        self.body_received(payload, payload, whole_chunks=False)
+        self.answer_ended()
+
     def answer_ended(self) -> None:
         assert not self.over
         self.ended = True
