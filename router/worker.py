@@ -134,6 +134,7 @@ class Worker:
             connection.abort()
 
     def _reload_on_signal(self) -> None:
+        self.assembly.books.log.reopen()  # a log that was rotated meanwhile
         self._reload_task = asyncio.get_running_loop().create_task(self.reload())
 
     # -- ControlledRouter

@@ -130,7 +130,7 @@ def _answer(ctx: Context, target: Target) -> Answer:
     assert facts is not None
     now = monotonic()
     timeouts = target.backend.deployment.endpoint.timeouts
-    commit_s = timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s
+    commit_s = min(timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s, ctx.patience_s)
     hide_usage = facts.usage_at is not None and target.route.usage_option
     return Answer(ctx.inbound, target, timeouts, hide_usage, min(now + commit_s, ctx.total_at), ctx.total_at, now)
 

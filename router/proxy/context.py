@@ -1,5 +1,6 @@
 """All that one request is, from its head to its last byte."""
 
+from math import inf
 from time import monotonic
 
 from router.base.errors import RouterError
@@ -45,13 +46,16 @@ class Attempt:
 class Caller:
     """What follows from a request's head alone. Kept with the head, and good while the configuration is the same."""
 
-    __slots__ = ("ask", "client_id", "key", "reveal", "snapshot", "up_lines")
+    __slots__ = ("ask", "client_id", "key", "patience_s", "reveal", "snapshot", "up_lines")
 
-    def __init__(self, snapshot: Snapshot, key: ApiKey, ask: Ask, client_id: str, up_lines: bytes) -> None:
+    def __init__(
+        self, snapshot: Snapshot, key: ApiKey, ask: Ask, client_id: str, patience_s: float, up_lines: bytes
+    ) -> None:
         self.snapshot = snapshot
         self.key = key
         self.ask = ask
         self.client_id = client_id  # the client's own id for its request, or empty
+        self.patience_s = patience_s  # how long it waits without a byte, as an SDK says it
         self.reveal = snapshot.workloads[key.workload].reveal_upstream  # it may see who served it
         self.up_lines = up_lines  # the header lines that go up
 
@@ -71,6 +75,7 @@ class Context:
         "id",
         "inbound",
         "key",
+        "patience_s",
         "plan",
         "reveal",
         "snapshot",
@@ -87,6 +92,7 @@ class Context:
         self.key: ApiKey | None = None
         self.ask: Ask | None = None
         self.client_id = ""
+        self.patience_s = inf
         self.reveal = False
         self.up_lines = b""
         self.facts: Facts | None = None

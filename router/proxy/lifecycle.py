@@ -19,7 +19,7 @@ from router.proxy.attempts import PassedError, first_answer
 from router.proxy.context import Caller, Context
 from router.proxy.facts import Facts, form_facts, json_facts
 from router.proxy.fleet import LivePlan
-from router.proxy.outgoing import client_request_id, up_headers
+from router.proxy.outgoing import client_patience_s, client_request_id, up_headers
 from router.proxy.replies import (
     error_event,
     error_headers,
@@ -81,10 +81,13 @@ def _recognise(ctx: Context, rt: Runtime) -> Ask:
             error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
             error.status, error.code = 415, "content_encoding"
             raise error
-        caller = head.note = Caller(ctx.snapshot, key, ask, client_id, up_headers(head.fields))
+        caller = head.note = Caller(
+            ctx.snapshot, key, ask, client_id, client_patience_s(head.fields), up_headers(head.fields)
+        )
     else:
         rt.count_in(ctx, caller.key)
-    ctx.ask, ctx.client_id, ctx.reveal, ctx.up_lines = caller.ask, caller.client_id, caller.reveal, caller.up_lines
+    ctx.ask, ctx.up_lines, ctx.reveal = caller.ask, caller.up_lines, caller.reveal
+    ctx.client_id, ctx.patience_s = caller.client_id, caller.patience_s
     return caller.ask
 
 

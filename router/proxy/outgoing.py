@@ -1,6 +1,8 @@
 """The request as the deployment gets it: a head from scratch, and the client's body with the model's name in it."""
 
+import re
 from functools import lru_cache
+from math import inf
 from typing import Final
 
 from router.model.operation import BodyKind
@@ -10,6 +12,7 @@ from router.proxy.fleet import Target
 
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
 CLIENT_ID_BYTES_MAX: Final = 128
+_SECONDS: Final = re.compile(rb"\d{1,6}(?:\.\d{1,9})?")
 _OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tracestate", b"openai-beta"))
 
 
@@ -90,3 +93,14 @@ def client_request_id(fields: dict[bytes, bytes]) -> str:
     if value is None or len(value) > CLIENT_ID_BYTES_MAX or not all(33 <= byte <= 126 for byte in value):
         return ""
     return value.decode("ascii")
+
+
+def client_patience_s(fields: dict[bytes, bytes]) -> float:
+    """How long the client waits without a byte before it gives up, in seconds, as the SDKs say it; else infinity.
+
+    It bounds the time to the commit point: an answer that comes later has no reader.
+    """
+    said = fields.get(b"x-stainless-read-timeout") or fields.get(b"x-stainless-timeout")
+    if said is None or not _SECONDS.fullmatch(said):
+        return inf
+    return float(said) or inf

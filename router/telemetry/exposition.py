@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client import generate_latest as prometheus_text
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
+
 from router.telemetry import names
 from router.telemetry.metrics import Histogram, RequestMetrics
 from router.telemetry.names import Kind, Metric
@@ -55,6 +59,9 @@ class MetricsPage:
 
     def __init__(self, requests: RequestMetrics, read_gauges: Callable[[], Gauges]) -> None:
         self._requests, self._read_gauges = requests, read_gauges
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Returns the page and its content type: OpenMetrics where `accept` names it, else Prometheus' text."""
@@ -69,9 +76,9 @@ class MetricsPage:
                 lines += _histogram_lines(metric, histograms[metric.name])
             else:
                 lines += _number_lines(metric, numbers[metric.name])
-        if openmetrics:
-            lines.append("# EOF\n")
-        return "".join(lines).encode(), OPENMETRICS if openmetrics else TEXT
+        # What the library knows of any process: memory, CPU, open files, the collector of garbage.
+        write_process: Callable[[CollectorRegistry], bytes] = openmetrics_text if openmetrics else prometheus_text
+        return "".join(lines).encode() + write_process(self._process), OPENMETRICS if openmetrics else TEXT
 
 
 # Dictionaries that requests write to are copied before they are walked, so that a page may be made on any thread.
