@@ -102,6 +102,16 @@ class Answer:
         return self.ended or self.error is not None
 
     @property
+    def in_error(self) -> bool:
+        """A stream that reported an error before its commit point."""
+        return self.watch is not None and self.watch.error is not None and not self.committed
+
+    @property
+    def decided(self) -> bool:
+        """It is known whether this is the answer: committed, over, or in error."""
+        return self.committed or self.ended or self.error is not None or self.in_error
+
+    @property
     def succeeded(self) -> bool:
         """A status of success. What is not is held whole, to be judged."""
         return self.head is not None and 200 <= self.head.status < 300
@@ -117,8 +127,9 @@ class Answer:
         return min(self.give_up_at, self.silent_until) if self.is_stream else self.give_up_at
 
     def late(self) -> RouterError | None:
-        """What passing `look_again_at` means."""
+        """What passing `look_again_at` means: an error, or (None) that a silent stream is committed to."""
         if self.is_stream and self.silent_until < self.give_up_at:
+            self.committed = True  # a head, and long silence behind it: the client learns that we are there
             return None
         return UpstreamTimeoutError("The deployment did not answer in time.")
 

@@ -44,7 +44,6 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
     Raises RefusedError where none may be tried, and the last attempt's error where none did better.
     """
     assert ctx.plan is not None
-    assert ctx.budget is not None
     last: RouterError | None = None
     while True:
         permit = rt.permit(ctx)
@@ -87,12 +86,15 @@ async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) ->
             attempt.reused = connection is not None
             if connection is None:
                 connection = await _dialled(ctx, target, permit)
-            attempt.answer = _answer(ctx, target)
+            answer = attempt.answer = _answer(ctx, target)
             try:
-                await _send(ctx, connection, attempt.answer, permit)
-                return attempt.answer
+                answer.bind(connection)
+                connection.send(permit, request_parts(ctx, target), answer)
+                while not answer.decided:
+                    await ctx.inbound.park(answer.look_again_at, answer.late)
+                _raise_for(answer)
+                return answer
             except StaleConnectionError as error:
-                assert ctx.budget is not None
                 if not ctx.budget.allows_resend():
                     raise
                 resent = True
@@ -135,34 +137,14 @@ def _answer(ctx: Context, target: Target) -> Answer:
     return Answer(ctx.inbound, target, timeouts, hide_usage, min(now + commit_s, ctx.total_at), ctx.total_at, now)
 
 
-async def _send(ctx: Context, connection: UpstreamConnection, answer: Answer, permit: Permit) -> None:
-    """Writes the request and waits for the commit point, or for the end of an answer that is held whole.
-
-    Raises UpstreamError (FailedAnswerError where the answer itself says so), or ClientGoneError.
-    """
-    answer.bind(connection)
-    connection.send(permit, request_parts(ctx, answer.target), answer)
-    while not (answer.committed or answer.finished or _in_error(answer)):
-        if answer.is_stream and monotonic() >= answer.silent_until:
-            answer.committed = True  # a head, and long silence behind it: the client learns that we are there
-            break
-        await ctx.inbound.park(answer.look_again_at, answer.late)
-    _raise_for(answer)
-
-
 def _total_passed() -> RouterError:
     return UpstreamTimeoutError("The request took longer than it may.")
-
-
-def _in_error(answer: Answer) -> bool:
-    """A stream that reported an error before its commit point."""
-    return answer.watch is not None and answer.watch.error is not None and not answer.committed
 
 
 def _raise_for(answer: Answer) -> None:
     """Turns an answer that should be tried elsewhere into its error."""
     target = answer.target
-    if _in_error(answer):
+    if answer.in_error:
         assert answer.watch is not None
         judgement = target.judge_event(answer.watch.error)
         if judgement.retry:

@@ -64,11 +64,11 @@ class Context:
     """The state of a request; `lifecycle.serve` fills it in, phase by phase."""
 
     __slots__ = (
+        "_budget",
         "answer",
         "ask",
         "attempt",
         "attempts",
-        "budget",
         "client_id",
         "error",
         "facts",
@@ -97,7 +97,7 @@ class Context:
         self.up_lines = b""
         self.facts: Facts | None = None
         self.plan: LivePlan | None = None
-        self.budget: AttemptBudget | None = None
+        self._budget: AttemptBudget | None = None
         self.attempts: list[AttemptRecord] = []
         self.tried: list[Backend] = []
         self.attempt: Attempt | None = None  # the one that runs
@@ -105,6 +105,13 @@ class Context:
         self.status = 0  # what the client was sent
         self.error: RouterError | None = None
         self.total_at = inbound.started_at + snapshot.timeouts.total_s
+
+    @property
+    def budget(self) -> AttemptBudget:
+        """What may still be tried. Made when the first attempt fails: most never do."""
+        if self._budget is None:
+            self._budget = AttemptBudget(single_send=self.facts is not None and self.facts.stores)
+        return self._budget
 
     @property
     def operation_name(self) -> str:

@@ -51,8 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
     stores: bool = False  # an explicit `store: true`
     names_stored_state: bool = False  # something that only one endpoint has
     model_at: Splice | None = None  # the value's span, quotes included in JSON; None: the body does not name it
-    part_head: bytes = b""  # of a form that does not name the model: what stands before the name to be written
     usage_at: Splice | None = None  # how `include_usage` is asked for; None: it is, or cannot be
+    part_head: bytes = b""  # of a form that does not name the model: what stands before the name to be written
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -94,15 +94,9 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
     stream = fields.stream is True
     options = fields.stream_options
     wants_usage = isinstance(options, _StreamOptions) and options.include_usage is True
-    return Facts(
-        model=model,
-        stream=stream,
-        wants_usage=wants_usage,
-        stores=fields.store is True,
-        names_stored_state=_names_stored_state(body, fields, first, later),
-        model_at=model_at,
-        usage_at=_usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None,
-    )
+    usage_at = _usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None
+    stored = _names_stored_state(body, fields, first, later)
+    return Facts(model, stream, wants_usage, fields.store is True, stored, model_at, usage_at)
 
 
 def form_facts(body: Body, content_type: bytes, path_model: str | None) -> Facts:

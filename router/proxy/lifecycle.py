@@ -30,7 +30,6 @@ from router.proxy.replies import (
 from router.proxy.runtime import Runtime
 from router.proxy.settlement import settle
 from router.proxy.surface import Ask, find_ask
-from router.resilience.attempts import AttemptBudget
 from router.transport.inbound import Inbound, Server
 
 
@@ -47,7 +46,6 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
             await inbound.read_body()
         ctx.facts = _read_facts(ctx)
         ctx.plan = _place(ctx, rt)
-        ctx.budget = AttemptBudget(single_send=ctx.facts.stores)
         answer = ctx.answer = await first_answer(ctx, rt)
         if not answer.succeeded:
             _pass_error(ctx, answer)
@@ -168,7 +166,6 @@ def _reply_whole(ctx: Context, answer: Answer) -> None:
     """The usual end of an answer that is no stream: it came whole, and leaves in one write."""
     inbound, head = ctx.inbound, answer.head
     assert head is not None
-    inbound.release_body()
     ctx.status = head.status
     inbound.begin_answer(status_line(head.status), _headers_down(ctx, answer), answer.held_body(), monotonic())
     inbound.end()

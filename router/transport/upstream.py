@@ -123,7 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = 0
         self._left: int | None = None
         self._tail = b""
-        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._payload, self._edges))
+        self._parser: httptools.HttpResponseParser  # from `connection_made` to `connection_lost`: it knows this object
 
     # -- what an attempt asks
 
@@ -181,6 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
         self._transport = transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._payload, self._edges))
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         sock = transport.get_extra_info("socket")
         set_keepalive(sock)
@@ -209,6 +210,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
+        del self._parser  # or the two would stay until the collector comes
         sink, self._sink = self._sink, None
         self._on_lost(self)
         if sink is None:
