@@ -351,11 +351,6 @@ class Sink:
         self.body_received(payload, payload, whole_chunks=False)
         self.answer_ended()
 
-    def whole_received(self, head: AnswerHead, payload: bytes) -> None:
-        self.head_received(head)
-        self.body_received(payload, payload, whole_chunks=False)
-        self.answer_ended()
-
     def answer_ended(self) -> None:
         assert not self.over
         self.ended = True
