@@ -111,6 +111,8 @@ class Pool:
 
     def give(self, connection: UpstreamConnection) -> None:
         """Takes back a connection whose answer ended well."""
+        if connection.tls is not None and self._context is not None and connection.answers == 1:
+            self._context.keep_session_of(connection.tls)
         if connection.closed:
             return
         if self._closed or connection.expired:
@@ -159,10 +161,7 @@ class Pool:
             except OSError as error:
                 failure = error
                 continue
-            except asyncio.CancelledError:
-                raise
-            if self._context is not None:
-                self._context.keep_session_of(transport.get_extra_info("ssl_object"))
+            connection.tls = transport.get_extra_info("ssl_object")
             if not connection.closed:
                 # Not before: of a connection that never came to be nobody would hear that it is lost.
                 self._open.add(connection)

@@ -16,10 +16,10 @@ class ResumingContext(ssl.SSLContext):
         kwargs["session"] = self._session
         return super().wrap_bio(*args, **kwargs)
 
-    def keep_session_of(self, tls: ssl.SSLObject | None) -> None:
-        """Saves a session for the next handshake. TLS 1.3 has one only after the first bytes from the server."""
-        session = tls.session if tls is not None else None
-        if session is not None and (tls is None or tls.version() != "TLSv1.3" or session.has_ticket):
+    def keep_session_of(self, tls: ssl.SSLObject) -> None:
+        """Saves a session for the next handshake. Called after an answer: TLS 1.3 brings tickets late."""
+        session = tls.session
+        if session is not None and (session.has_ticket or tls.version() != "TLSv1.3"):
             self._session = session
 
 

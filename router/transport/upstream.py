@@ -7,6 +7,7 @@ answer by the run of exactly four CR and LF bytes that the read ends with.
 
 import asyncio
 import select
+import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
@@ -100,8 +101,8 @@ class UpstreamConnection(asyncio.Protocol):
         "answers",
         "cloud",
         "idle_since",
-        "read_at",
         "received",
+        "tls",
     )
 
     def __init__(self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None]) -> None:
@@ -109,6 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._expires_at = expires_at  # monotonic seconds: not reused after it
         self.answers = 0  # that ended well on this connection
         self.idle_since = 0.0
+        self.tls: ssl.SSLObject | None = None  # set by who dialled
         self.received = False  # at least one byte of the current answer
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
