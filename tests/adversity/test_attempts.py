@@ -212,6 +212,35 @@ async def test_at_most_two_failed_connects_are_made_good() -> None:
         assert requests(r) == [0, 0, 1, 0]
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["no TLS", "silent"])
+async def test_a_handshake_that_fails_is_a_failed_connect(silent: bool) -> None:
+    """TLS belongs to the connect and to its deadline; the half of a connection that it leaves is not counted."""
+    listening = await asyncio.start_server(_never_answers if silent else _answers_plainly, "127.0.0.1", 0)
+    async with listening, router(*tiers(2), timeouts=QUICK) as r:
+        config = orjson.loads(r.file.read_bytes())
+        config["endpoints"]["first"]["base_url"] = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        r.file.write_bytes(orjson.dumps(config))
+        assert (await r.worker.reload()).ok
+
+        began = asyncio.get_running_loop().time()
+        assert (await ask(r, responses(store=True))).status == 200, "nothing was sent"
+        assert asyncio.get_running_loop().time() - began < QUICK["connect_s"] + 0.5
+
+        await finished(r, 1)
+        assert attempts(r) == [("first", "connect"), ("second", "served")]
+
+
+async def _answers_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+    writer.close()
+
+
+async def _never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
+
+
 async def test_failed_connects_and_sends_are_counted_apart() -> None:
     async with router(*tiers(4), timeouts=QUICK) as r:
         r.clouds["first"].faults.add("refuse", for_s=30)
