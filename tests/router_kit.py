@@ -1,5 +1,7 @@
 """A whole router in the test's own loop, in front of emulated clouds: real sockets, ports that the system chose.
 
+For a test:
+
     async with router(Cloud("azure-east", "azure"), Cloud("cw", "coreweave", dialect="openai")) as r:
         r.url                        # http://127.0.0.1:PORT, without /v1
         r.clouds["cw"].received      # what that emulator saw
@@ -51,9 +53,7 @@ class Cloud:
             for name, model in self.deployments.items()
         )
         path = "/v1" if self.dialect == "openai" else ""
-        return EmulatedCloud(
-            Endpoint(self.dialect, names, id=self.id, key=CANARY, path=path, settings=self.settings)
-        )
+        return EmulatedCloud(Endpoint(self.dialect, names, id=self.id, key=CANARY, path=path, settings=self.settings))
 
     def section(self, base_url: str) -> dict[str, Any]:
         auth = {"bearer": CANARY} if self.dialect == "openai" else {"api_key": CANARY}
