@@ -1,10 +1,12 @@
 """A client that keeps every byte apart, so that it can say how an answer ended; h11 reads for it, as for the clouds.
 
-reply = await ask(r, chat(stream=True))
-reply.status, reply.headers, reply.body     # what came
-reply.whole                                 # False: cut, reset, or closed in the middle
-async with sent(r, chat(stream=True)) as call:
-    await call.head()                       # up to here and no further; leaving the block hangs up
+For a test:
+
+    reply = await ask(r, chat(stream=True))
+    reply.status, reply.headers, reply.body     # what came
+    reply.whole                                 # False: cut, reset, or closed in the middle
+    async with sent(r, chat(stream=True)) as call:
+        await call.head()                       # up to here and no further; leaving the block hangs up
 """
 
 import asyncio
