@@ -161,8 +161,12 @@ def _exact_place(body: Body) -> Splice | None:
     places = top_level_values(body)
     for name in _Fields.__struct_fields__:
         if len(places.get(name, ())) > 1:
-            raise InvalidRequestError(f"The field `{name}` stands more than once.", code="duplicate_key", param=name)
+            raise _stands_twice(name)
     return Splice(*places["model"][0]) if "model" in places else None
+
+
+def _stands_twice(name: str) -> InvalidRequestError:
+    return InvalidRequestError(f"The field `{name}` stands more than once.", code="duplicate_key", param=name)
 
 
 def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Splice:
@@ -174,9 +178,11 @@ def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Spli
     if options is None:
         return Splice(start, end, b'{"include_usage":true}')
     inner = top_level_values(body[start:end])
-    own = inner.get("include_usage")
+    own = inner.get("include_usage", [])
+    if len(own) > 1:
+        raise _stands_twice("stream_options.include_usage")
     if own:
-        return Splice(start + own[-1][0], start + own[-1][1], b"true")
+        return Splice(start + own[0][0], start + own[0][1], b"true")
     return Splice(start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
 
 

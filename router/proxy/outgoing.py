@@ -13,6 +13,7 @@ from router.proxy.fleet import Target
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
 CLIENT_ID_BYTES_MAX: Final = 128
 _SECONDS: Final = re.compile(rb"\d{1,6}(?:\.\d{1,9})?")
+_EMPTY: Final = re.compile(rb"\s*\}")  # what follows the brace of an object without keys
 _OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tracestate", b"openai-beta"))
 
 
@@ -74,7 +75,8 @@ def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Spli
         return Splice(place.start, place.end, target.model_value)
     if target.operation.body is BodyKind.JSON:  # the client named the model in the path alone
         at = body.index(b"{") + 1
-        return Splice(at, at, b'"model":%b,' % target.model_value)
+        comma = b"" if _EMPTY.match(body, at) is not None else b","
+        return Splice(at, at, b'"model":%b%b' % (target.model_value, comma))
     return Splice(0, 0, facts.part_head + target.model_value + b"\r\n")
 
 

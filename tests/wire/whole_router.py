@@ -27,26 +27,34 @@ ENDPOINT: dict[str, Any] = {
     "api_version": "v1",
     "auth": {"api_key": "secret"},
     "emulated": True,
-    "deployments": [{"model": "gpt-4o", "name": "dep"}],
+    "deployments": [{"model": "gpt-4o", "name": "dep"}, {"model": "whisper-1", "name": "whisper-dep"}],
 }
+CLASSIC = "2024-10-21"  # the shape that has the deployment in its path
 
 
 def body_of(*, stream: bool, **more: Any) -> bytes:
     return json.dumps({"model": "gpt-4o", "messages": [], "stream": stream, **more}).encode()
 
 
-def request(body: bytes, *, path: str = "/v1/chat/completions", version: str = "1.1") -> bytes:
+def request(
+    body: bytes,
+    *,
+    path: str = "/v1/chat/completions",
+    version: str = "1.1",
+    content_type: str = "application/json",
+    fields: str = "",
+) -> bytes:
     return (
-        f"POST {path} HTTP/{version}\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/{version}\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n{fields}"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 
 @cache
-def snapshot() -> Snapshot:
+def snapshot(api_version: str) -> Snapshot:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "router.yaml"
-        write_config(file, {"east": ENDPOINT}, Path("off"))
+        write_config(file, {"east": {**ENDPOINT, "api_version": api_version}}, Path("off"))
         return load(str(file), {})
 
 
@@ -65,12 +73,12 @@ class _Books:
 class Exchange:
     """One client, one request, one deployment, whose connection is open and idle when the request comes."""
 
-    def __init__(self, sent: bytes) -> None:
+    def __init__(self, sent: bytes, *, deployment: str = "dep", api_version: str = "v1") -> None:
         self.loop = FakeLoop()
-        assembly = self.assembly = Assembly(snapshot(), self.loop)  # type: ignore[arg-type]
+        assembly = self.assembly = Assembly(snapshot(api_version), self.loop)  # type: ignore[arg-type]
         self.books = _Books()
         assembly.runtime.books = self.books
-        self.backend = assembly.fleet.backends["east/dep"]
+        self.backend = assembly.fleet.backends[f"east/{deployment}"]
         self.upstream: UpstreamConnection = self.backend.pool._new_connection()
         self.transport = FakeTransport(self.loop, self.upstream)
         self.upstream.connection_made(self.transport)
@@ -80,9 +88,21 @@ class Exchange:
         self.client.feed(sent)
 
     @property
-    def sent(self) -> bytes:
-        """What the deployment was sent."""
-        return bytes(self.transport.out)
+    def sent(self) -> tuple[bytes, bytes]:
+        """Head and body of what the deployment was sent; both empty where nothing was."""
+        head, _, body = bytes(self.transport.out).partition(b"\r\n\r\n")
+        assert not head or b"content-length: %d\r\n" % len(body) in head
+        return head, body
+
+    @property
+    def refusal(self) -> tuple[int, str, str | None]:
+        """Status, code and param of the router's own error, where nothing was sent."""
+        assert not self.transport.out
+        reply = self.client.answers[-1]
+        error = json.loads(reply.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        return reply.status, error["code"], error["param"]
 
     def answer(self, data: bytes, cuts: list[int] | None = None) -> "Exchange":
         for piece in pieces(data, cuts or []):
