@@ -29,7 +29,6 @@ class Answer:
 
     __slots__ = (
         "_connection",
-        "_flowing",
         "_held",
         "_held_bytes",
         "_hide_usage",
@@ -42,10 +41,12 @@ class Answer:
         "_tail_bytes",
         "_timeouts",
         "_total_at",
+        "_untouched",
         "committed",
         "ended",
         "error",
         "first_byte_at",
+        "flowing",
         "give_up_at",
         "head",
         "is_stream",
@@ -75,6 +76,7 @@ class Answer:
         self.ended = False  # whole, by HTTP's framing
         self.error: RouterError | None = None  # why it will not become whole
         self.is_stream = False
+        self.flowing = False  # bytes go to the client as they come
         self.watch: StreamWatch | None = None
         self.first_byte_at = 0.0
         self.give_up_at = give_up_at
@@ -83,8 +85,8 @@ class Answer:
         self._timeouts = timeouts
         self._total_at = total_at
         self._hide_usage = hide_usage
-        self._flowing = False
         self._paused = False
+        self._untouched = False  # this client reads chunked coding: what needs no change is passed as it came
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._rest = b""  # of a stream: the begin of an event whose end has not come
@@ -152,14 +154,23 @@ class Answer:
 
     def flow(self, now: float) -> None:
         """Passes on what is held, and from now on everything as it comes. The client's head is out already."""
-        self._flowing = True
+        inbound = self._inbound
+        self.flowing = True
+        self._untouched = inbound.answer_chunked
         self._progress_at = now
         held, self._held = self._held, []
         payload = b"".join(held)
         if self.is_stream:
             self._write_events(payload)
         else:
-            self._inbound.write_payload(payload)
+            inbound.write_payload(payload)
+        inbound.on_write_pause = self._on_write_pause
+        if inbound.write_paused:
+            self._on_write_pause(True)
+
+    def stop(self) -> None:
+        """Lets the client's connection go: nothing flows any more."""
+        self._inbound.on_write_pause = None
 
     def abort(self) -> None:
         """Ends the upstream connection at once, if the answer still has it."""
@@ -184,28 +195,26 @@ class Answer:
         watch = self.watch
         if watch is None:
             self._take_plain(payload)
-        elif self._flowing:
-            if whole_chunks and not self._rest and data.endswith(b"\n\n\r\n") and self._inbound.answer_chunked:
-                watch.observe(payload)
-                if not watch.look_closer:
-                    if payload[0] != 58:  # 58: a colon; a comment is no progress
-                        self._progress_at = monotonic()
-                    self._inbound.write(data)
-                    if self._inbound.write_paused:
-                        self._hold_upstream()
-                    return
-                self._write_events(payload)
-            else:
-                events = self._whole_events(payload)
-                if events:
-                    watch.observe(events)
-                    self._write_events(events)
-        else:
+        elif not self.flowing:
             events = self._whole_events(payload)
             if events:
                 watch.observe(events)
                 self._hold(events)
                 self.committed = watch.committed
+        elif whole_chunks and self._untouched and not self._rest and data.endswith(b"\n\n\r\n"):
+            # Every chunk of most streams: whole events, in a framing that the client reads as well.
+            watch.observe(payload)
+            if watch.look_closer:
+                self._write_events(payload)
+            else:
+                if payload[0] != 58:  # 58: a colon; a comment is no progress
+                    self._progress_at = monotonic()
+                self._inbound.write(data)
+        else:
+            events = self._whole_events(payload)
+            if events:
+                watch.observe(events)
+                self._write_events(events)
 
     def whole_received(self, head: AnswerHead, payload: bytes) -> None:
         self.head_received(head)
@@ -222,9 +231,9 @@ class Answer:
 
     def answer_ended(self) -> None:
         connection, self._connection = self._connection, None
-        if self._paused:
-            self._let_upstream_go(connection)
         if connection is not None:
+            if self._paused:
+                connection.resume()
             self.target.backend.pool.give(connection)
         if self._rest:
             self.error = UpstreamError("The deployment's stream ended in the middle of an event.")
@@ -237,7 +246,7 @@ class Answer:
             self.error = error
 
     def read_finished(self) -> None:
-        if not self._flowing or self.finished:
+        if not self.flowing or self.finished:
             self._inbound.wake()
 
     # -- the wheel's call, while the answer flows
@@ -266,11 +275,9 @@ class Answer:
     def _take_plain(self, payload: bytes) -> None:
         if self.succeeded:
             self._keep_tail(payload)
-            if self._flowing:
+            if self.flowing:
                 self._progress_at = monotonic()
                 self._inbound.write_payload(payload)
-                if self._inbound.write_paused:
-                    self._hold_upstream()
                 return
         self._hold(payload)
 
@@ -310,8 +317,6 @@ class Answer:
         self._inbound.write_payload(events)
         if watch.early_done:
             self._fail(UpstreamError("The deployment ended the stream before it was complete."))
-        elif self._inbound.write_paused:
-            self._hold_upstream()
 
     def _fail(self, error: RouterError) -> None:
         if self.error is None:
@@ -319,23 +324,15 @@ class Answer:
         self.abort()
         self._inbound.wake()
 
-    def _hold_upstream(self) -> None:
-        """The client is slower than the deployment: read no more until it has caught up."""
-        connection = self._connection
-        if connection is not None and not self._paused:
-            self._paused = True
-            connection.pause()
-            self._inbound.on_resume_writing = self._on_resume_writing
-
-    def _on_resume_writing(self) -> None:
-        self._progress_at = monotonic()  # the wait was the client's
-        self._let_upstream_go(self._connection)
-
-    def _let_upstream_go(self, connection: UpstreamConnection | None) -> None:
-        self._paused = False
-        self._inbound.on_resume_writing = None
-        if connection is not None:
-            connection.resume()
+    def _on_write_pause(self, paused: bool) -> None:
+        """The client is slower than the deployment: no more is read until it has caught up."""
+        self._progress_at = monotonic()  # the wait is the client's
+        self._paused = paused
+        if self._connection is not None:
+            if paused:
+                self._connection.pause()
+            else:
+                self._connection.resume()
 
 
 def broken(error: RouterError | None) -> StreamBrokenError:

@@ -191,6 +191,7 @@ async def _relay(ctx: Context, answer: Answer) -> None:
             await inbound.rest()
     finally:
         wheel.disarm(answer)
+        answer.stop()
     if not answer.complete():
         raise broken(answer.error)
     inbound.end()

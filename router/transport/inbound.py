@@ -120,6 +120,7 @@ class Inbound(Fiber):
     __slots__ = (
         "_connection",
         "_ended",
+        "_transport",
         "answer_chunked",
         "body",
         "body_length",
@@ -129,7 +130,7 @@ class Inbound(Fiber):
         "first_byte_at",
         "head",
         "keep_alive",
-        "on_resume_writing",
+        "on_write_pause",
         "started_at",
     )
 
@@ -147,7 +148,8 @@ class Inbound(Fiber):
         self.bytes_in = 0  # head and body
         self.bytes_out = 0
         self.answer_chunked = False
-        self.on_resume_writing: Callable[[], None] | None = None
+        self.on_write_pause: Callable[[bool], None] | None = None  # True: the client does not keep up; False: it does
+        self._transport = connection.transport  # None once the connection is lost
 
     @property
     def answer_begun(self) -> bool:
@@ -161,6 +163,11 @@ class Inbound(Fiber):
     def reusable(self) -> bool:
         """The connection may carry another request after this one."""
         return self.keep_alive and not self._connection.server.draining and not self._connection.overrun
+
+    def connection_lost(self) -> None:
+        """Nobody reads any more."""
+        self._transport = None
+        self.throw(ClientGoneError("The client closed the connection."))
 
     async def read_body(self) -> None:
         """Waits until `body` is whole. Raises MalformedHttpError (400, 408, 413), or ClientGoneError."""
@@ -212,8 +219,10 @@ class Inbound(Fiber):
 
     def write(self, data: bytes) -> None:
         """Sends bytes as they are: already framed for this client."""
-        self.bytes_out += len(data)
-        self._connection.write(data)
+        transport = self._transport
+        if transport is not None:
+            self.bytes_out += len(data)
+            transport.write(data)
 
     def write_payload(self, payload: bytes) -> None:
         """Sends payload of a chunked answer, in the framing that this client reads."""
@@ -265,12 +274,12 @@ class Connection(asyncio.Protocol):
         "_inbound",
         "_received",
         "_state",
-        "_transport",
         "body_begun",
         "overrun",
         "progress_at",
         "server",
         "tick",
+        "transport",
         "write_paused",
     )
 
@@ -281,7 +290,7 @@ class Connection(asyncio.Protocol):
         self.overrun = False  # more came behind the running request than is kept: close after it
         self.progress_at = 0.0
         self.body_begun = False
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._state = _HEAD
         self._buffer = bytearray()
         self._backlog = b""
@@ -296,7 +305,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
-        self._transport = transport = cast("asyncio.Transport", transport)
+        self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
         if len(server.connections) >= server.bounds.connections_max or server.draining:
@@ -329,12 +338,12 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self.server.wheel.disarm(self)
         self._state = _CLOSING
-        self._transport = None
+        self.transport = None
         self._buffer = bytearray()
         self._backlog = b""
         inbound = self._inbound
         if inbound is not None:
-            inbound.throw(ClientGoneError("The client closed the connection."))
+            inbound.connection_lost()
             self.release_body(inbound)
             self._forget_chunks()
             self._inbound = None
@@ -342,12 +351,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
+        inbound = self._inbound
+        if inbound is not None and inbound.on_write_pause is not None:
+            inbound.on_write_pause(True)
 
     def resume_writing(self) -> None:
         self.write_paused = False
         inbound = self._inbound
-        if inbound is not None and inbound.on_resume_writing is not None:
-            inbound.on_resume_writing()
+        if inbound is not None and inbound.on_write_pause is not None:
+            inbound.on_write_pause(False)
 
     # -- the wheel's callback: a head or an idle wait that takes too long, a goodbye that nobody reads
 
@@ -522,8 +534,8 @@ class Connection(asyncio.Protocol):
     # -- what a request asks of its connection
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        if self.transport is not None:
+            self.transport.write(data)
 
     def can_drain(self, inbound: Inbound) -> bool:
         """The rest of an unwanted body is short enough to be thrown away."""
@@ -556,7 +568,7 @@ class Connection(asyncio.Protocol):
         inbound.release_body()
         self._forget_chunks()
         self._inbound = None
-        if self._transport is None:
+        if self.transport is None:
             return
         if not inbound.keep_alive or self.overrun:
             # Whoever still sends would get a reset from a plain close, which destroys an answer that is under way.
@@ -583,7 +595,7 @@ class Connection(asyncio.Protocol):
             self.server.loop.call_soon(self._take_pipelined)
 
     def _take_pipelined(self) -> None:
-        if self._transport is not None and self._state is _BUSY and self._inbound is None:
+        if self.transport is not None and self._state is _BUSY and self._inbound is None:
             if self.overrun:
                 self._linger()
                 return
@@ -595,10 +607,10 @@ class Connection(asyncio.Protocol):
         """Ends the connection so that the answer cannot be taken for whole."""
         self._inbound = None
         inbound.release_body()
-        if self._transport is None:
+        if self.transport is None:
             return
         if reset:
-            sock = self._transport.get_extra_info("socket")
+            sock = self.transport.get_extra_info("socket")
             if sock is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.abort()
@@ -607,12 +619,12 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._state = _CLOSING
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def end_if_idle(self) -> None:
         """Closes between requests; a running one ends first."""
-        if self._state is _HEAD and not self._buffer and self._transport is not None:
+        if self._state is _HEAD and not self._buffer and self.transport is not None:
             self._close(self.server.bounds.keepalive_timeout_s)
 
     def cut(self, error: RouterError) -> None:
@@ -635,17 +647,17 @@ class Connection(asyncio.Protocol):
     def _close(self, within_s: float) -> None:
         """Sends what is buffered, then ends; a client that does not read it in time is aborted."""
         self._state = _CLOSING
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
             self._deadline = monotonic() + within_s
             self.server.wheel.ensure(self, self._deadline)
 
     def _linger(self) -> None:
         """Like `_close`, with the client's unread bytes taken in meanwhile: a reset would destroy our answer."""
         self._state = _CLOSING
-        if self._transport is not None:
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
+        if self.transport is not None:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
             self._deadline = monotonic() + LINGER_S
             self.server.wheel.ensure(self, self._deadline)
 

@@ -28,6 +28,7 @@ from router.transport.inbound import set_keepalive
 
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
+TAIL_BYTES_MAX: Final = 1024  # a read this short is kept whole instead of its last five bytes: no slice a chunk
 WRITE_BUFFER_HIGH: Final = 64 << 10
 
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
@@ -49,6 +50,8 @@ class AnswerHead:
 
 class AnswerSink(Protocol):
     """Takes one answer as it arrives. Each call is made after llhttp accepted the whole read."""
+
+    flowing: bool  # nobody waits for the next read: `read_finished` matters at the end only
 
     def head_received(self, head: AnswerHead) -> None: ...
 
@@ -83,6 +86,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to one deployment's endpoint. `send` is the only way to write to it."""
 
     __slots__ = (
+        "_at_edge",
+        "_chunked",
         "_edges",
         "_expires_at",
         "_fields",
@@ -156,7 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise ConnectError("The connection closed before the request was sent.")
         self._sink = sink
         self._head = None
-        self.received = self._message_complete = False
+        self.received = self._message_complete = self._chunked = False
         self._interim = 0
         if len(parts) == 1:
             transport.write(parts[0])
@@ -197,7 +202,11 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.received = True
         try:
-            if self._head is None:
+            if self._chunked:
+                self._take_chunks(sink, data)
+                if sink.flowing and self._sink is not None:
+                    return
+            elif self._head is None:
                 self._take_head(sink, data)
             else:
                 self._take_body(sink, data)
@@ -263,12 +272,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_whole(self, sink: AnswerSink, head: AnswerHead, body: bytes) -> None:
         """Usual: the rest of the read is the body, by its Content-Length."""
-        try:
-            self._parser.feed_data(body)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise _BadAnswerError(str(error)) from None
-        finally:
-            self._payload.clear()
+        self._feed(body)
+        self._payload.clear()
         self._leave()
         sink.whole_received(head, body)
 
@@ -277,8 +282,9 @@ class UpstreamConnection(asyncio.Protocol):
         if len(raw) > HEAD_BYTES_MAX or raw.count(b"\r\n") > FIELDS_MAX + 2:
             raise _BadAnswerError("its head is too long")
         fields = self._fields = {}
-        self._message_complete = False
+        self._message_complete = self._chunked = False
         self._tail = b""
+        self._at_edge = True  # the first size line follows the head
         parser = self._parser
         try:
             parser.feed_data(raw)
@@ -294,7 +300,7 @@ class UpstreamConnection(asyncio.Protocol):
         if b"transfer-encoding" in fields:
             if fields[b"transfer-encoding"].lower() != b"chunked" or length is not None or old:
                 raise _BadAnswerError("an unknown Transfer-Encoding")
-            head.chunked = True
+            head.chunked = self._chunked = True
         elif length is None:
             head.keep_alive = head.status in _BODILESS
         if old or (b"connection" in fields and b"close" in fields[b"connection"].lower()):
@@ -302,43 +308,48 @@ class UpstreamConnection(asyncio.Protocol):
         return head
 
     def _take_body(self, sink: AnswerSink, data: bytes) -> None:
+        """A read, or the rest of one, of a body that has a length or runs to the end of the connection."""
+        if self._chunked:
+            self._take_chunks(sink, data)
+            return
         payload, left = self._payload, self._left
         if left is not None and len(data) > left:
             raise _BadAnswerError("more bytes than its Content-Length")
-        # A chunk's end is no edge where the begin of the next size line came with it.
-        begins_at_edge = not self._tail or (bool(self._edges) and self._tail.endswith(b"\n"))
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            payload.clear()
-            raise _BadAnswerError(str(error)) from None
+        self._feed(data)
         content = payload[0] if len(payload) == 1 else b"".join(payload)
         payload.clear()
-        if left is None:
-            self._take_unsized(sink, data, content, begins_at_edge)
-            return
-        self._left = left - len(data)
         sink.body_received(data, content, whole_chunks=False)
-        if not self._left:
-            self._end(sink)
+        if left is not None:
+            self._left = left - len(data)
+            if not self._left:
+                self._end(sink)
 
-    def _take_unsized(self, sink: AnswerSink, data: bytes, content: bytes, begins_at_edge: bool) -> None:
-        """A read of a body that is chunked, or that runs to the end of the connection."""
-        assert self._head is not None
-        if not self._head.chunked:
-            sink.body_received(data, content, whole_chunks=False)
-            return
-        self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
+    def _take_chunks(self, sink: AnswerSink, data: bytes) -> None:
+        """A read of a chunked body: on the way of every chunk of every stream."""
+        payload, edges, at_edge = self._payload, self._edges, self._at_edge
+        self._feed(data)
+        content = payload[0] if len(payload) == 1 else b"".join(payload)
+        payload.clear()
+        # A chunk's end is no edge where the begin of the next size line came with it.
+        self._at_edge = bool(edges) and data.endswith(b"\n")
+        self._tail = data if 5 <= len(data) <= TAIL_BYTES_MAX else (self._tail[-5:] + data)[-5:]
         if not self._message_complete:
-            whole_chunks = begins_at_edge and bool(self._edges) and data.endswith(b"\n")
-            sink.body_received(data, content, whole_chunks=whole_chunks)
+            sink.body_received(data, content, whole_chunks=at_edge and self._at_edge)
             return
-        if not self._tail.endswith(b"\r\n\r\n") or self._tail[0] in b"\r\n":
+        tail = self._tail[-5:]
+        if not tail.endswith(b"\r\n\r\n") or tail[0] in b"\r\n":
             # A run of CR and LF that is not exactly four bytes long: something stands behind the last chunk.
             raise _BadAnswerError("bytes after its end")
         if content:
             sink.body_received(data, content, whole_chunks=False)
         self._end(sink)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._payload.clear()
+            raise _BadAnswerError(str(error)) from None
 
     def _end(self, sink: AnswerSink) -> None:
         self._leave()
@@ -350,6 +361,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answers += 1
         self._sink = None
         self._edges.clear()
+        self._chunked = False
         if not (self._head.keep_alive and self._message_complete) and self._transport is not None:
             self._transport.abort()
             self._transport = None

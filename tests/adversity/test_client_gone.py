@@ -87,9 +87,9 @@ async def test_while_it_does_not_read(stream: bool) -> None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             raw.sendall(chat(stream=stream).wire(close=False))
             connection = await _only_connection(r)
-            assert connection._transport is not None
+            assert connection.transport is not None
             # The kernel would take megabytes otherwise.
-            own = connection._transport.get_extra_info("socket")
+            own = connection.transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await r.until(lambda: connection.write_paused)
             assert r.worker.assembly.fleet.backends["azure/gpt-4o-dep"].pool.busy == 1

@@ -331,6 +331,7 @@ class Sink:
     ended: bool = False
     error: RouterError | None = None
     finished_reads: int = 0
+    flowing: bool = False
 
     def head_received(self, head: AnswerHead) -> None:
         assert self.head is None
