@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import resource
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +74,7 @@ class Worker:
         gc.set_threshold(50_000, 20, 100)
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once."""
+        """Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once. SIGHUP reloads."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -135,7 +137,14 @@ class Worker:
 
     def _reload_on_signal(self) -> None:
         self.assembly.books.log.reopen()  # a log that was rotated meanwhile
-        self._reload_task = asyncio.get_running_loop().create_task(self.reload())
+        self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
+
+    async def _reload_and_tell(self) -> None:
+        """A signal has no answer, so a refusal goes to standard error, as it does at the start."""
+        result = await self.reload()
+        if not result.ok:
+            lines = [*map(str, result.faults), f"reload refused, configuration {result.version} stays in force"]
+            sys.stderr.write("\n".join(lines) + "\n")
 
     # -- ControlledRouter
 
@@ -150,7 +159,7 @@ class Worker:
             try:
                 # Reading and checking is slow and touches nothing that requests use: off the loop.
                 new = await loop.run_in_executor(None, load, str(self._file), self._environ)
-                faults = _unchangeable(str(self._file), old, new)
+                faults = _unchangeable(self._file, old, new)
             except ConfigError as error:
                 faults = tuple(error.faults)
             if faults:
@@ -210,23 +219,36 @@ def _port(listening: asyncio.Server) -> int:
     return int(address[1])
 
 
-def _unchangeable(file: str, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
+def _unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
     """What a running process cannot take over, as faults: it needs a restart."""
-    text = "cannot change in a reload; restart the router for it"
     names = ("listen", "admin", "workers", "access_log", "admin_token")
-    return tuple(
-        Fault(file, 1, f"server.{name}", text)
-        for name in names
-        if getattr(old.server, name) != getattr(new.server, name)
-    )
+    changed = [name for name in names if getattr(old.server, name) != getattr(new.server, name)]
+    if not changed:
+        return ()
+    lines = file.read_text(encoding="utf-8").splitlines()
+    text = "cannot change in a reload; restart the router for it"
+    return tuple(Fault(str(file), _line_of(name, lines), f"server.{name}", text) for name in changed)
 
 
-def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot) -> int:
-    """Runs one worker to its end on uvloop and returns the exit status. Raises OSError where it cannot start."""
+def _line_of(name: str, lines: list[str]) -> int:
+    """The line of a key that only the server's section has; that section's own line, or 1, where it is left out."""
+    for key in (name, "server"):
+        for number, line in enumerate(lines, 1):
+            if re.search(rf"""(?:^|[\s{{,"']){key}["']?\s*:""", line):
+                return number
+    return 1
+
+
+def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Callable[[int, int], None]) -> int:
+    """Runs one worker to its end on uvloop and returns the exit status. Raises OSError where it cannot start.
+
+    `on_ready` is told the ports of the data plane and of the control plane, once both are open.
+    """
 
     async def main() -> None:
         worker = Worker(file, environ, snapshot)
         await worker.start()
+        on_ready(worker.port, worker.admin_port)
         await worker.run()
 
     import uvloop  # not on Windows, so not at import

@@ -18,13 +18,17 @@ def serve(file: str) -> None:
     for warning in snapshot.warnings:
         click.echo(f"warning: {warning}", err=True)
     server = snapshot.server
-    click.echo(
-        f"data plane http://{server.listen.host}:{server.listen.port}/v1, "
-        f"control plane http://{server.admin.host}:{server.admin.port}",
-        err=True,
-    )
+
+    def tell(port: int, admin_port: int) -> None:
+        data, control = f"http://{server.listen.host}:{port}/v1", f"http://{server.admin.host}:{admin_port}"
+        click.echo(f"ready: data plane {data}, control plane {control}", err=True)
+
     try:
-        sys.exit(run(Path(file), os.environ, snapshot))
+        sys.exit(run(Path(file), os.environ, snapshot, tell))
     except OSError as error:
-        click.echo(f"cannot start: {error.strerror or error}", err=True)
+        click.echo(
+            f"cannot start: {error.strerror or error}. server.listen is {server.listen.host}:{server.listen.port}, "
+            f"server.admin {server.admin.host}:{server.admin.port}; the access log goes to {server.access_log}.",
+            err=True,
+        )
         sys.exit(1)

@@ -26,6 +26,7 @@ from router.proxy.runtime import Runtime
 from router.transport.upstream import UpstreamConnection
 
 NO_WAIT_KNOWN_S: Final = 1.0
+_UNTRIED: Final = "untried after the attempts that a request has"
 
 
 class FailedAnswerError(UpstreamError):
@@ -183,15 +184,17 @@ def outcome_of(error: RouterError) -> str:
 
 
 def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
-    """The error when nobody is left to ask: 429 where every reason is throttling, else 503 or the last answer's own."""
+    """The error when nobody is asked any more: 429 where every reason is throttling, else 503 or the last answer's own.
+
+    Where a deployment was left untried, because the request has had its attempts, the wait is none.
+    """
     assert ctx.plan is not None
     now = monotonic()
     backends = [target.backend for target in ctx.plan.targets()]
-    reasons = [_reason(backend, now) for backend in backends]
-    throttled = bool(reasons) and all(reason == "throttled" for reason in reasons)
+    reasons = [_reason(ctx, backend, now) for backend in backends]
     waits = [wait for wait in (backend.wait_s(now) for backend in backends) if wait > 0]
-    headers = retry_after(min(waits, default=NO_WAIT_KNOWN_S))
-    if throttled:
+    headers = retry_after(0.0 if _UNTRIED in reasons else min(waits, default=NO_WAIT_KNOWN_S))
+    if reasons and all(reason == "throttled" for reason in reasons):
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
     if isinstance(last, FailedAnswerError):
         if last.judgement.kind is not Fault.THROTTLED:
@@ -220,8 +223,8 @@ def _as_client_sees(last: FailedAnswerError, ctx: Context, headers: dict[str, st
     return PassedError(last.message, shown.status, shown.body, headers)
 
 
-def _reason(backend: Backend, now: float) -> str:
-    return backend.refusal(now) or "failed"
+def _reason(ctx: Context, backend: Backend, now: float) -> str:
+    return backend.refusal(now) or ("failed" if backend in ctx.tried else _UNTRIED)
 
 
 def _counted(reasons: list[str]) -> str:

@@ -148,6 +148,12 @@ class Fleet:
         for backend in replaced:
             backend.pool.close()
 
+    def endpoint_failing(self, failed: Backend, now: float) -> None:
+        """Makes the other deployments of an endpoint that takes no connection the last choice for a moment as well."""
+        for backend in self.backends.values():
+            if backend is not failed and backend.deployment.endpoint.id == failed.deployment.endpoint.id:
+                backend.failing.start("connect", None, now)
+
     def total(self, read: Callable[[Pool], int]) -> int:
         return sum(read(backend.pool) for backend in self.backends.values())
 

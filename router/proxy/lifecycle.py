@@ -241,8 +241,8 @@ def _break_stream(ctx: Context, error: RouterError) -> None:
     """The answer has begun and will not be whole: the client must be able to see it."""
     answer = ctx.answer
     words = b""
+    shown = ctx.error = error if isinstance(error, StreamBrokenError) else broken(error)
     if answer is not None and answer.watch is not None and answer.watch.error is None:
-        shown = error if isinstance(error, StreamBrokenError) else broken(error)
         words = error_event(shown, typed=answer.target.operation.ending is Ending.RESPONSES)
     ctx.inbound.break_off(words)
 

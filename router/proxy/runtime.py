@@ -105,6 +105,8 @@ class Runtime:
             cooldown = backend.cooldown
         else:
             cooldown = backend.failing
+        if outcome == "connect":  # that is its endpoint's fault, so the next attempt had better go to another one
+            self.fleet.endpoint_failing(backend, now)
         if cooldown.start(outcome, wait_s, now):
             self.books.event(
                 "cooldown", deployment=backend.deployment.id, reason=outcome, wait_s=round(cooldown.left_s(now), 3)
