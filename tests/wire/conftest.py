@@ -1,10 +1,15 @@
-"""The wire is tested on the loop that serves."""
+"""The loop that the router runs on, for the tests that need one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import pytest
 import uvloop
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if "test_sockets" in item.nodeid:
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
