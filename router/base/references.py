@@ -31,7 +31,7 @@ def resolve_reference(text: str, environ: Mapping[str, str], base: Path) -> str:
     def value(match: re.Match[str]) -> str:
         found = environ.get(match[1], "")
         if not found:
-            raise ReferenceMissingError(f"the environment variable {match[1]} is not set")
+            raise ReferenceMissingError(f"the environment variable {match[1]} is not set, or empty")
         return found
 
     return _ENV.sub(value, text)

@@ -39,8 +39,7 @@ def load_or_exit(file: str, environ: Mapping[str, str] = os.environ) -> Snapshot
     except ConfigError as error:
         for fault in error.faults:
             click.echo(str(fault), err=True)
-        count = len(error.faults)
-        click.echo(f"{file}: {count} {'fault' if count == 1 else 'faults'}", err=True)
+        click.echo(f"{file}: {_count(len(error.faults), 'fault')}", err=True)
         sys.exit(1)
 
 
@@ -48,11 +47,10 @@ def load_or_exit(file: str, environ: Mapping[str, str] = os.environ) -> Snapshot
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
 def check(file: str, as_json: bool) -> None:
-    """Name all faults of FILE on standard error (exit status 1), or show what it routes where."""
-    snapshot = load_or_exit(file)
+    """Name all faults of FILE (exit status 1; on standard error, or as JSON), or show what it routes where."""
     if as_json:
-        click.echo(orjson.dumps(_as_json(snapshot), option=orjson.OPT_INDENT_2))
-        return
+        return _check_as_json(file)
+    snapshot = load_or_exit(file)
     if sys.stdout.isatty():
         show(snapshot, Console())
     else:
@@ -61,8 +59,25 @@ def check(file: str, as_json: bool) -> None:
         click.echo(f"alias: {alias} means {model}")
     for warning in snapshot.warnings:
         click.secho(f"warning: {warning}", fg="yellow")
-    counts = f"{len(snapshot.endpoints)} endpoints, {len(snapshot.deployments)} deployments, {len(snapshot.keys)} keys"
+    numbers = {"endpoint": len(snapshot.endpoints), "deployment": len(snapshot.deployments), "key": len(snapshot.keys)}
+    counts = ", ".join(_count(number, noun) for noun, number in numbers.items())
     click.echo(f"{file}: good; {counts}; version {snapshot.version}")
+    return None
+
+
+def _check_as_json(file: str) -> None:
+    """The routes or the faults, either way as one JSON object on standard output."""
+    try:
+        shown = _as_json(load(file, os.environ))
+    except ConfigError as error:
+        shown = {"faults": error.faults}
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
+    if "faults" in shown:
+        sys.exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def routes(snapshot: Snapshot) -> list[Route]:

@@ -77,6 +77,11 @@ class Document:
             known = known[:-1]
         self.faults.append(Fault(self.file, self._lines.get(known, 0), dotted(path), message))
 
+    def has_fault(self, path: Path) -> bool:
+        """Whether the value at `path`, or a part of it, has a fault already, so that what is left of it says little."""
+        here = dotted(path)
+        return any(fault.path == here or fault.path.startswith((f"{here}.", f"{here}[")) for fault in self.faults)
+
     def shown(self, path: Path) -> str:
         """A value as it stands in the file, for a message: references unresolved, so it shows no secret of theirs."""
         text = self._written.get(path, "")

@@ -23,6 +23,7 @@ from router.providers import DIALECTS, dialect
 _PROVIDERS_LATER: Final = ("oci", "bedrock", "vertex")
 _DATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?", re.ASCII)
 _AZURE: Final = "azure_openai"
+_AZURE_PATHS: Final = ("", "/openai", "/openai/v1")  # people paste the base URL of the SDKs too
 
 
 def read_timeouts(section: TimeoutsSection, default: Timeouts) -> Timeouts:
@@ -135,6 +136,8 @@ def _read_base_url(doc: Document, path: Path, section: EndpointSection, hosts: H
         doc.fault(here, url)
         return None
     shown = f"{url.host!r}" if doc.literal(here) else "its host"
+    if section.provider == _AZURE and url.path not in _AZURE_PATHS:
+        doc.fault(here, "has a path that is not Azure's: write https://HOST alone, or with /openai/v1 as in the SDKs")
     if section.emulated:
         # An emulator is the cloud only as far as this machine: nothing that it is sent can leave.
         if not is_loopback(url.host):

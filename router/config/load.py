@@ -18,7 +18,7 @@ from router.config.shape import check_shape
 from router.config.snapshot import Snapshot, Workload
 from router.config.traffic import check_aliases, check_key_models, check_workload, read_keys, read_rule
 from router.config.words import check_name
-from router.model.fleet import Deployment, Endpoint, Timeouts
+from router.model.fleet import AuthKind, Deployment, Endpoint, Timeouts
 from router.model.keys import ApiKey
 from router.model.operation import OPERATIONS
 from router.model.plan import Plan
@@ -68,7 +68,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         section = file.keys[index]
         assert section is not None  # a key was made of it
         check_key_models(doc, index, section, rules.get(key.workload), placed, models)
-    warnings += _endpoint_warnings(endpoints, keys)
+    warnings += _endpoint_warnings(doc, endpoints, keys)
     if server is None:
         return None
     return Snapshot(
@@ -133,7 +133,7 @@ def _make_plans(
     return plans
 
 
-def _endpoint_warnings(endpoints: Mapping[str, Endpoint], keys: Mapping[int, ApiKey]) -> list[str]:
+def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], keys: Mapping[int, ApiKey]) -> list[str]:
     warnings: list[str] = []
     for endpoint in endpoints.values():
         path, address = f"endpoints.{endpoint.id}", endpoint.base_url.authority
@@ -143,6 +143,12 @@ def _endpoint_warnings(endpoints: Mapping[str, Endpoint], keys: Mapping[int, Api
             warnings.append(f"{path}: {address} is private and spoken to in the clear")
         elif endpoint.private or is_internal(endpoint.base_url.host):
             warnings.append(f"{path}: {address} may be at a private address")
+        kind = endpoint.credential.kind
+        written_out = kind is not AuthKind.NONE and doc.literal(("endpoints", endpoint.id, "auth", kind.value))
+        if written_out and not endpoint.emulated:
+            warnings.append(
+                f"{path}.auth.{kind.value}: the secret stands in the file: write it as ${{NAME}} or file:PATH"
+            )
         if endpoint.provider == "openai" and not endpoint.base_url.path:
             warnings.append(f"{path}: its base_url has no path; most compatible servers want /v1")
     if not keys:

@@ -110,7 +110,7 @@ def read_keys(
 
 
 def _check_models(doc: Document, path: Path, models: list[str], aliases: Mapping[str, str]) -> None:
-    if not models:
+    if not models and not doc.has_fault((*path, "models")):
         doc.fault((*path, "models"), "lists nothing, so this key can do nothing; ['*'] allows all")
     if ALL in models and len(models) > 1:
         doc.fault((*path, "models"), "has '*' beside others: it stands alone, for all")

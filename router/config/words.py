@@ -11,6 +11,7 @@ from router.config.snapshot import Address
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
+_BARE_REFERENCE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _VISIBLE: Final = re.compile(r"[!-~]+", re.ASCII)
 
 
@@ -39,7 +40,10 @@ def check_choice(doc: Document, path: Path, word: str, now: Collection[str], lat
 
 def check_secret(doc: Document, path: Path, text: str) -> None:
     """A credential becomes a header's value: visible ASCII, so no line end can follow it in."""
-    if not _VISIBLE.fullmatch(text):
+    if doc.literal(path) and _BARE_REFERENCE.fullmatch(text):
+        # Not quoted: it could be a secret that begins so.
+        doc.fault(path, "begins with `$`, but is no reference: write ${NAME}, with braces")
+    elif not _VISIBLE.fullmatch(text):
         doc.fault(path, "has a character that a credential cannot have (a space, a line end, or not ASCII)")
 
 

@@ -77,6 +77,31 @@ def test_check_names_all_faults_on_standard_error(tmp_path: Path) -> None:
     ]
 
 
+def test_check_writes_faults_as_json_too(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("server: {listne: 1}\nendpoints: {}\nworkloads: 5\n")
+    done = run("check", "--json", str(file))
+
+    assert (done.exit_code, done.stderr) == (1, "")
+    shown = json.loads(done.stdout)
+    assert list(shown) == ["faults"]
+    assert shown["faults"][1:] == [
+        {"file": str(file), "line": 2, "path": "endpoints", "message": "lists nothing"},
+        {"file": str(file), "line": 3, "path": "workloads", "message": "must be a mapping"},
+    ]
+
+
+def test_one_is_not_counted_as_many(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "endpoints: {one: {cloud: azure, provider: azure_openai, base_url: 'http://127.0.0.1:1', emulated: true,\n"
+        "  auth: {api_key: x}, deployments: [{model: gpt-4o, name: gpt-4o}]}}\n"
+        "workloads: {api: {placement: {rule: exclusive, cloud: azure}}}\n"
+    )
+
+    assert "good; 1 endpoint, 1 deployment, 0 keys; version " in run("check", str(file)).stdout
+
+
 def test_check_of_no_file(tmp_path: Path) -> None:
     done = run("check", str(tmp_path / "none.yaml"))
 

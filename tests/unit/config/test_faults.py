@@ -31,8 +31,9 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("{api_key: x, bearer: y}", "E.auth", "has both"),
         ("{api_key: ''}", "E.auth.api_key", "is empty"),
         ('{api_key: "a\\r\\nb"}', "E.auth.api_key", "cannot have"),
-        ('{api_key: "${UNSET_KEY}"}', "E.auth.api_key", "the environment variable UNSET_KEY is not set"),
+        ('{api_key: "${UNSET_KEY}"}', "E.auth.api_key", "the environment variable UNSET_KEY is not set, or empty"),
         ('{api_key: "${UNSET-KEY}"}', "E.auth.api_key", "that is no reference"),
+        ("{api_key: $AZURE_KEY}", "E.auth.api_key", "is no reference: write ${NAME}, with braces"),
         ('{api_key: "file:missing.txt"}', "E.auth.api_key", "cannot be read"),
     ],
     "    models: [gpt-4o]": [
@@ -164,6 +165,8 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("https://u:p@contoso.openai.azure.com", "E.base_url", "holds user information"),
         ("https://contoso.openai.azure.com/?a=b", "E.base_url", "has a query"),
         ("https://contoso.openai.azure.com/#a", "E.base_url", "has a query"),
+        ("https://contoso.openai.azure.com/openai/deployments/gpt-4o", "E.base_url", "write https://HOST alone"),
+        ("https://contoso.openai.azure.com/v1", "E.base_url", "or with /openai/v1"),
         ("https://contoso.openai.azure.com/a/../b", "E.base_url", "segment"),
         ("contoso.openai.azure.com", "E.base_url", "is not a URL"),
         ("https://contoso.openai.azure.com:99999", "E.base_url", "is not a URL"),
@@ -250,6 +253,8 @@ CASES: dict[str, list[tuple[str, ...]]] = {
             "keys[0].models[1]",
             "'llama-70b' has no deployment at azure, where the workload api must stay",
         ),
+        ("models: gpt-4o", "keys[0].models", "must be a list"),
+        ("models: [4]", "keys[0].models[0]", "must be text"),
         ("models: ['*', gpt-4o]", "keys[0].models", "it stands alone"),
         ("models: [gpt-4o-latest]", "keys[0].models[0]", "is an alias"),
     ],
@@ -259,6 +264,12 @@ CASES: dict[str, list[tuple[str, ...]]] = {
 def _full(path: str) -> str:
     head, dot, rest = path.partition(".")
     return {"E": "endpoints.eastus2", "O": "endpoints.ord"}.get(head, head) + dot + rest
+
+
+def test_a_list_that_is_none_is_not_said_to_be_empty_too(bench: Workbench) -> None:
+    for wrong in ("models: gpt-4o", "models: [4]", "models:"):
+        _, faults = bench.broken("models: [gpt-4o]", wrong)
+        assert len(faults) == 1, [str(fault) for fault in faults]
 
 
 FLAT = [

@@ -206,6 +206,20 @@ def test_what_is_unusual_is_marked(bench: Workbench) -> None:
     )
 
 
+def test_a_secret_that_is_written_out_is_marked_and_not_shown(bench: Workbench) -> None:
+    text = GOOD.replace("${CW_KEY}", "canary-written-out")
+
+    (warning,) = (each for each in bench.load(text).warnings if "auth" in each)
+    assert warning == "endpoints.ord.auth.bearer: the secret stands in the file: write it as ${NAME} or file:PATH"
+    emulated = text.replace("https://api.inference.wandb.ai/v1", "http://127.0.0.1:9/v1\n    emulated: true")
+    assert not any("auth" in each for each in bench.load(emulated).warnings)
+
+
+@pytest.mark.parametrize("path", ["/", "/openai", "/openai/", "/openai/v1", "/openai/v1/"])
+def test_azure_takes_the_base_url_of_the_sdks_too(bench: Workbench, path: str) -> None:
+    bench.load(GOOD.replace("https://contoso.openai.azure.com", f"https://contoso.openai.azure.com{path}"))
+
+
 def test_an_emulated_address_belongs_to_one_cloud(bench: Workbench) -> None:
     """Or a request that must stay at one cloud would reach the emulator that stands for another."""
     text = GOOD.replace("https://contoso.openai.azure.com", "http://127.0.0.1:18101\n    emulated: true")
