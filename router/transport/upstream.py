@@ -262,10 +262,11 @@ class UpstreamConnection(asyncio.Protocol):
         if head.length is not None and 0 < head.length == len(data) - end:
             self._take_whole(sink, head, data[end:])
             return
+        bodiless = self._left == 0 or head.status in _BODILESS
+        if bodiless and len(data) > end:
+            raise _BadAnswerError("bytes after its end")  # before its head, which alone would be a whole answer
         sink.head_received(head)
-        if self._left == 0 or head.status in _BODILESS:
-            if len(data) > end:
-                raise _BadAnswerError("bytes after its end")
+        if bodiless:
             self._end(sink)
         elif len(data) > end:
             self._take_body(sink, data[end:])

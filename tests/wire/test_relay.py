@@ -9,6 +9,7 @@ import h11
 import orjson
 import pytest
 
+from tests.wire.test_upstream_answers import BAD, GOOD
 from tests.wire.whole_router import Exchange, body_of, request
 
 STREAM: Final = (Path(__file__).parents[1] / "corpus" / "azure_chat_stream.sse").read_bytes()
@@ -348,3 +349,25 @@ def test_a_redirect_is_not_followed() -> None:
     assert read(one).status >= 500
     assert b"other.example" not in one.client.out
     one.check()
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("ask", [ASK, ASK_JSON], ids=["stream", "json"])
+def test_an_answer_that_is_bad_http_is_never_a_whole_success(name: str, ask: bytes) -> None:
+    wire = BAD[name]
+    for cuts in every_split(len(wire)):
+        one = Exchange(ask).answer(wire, cuts).close()
+        found = read(one)
+        assert not (found.whole and found.status < 300), cuts
+        one.check()
+
+
+@pytest.mark.parametrize("name", [name for name, (_, found) in GOOD.items() if found.kept and found.status < 300])
+def test_an_answer_with_bytes_behind_it_in_one_read_is_never_a_whole_success(name: str) -> None:
+    """Not even one whose head alone is whole: a length of 0, or a status without a body."""
+    wire = GOOD[name][0] + b"x"
+    for cuts in ([], *([cut] for cut in range(1, len(wire) - 1))):
+        one = Exchange(ASK_JSON).answer(wire, cuts).close()
+        found = read(one)
+        assert not (found.whole and found.status < 300), cuts
+        one.check()

@@ -33,7 +33,9 @@ CLASSIC = "2024-10-21"  # the shape that has the deployment in its path
 
 
 def body_of(*, stream: bool, **more: Any) -> bytes:
-    return json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **more}).encode()
+    return json.dumps(
+        {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **more}
+    ).encode()
 
 
 def request(
