@@ -23,6 +23,7 @@ help: ## this text
 venv: $(STAMP) ## make .venv with everything that the lock file names, checked by hash
 
 $(STAMP): requirements-dev.lock pyproject.toml
+	@echo "making .venv: about a minute"
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo "python3-venv is needed: apt-get install python3-venv" >&2; exit 1; }
 	"$(PYTHON)" -m venv .venv

@@ -53,8 +53,10 @@ Python, AzureOpenAI:
                        api_key="{api_key}", api_version="2024-10-21")
   print(client.embeddings.create(model="text-embedding-3-small", input="Hello"))
 
-Break a region, and make it whole again (-X DELETE):
-  curl {region}/__emulator/faults -d '{{"kind": "status", "status": 429}}'
+Break a region, and make it whole again (-X DELETE). The router obeys a wait:
+it leaves each deployment that says so alone for retry_after seconds.
+  curl {region}/__emulator/faults \\
+    -d '{{"kind": "status", "status": 429, "retry_after": 2}}'
 
 Control plane: {admin_url}/status and {admin_url}/metrics
 Access log:    {log}

@@ -21,6 +21,7 @@ _LOG_WAIT_S: Final = 5.0
 _LOG_POLL_S: Final = 0.02
 _FAILOVER_TRIES: Final = 12  # one in three of them misses both broken regions, so that all do happens never
 _CHAT: Final = "/chat/completions"
+_LEGEND: Final = "1st byte: until the head came. From the access log: went to, tokens (in+out)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Tour:
         seen = await self._ask_all(_steps(everywhere=False), api_key)
         wrong = Step("a wrong key", _CHAT, _chat("Good morning."), 401, "invalid_api_key")
         seen += [await self._ask(wrong, "sk-ir-nobody"), await self._failover(api_key)]
+        self._console.print(_LEGEND)
+        self._console.print()
         self._show("api", "Azure and nowhere else; not told who served", seen)
         await self._ask_witnesses()
         seen = await self._ask_all(_steps(everywhere=True), internal_key)

@@ -62,6 +62,7 @@ def test_once_shows_what_went_where_and_ends_well(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+    assert "1st byte: " in done.stdout
     api, _, internal = done.stdout.partition("The key of workload internal")
     for served in ("chat", "chat, stream", "embeddings", "responses", "image", "speech", "transcription"):
         assert re.search(rf"^{served} +200 +azure: azure-\w+/\S+ +\d+ ms", api, re.MULTILINE), api
@@ -92,6 +93,7 @@ def test_what_it_shows_can_be_copied_and_ctrl_c_ends_it(tmp_path: Path) -> None:
         assert b"qwen3-32b" not in models
         snippets = re.findall(r"^Python, \w+:\n((?:  .*\n)+)", text, re.MULTILINE)
         assert len(snippets) == 2
+        assert '"retry_after": 2' in text  # what is tried out must be over soon after its DELETE
         runs = [run_snippet(snippet, tmp_path) for snippet in snippets]
         for run in runs:
             out, errors = run.communicate(timeout=TIME_S)

@@ -1,5 +1,6 @@
 """What a good file becomes."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from router.config import check
 from router.config.faults import ConfigError
 from router.config.keys import digest, new_key
 from router.config.load import load
+from router.config.schema import Section
 from router.model.fleet import AuthKind, Kind
 from tests.unit.config.workbench import GOOD, Workbench
 
@@ -74,6 +76,13 @@ def test_every_example_loads(name: str) -> None:
     assert snapshot.plans
     for key in snapshot.keys.values():
         assert any(workload == key.workload and key.may_use(model) for workload, model, _ in snapshot.plans)
+
+
+def test_the_annotated_file_has_every_key() -> None:
+    text = (CONFIG / "router.yaml").read_text(encoding="utf-8")
+    keys = {key for section in Section.__subclasses__() for key in section.model_fields} - {"conditions"}  # never acts
+
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}: |\b{key}:$", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize(
