@@ -19,7 +19,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One send (or failed connect) to one deployment.
 
     `outcome`: `served`, `answered` (a client's own error), or why it failed: `connect`, `stale`, `timeout`,
-    `throttled`, `credential`, `missing`, `overloaded`, `server_error`, `broken`, `invalid`, `client_gone`, `violation`.
+    `throttled`, `credential`, `missing`, `overloaded`, `server_error`, `broken`, `invalid`, `client_gone`,
+    `withdrawn` (a reload took the permission away), `violation`.
     """
 
     deployment: str

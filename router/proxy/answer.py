@@ -14,6 +14,7 @@ from router.accounting.stream import StreamWatch, before_done, watch_for, withou
 from router.accounting.usage import read_usage, usage_of
 from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
 from router.model.fleet import Timeouts
+from router.model.operation import Ending
 from router.model.outcome import Usage
 from router.proxy.fleet import Target
 from router.transport.inbound import Inbound
@@ -21,6 +22,8 @@ from router.transport.upstream import AnswerHead, UpstreamConnection
 
 HELD_BYTES_MAX: Final = 1 << 20
 USAGE_TAIL_BYTES: Final = 16 << 10
+_PROVEN: Final = frozenset({Ending.CHAT, Ending.RESPONSES})  # whose streams say themselves that they are whole
+_JSON: Final = b"application/json"
 _COMMENT: Final = b": keep-alive\n\n"
 
 
@@ -28,6 +31,7 @@ class Answer:
     """Takes what one upstream connection brings (see `AnswerSink`) and, once told to flow, passes it on."""
 
     __slots__ = (
+        "_asked_stream",
         "_connection",
         "_held",
         "_held_bytes",
@@ -60,6 +64,7 @@ class Answer:
         inbound: Inbound,
         target: Target,
         timeouts: Timeouts,
+        asked_stream: bool,
         hide_usage: bool,
         give_up_at: float,
         total_at: float,
@@ -67,7 +72,8 @@ class Answer:
     ) -> None:
         """`give_up_at`: the commit point must have been reached; `total_at`: the request's last moment.
 
-        Both in monotonic seconds. `hide_usage`: the usage chunk was asked for by the router, not by the client.
+        Both in monotonic seconds. `asked_stream`: the client wants events. `hide_usage`: the router asked for the
+        usage chunk, and the client did not.
         """
         self.target = target
         self.tick = 0  # the wheel's own
@@ -84,6 +90,7 @@ class Answer:
         self._connection: UpstreamConnection | None = None
         self._timeouts = timeouts
         self._total_at = total_at
+        self._asked_stream = asked_stream
         self._hide_usage = hide_usage
         self._paused = False
         self._untouched = False  # this client reads chunked coding: what needs no change is passed as it came
@@ -185,9 +192,16 @@ class Answer:
         self.first_byte_at = self._progress_at = monotonic()
         if not 200 <= head.status < 300:
             return
-        if head.fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+        kind = head.fields.get(b"content-type", b"").lower()
+        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            self._fail(_invalid("it is encoded, which was not asked for"))
+        elif kind.startswith(b"text/event-stream"):
             self.is_stream = True
             self.watch = watch_for(self.target.operation.ending, needs_done=self.target.route.needs_done)
+        elif (
+            self._asked_stream and self.target.operation.ending in _PROVEN and not kind.startswith(b"application/json")
+        ):
+            self._fail(_invalid("a stream was asked for, and nothing would tell whether this is whole"))
         else:
             self.committed = True
 
@@ -218,7 +232,7 @@ class Answer:
 
     def whole_received(self, head: AnswerHead, payload: bytes) -> None:
         self.head_received(head)
-        if self.watch is not None:
+        if self.watch is not None or self.error is not None:
             self.body_received(payload, payload, whole_chunks=False)
             self.answer_ended()
             return
@@ -262,11 +276,12 @@ class Answer:
                 self._fail(UpstreamTimeoutError("The deployment stopped sending before its answer was whole."))
             return None
         comment_at = self._total_at
-        if self.is_stream and not self._paused:
+        if self.is_stream:
             comment_at = max(self._progress_at, self._sent_at) + self._timeouts.comment_every_s
             if now >= comment_at:
-                self._inbound.write_payload(_COMMENT)
-                self._sent_at = now
+                if not self._paused:
+                    self._inbound.write_payload(_COMMENT)
+                    self._sent_at = now
                 comment_at = now + self._timeouts.comment_every_s
         return min(idle_at, self._total_at, comment_at)
 
@@ -333,6 +348,10 @@ class Answer:
                 self._connection.pause()
             else:
                 self._connection.resume()
+
+
+def _invalid(why: str) -> UpstreamError:
+    return UpstreamError(f"The deployment's answer cannot be used: {why}.", code="upstream_invalid")
 
 
 def broken(error: RouterError | None) -> StreamBrokenError:

@@ -8,6 +8,7 @@ from router.base.errors import (
     ConnectError,
     PlacementViolationError,
     RefusedError,
+    Retry,
     RouterError,
     StaleConnectionError,
     ThrottledError,
@@ -39,6 +40,12 @@ class FailedAnswerError(UpstreamError):
         self.body = body  # what the client sees if nobody else does better
 
 
+class WithdrawnError(UpstreamError):
+    """A reload took the permission for this deployment away before anything was sent to it."""
+
+    retry = Retry.SAFE
+
+
 async def first_answer(ctx: Context, rt: Runtime) -> Answer:
     """Tries one deployment after the other, up to the commit point of an answer.
 
@@ -52,7 +59,7 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
         if target is None:
             raise exhausted(ctx, last)
         try:
-            return await _attempt(ctx, rt, target, permit)
+            return await _attempt(ctx, rt, target)
         except UpstreamError as error:
             last = error.with_traceback(None)  # it leads to this frame, and this to it: a cycle
             if not ctx.budget.failed(error.retry) or monotonic() >= ctx.total_at:
@@ -76,21 +83,24 @@ def next_target(ctx: Context, rt: Runtime, permit: Permit) -> Target | None:
     return None
 
 
-async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) -> Answer:
+async def _attempt(ctx: Context, rt: Runtime, target: Target) -> Answer:
     """One send to one deployment, resent once where a reused connection turned out to be dead."""
     attempt = ctx.begin_attempt(target)
     resent = False
     try:
+        # Before a connection is taken: from then on nothing but the send may fail.
+        parts = request_parts(ctx, target)
         while True:
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
-            connection = target.backend.pool.take(permit) if not resent else None
+            connection = target.backend.pool.take(_permit(ctx, rt, target)) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
-                connection = await _dialled(ctx, target, permit)
+                connection = await _dialled(ctx, rt, target)
             answer = attempt.answer = _answer(ctx, target)
+            answer.bind(connection)
             try:
-                answer.bind(connection)
-                connection.send(permit, request_parts(ctx, target), answer)
+                # The permit is asked for again: a reload may have come while the connection was dialled.
+                connection.send(_permit(ctx, rt, target), parts, answer)
                 while not answer.decided:
                     await ctx.inbound.park(answer.look_again_at, answer.late)
                 _raise_for(answer)
@@ -110,10 +120,18 @@ async def _attempt(ctx: Context, rt: Runtime, target: Target, permit: Permit) ->
         raise
 
 
-async def _dialled(ctx: Context, target: Target, permit: Permit) -> UpstreamConnection:
-    """Waits for a new connection. Raises ConnectError, ClientGoneError."""
+def _permit(ctx: Context, rt: Runtime, target: Target) -> Permit:
+    """What the request may use at this moment. Raises WithdrawnError where a reload took the target's cloud away."""
+    permit = rt.permit(ctx)
+    if not permit.allows(target.cloud):
+        raise WithdrawnError("The deployment is no longer one that this request may use.")
+    return permit
+
+
+async def _dialled(ctx: Context, rt: Runtime, target: Target) -> UpstreamConnection:
+    """Waits for a new connection. Raises ConnectError, WithdrawnError, ClientGoneError."""
     inbound = ctx.inbound
-    dial = target.backend.pool.dial(permit, inbound.wake)
+    dial = target.backend.pool.dial(_permit(ctx, rt, target), inbound.wake)
     try:
         while not dial.done:
             await inbound.park(ctx.total_at, _total_passed)
@@ -135,7 +153,8 @@ def _answer(ctx: Context, target: Target) -> Answer:
     timeouts = target.backend.deployment.endpoint.timeouts
     commit_s = min(timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s, ctx.patience_s)
     hide_usage = facts.usage_at is not None and target.route.usage_option
-    return Answer(ctx.inbound, target, timeouts, hide_usage, min(now + commit_s, ctx.total_at), ctx.total_at, now)
+    give_up_at = min(now + commit_s, ctx.total_at)
+    return Answer(ctx.inbound, target, timeouts, facts.stream, hide_usage, give_up_at, ctx.total_at, now)
 
 
 def _total_passed() -> RouterError:
@@ -171,6 +190,7 @@ _OUTCOMES: Final[dict[type[RouterError], str]] = {
     UpstreamTimeoutError: "timeout",
     ClientGoneError: "client_gone",
     PlacementViolationError: "violation",
+    WithdrawnError: "withdrawn",
 }
 
 

@@ -223,6 +223,8 @@ def _reply_error(ctx: Context, error: RouterError) -> None:
     inbound = ctx.inbound
     if ctx.answer is not None:
         ctx.answer.abort()
+    elif ctx.attempt is not None and ctx.attempt.answer is not None:  # our bug, in the middle of an attempt
+        ctx.attempt.answer.abort()
     if isinstance(error, ClientGoneError):
         ctx.status = 499
         inbound.abandon()

@@ -91,7 +91,7 @@ class Runtime:
 
     def attempt_failed(self, backend: Backend, outcome: str, error: RouterError) -> None:
         """Lets a deployment cool down as its failure demands, and writes down what is news."""
-        if outcome == "client_gone":
+        if outcome in ("client_gone", "withdrawn"):  # which says nothing about the deployment
             return
         if outcome == "violation":
             self.violations += 1

@@ -24,6 +24,7 @@ BACKLOG_BYTES_MAX: Final = 64 << 10  # behind a running request
 EMPTY_LINE_BYTES_MAX: Final = 16  # before a request line
 DRAIN_BYTES_MAX: Final = 256 << 10  # of an unwanted body, read and thrown away to keep the connection
 WRITE_BUFFER_HIGH: Final = 64 << 10
+TURNED_AWAY_MAX: Final = 64
 LINGER_S: Final = 2.0  # for a client to take the last bytes, before the connection is aborted
 BODY_RATE_MIN: Final = 1 << 10  # bytes a second: a body that drips is late, however steadily
 FRAMING_BYTES_SLACK: Final = 1 << 20  # of a chunked body: sizes, extensions, trailers, beyond 8 bytes a payload byte
@@ -73,10 +74,11 @@ class State(enum.Enum):
     BUSY = 3  # a request runs and its body is whole
     DRAIN = 4  # answered; the rest of its body is thrown away
     CLOSING = 5  # nothing that comes is read any more
+    FULL = 6  # answered, and the client has not taken the answer: the next request waits until it has
 
 
 # A member is found through its class each time it is named: these are looked at several times a request.
-_HEAD, _BODY, _BUSY, _DRAIN, _CLOSING = State
+_HEAD, _BODY, _BUSY, _DRAIN, _CLOSING, _FULL = State
 
 
 class Server:
@@ -85,6 +87,7 @@ class Server:
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, handler: Handler, bounds: Bounds) -> None:
         self.loop, self.wheel, self.handler, self.bounds = loop, wheel, handler, bounds
         self.connections: set[Connection] = set()
+        self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
         self.draining = False
         self.buffered_bytes = 0  # of request bodies, over all connections
         self.on_empty: Callable[[], None] | None = None
@@ -106,6 +109,7 @@ class Server:
 
     def forget(self, connection: "Connection") -> None:
         self.connections.discard(connection)
+        self.turned_away.discard(connection)
         if not self.connections and self.on_empty is not None:
             self.on_empty()
 
@@ -309,7 +313,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
         if len(server.connections) >= server.bounds.connections_max or server.draining:
-            self._close_with(server.handler.crowded())
+            self._turn_away()
             return
         server.connections.add(self)
         _set_socket_options(transport)
@@ -327,7 +331,7 @@ class Connection(asyncio.Protocol):
                 self._take_head(data)
         elif state is _BODY:
             self._take_body(data)
-        elif state is _BUSY:
+        elif state in (_BUSY, _FULL):
             self._take_backlog(data)
         elif state is _DRAIN:
             self._drain(data)
@@ -360,6 +364,8 @@ class Connection(asyncio.Protocol):
         inbound = self._inbound
         if inbound is not None and inbound.on_write_pause is not None:
             inbound.on_write_pause(False)
+        elif self._state is _FULL:
+            self._next_request()
 
     # -- the wheel's callback: a head or an idle wait that takes too long, a goodbye that nobody reads
 
@@ -370,7 +376,7 @@ class Connection(asyncio.Protocol):
             self._refuse(MalformedHttpError("The request's head took too long.", status=408, code="head_timeout"))
         elif self._state is _HEAD:
             self._close(self.server.bounds.keepalive_timeout_s)
-        elif self._state in (_DRAIN, _CLOSING):
+        elif self._state in (_DRAIN, _CLOSING, _FULL):
             self.abort()
         return None  # a running request watches its own time
 
@@ -587,10 +593,10 @@ class Connection(asyncio.Protocol):
             self._close(self.server.bounds.keepalive_timeout_s)
             return
         self._watch_head(self.server.bounds.keepalive_timeout_s)
-        backlog, self._backlog = self._backlog, b""
-        if backlog:
+        if self.write_paused:
+            self._state = _FULL
+        elif self._backlog:
             # In a later iteration: a client that pipelines must not grow the stack.
-            self._backlog = backlog
             self._state = _BUSY
             self.server.loop.call_soon(self._take_pipelined)
 
@@ -639,6 +645,17 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: MalformedHttpError) -> None:
         self._close_with(self.server.handler.refused(error))
+
+    def _turn_away(self) -> None:
+        """Answers a connection beyond the bound. Only so many of these may linger: descriptors are what is short."""
+        server = self.server
+        answer = server.handler.crowded()
+        if len(server.turned_away) < TURNED_AWAY_MAX:
+            server.turned_away.add(self)
+            self._close_with(answer)
+        else:
+            self.write(answer)
+            self.abort()
 
     def _close_with(self, answer: bytes) -> None:
         self.write(answer)

@@ -140,6 +140,9 @@ class Pool:
             dial.error = ConnectError("The deployment did not accept a connection in time.")
         except ConnectError as error:
             dial.error = error
+        except Exception as error:  # noqa: BLE001 - whatever it was: a dial without an end would hold its request
+            dial.error = ConnectError("The deployment could not be dialled.")
+            dial.error.__cause__ = error
         dial.on_done()
 
     async def _connect_any(self) -> UpstreamConnection:

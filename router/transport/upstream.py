@@ -56,7 +56,7 @@ class AnswerSink(Protocol):
     def head_received(self, head: AnswerHead) -> None: ...
 
     def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
-        """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: it is chunks from edge to edge."""
+        """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: plain chunks from edge to edge."""
         ...
 
     def whole_received(self, head: AnswerHead, payload: bytes) -> None:
@@ -329,13 +329,19 @@ class UpstreamConnection(asyncio.Protocol):
         """A read of a chunked body: on the way of every chunk of every stream."""
         payload, edges, at_edge = self._payload, self._edges, self._at_edge
         self._feed(data)
-        content = payload[0] if len(payload) == 1 else b"".join(payload)
-        payload.clear()
+        if len(payload) == 1:
+            content = payload[0]
+            framed = _framed_length(content)
+        else:
+            content = b"".join(payload)
+            framed = sum(map(_framed_length, payload))
         # A chunk's end is no edge where the begin of the next size line came with it.
         self._at_edge = bool(edges) and data.endswith(b"\n")
+        whole_chunks = at_edge and self._at_edge and len(data) == framed
+        payload.clear()
         self._tail = data if 5 <= len(data) <= TAIL_BYTES_MAX else (self._tail[-5:] + data)[-5:]
         if not self._message_complete:
-            sink.body_received(data, content, whole_chunks=at_edge and self._at_edge)
+            sink.body_received(data, content, whole_chunks=whole_chunks)
             return
         tail = self._tail[-5:]
         if not tail.endswith(b"\r\n\r\n") or tail[0] in b"\r\n":
@@ -363,8 +369,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self._edges.clear()
         self._chunked = False
-        if not (self._head.keep_alive and self._message_complete) and self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if transport is None:
+            return
+        # An early answer leaves bytes of the request behind, which would stand before the next one.
+        if not (self._head.keep_alive and self._message_complete) or transport.get_write_buffer_size():
+            transport.abort()
             self._transport = None
 
     def _break(self, error: RouterError) -> None:
@@ -411,6 +421,11 @@ class _Callbacks:
         self.on_body = payload.append
         self.on_chunk_header = edges.clear
         self.on_chunk_complete = partial(edges.append, True)
+
+
+def _framed_length(payload: bytes) -> int:
+    """The length of a chunk as we would frame it: what is longer says more than a size, which is for nobody else."""
+    return len(payload) + ((len(payload).bit_length() + 3) >> 2) + 4
 
 
 class _BadAnswerError(Exception):

@@ -78,7 +78,11 @@ class Wheel:
                 if entry.tick != self._last:
                     continue
                 entry.tick = 0
-                again = entry.on_time(now)
+                try:
+                    again = entry.on_time(now)
+                except Exception as error:  # noqa: BLE001 - one entry's bug must not cost the others their deadlines
+                    self._loop.call_exception_handler({"message": "a deadline failed", "exception": error})
+                    continue
                 if again is not None and entry.tick == 0:
                     self.arm(entry, again)
 

@@ -30,6 +30,8 @@ ABOVE_THE_ROOMS: Final = {"assembly", "worker", "cli", "__main__"}
 
 BROAD_EXCEPT_ALLOWED: Final[dict[str, str]] = {
     "proxy/lifecycle.py": "the end of a request: our bug, whatever it was, still gets its client an answer",
+    "transport/pool.py": "a dial that ends without a word would hold its request for as long as a request may take",
+    "transport/wheel.py": "one entry's bug must not cost the others of its slot their deadlines; the loop reports it",
     "admin/app.py": "the edge of the control plane: above it is only the library, which can show callers a trace",
 }
 """File below router/ → why it may catch everything. A line here is a decision, so it carries its reason."""
