@@ -331,6 +331,60 @@ def test_an_error_answer_is_judged_whole_at_every_split_point() -> None:
         one.check()
 
 
+def test_a_silent_stream_gets_comments_between_its_events_and_keeps_its_end() -> None:
+    """Inserted by us, and only between whole events: also where half of one is waiting for its rest."""
+    half = len(EVENTS[3]) // 2
+    one = Exchange(ASK).answer(HEAD + chunked(EVENTS[:3], b"") + chunked([EVENTS[3][:half]], b""))
+    one.client.pass_time(16)
+    one.answer(chunked([EVENTS[3][half:], *EVENTS[4:]]))
+    found = read(one)
+    comment = b": keep-alive\n\n"
+    assert found.payload == b"".join(EVENTS[:3]) + comment + SHOWN.removeprefix(b"".join(EVENTS[:3]))
+    assert found.whole
+    one.check()
+
+
+def test_comments_go_on_after_a_client_has_caught_up() -> None:
+    one = Exchange(ASK).answer(HEAD + chunked(EVENTS[:3], b""))
+    one.client.connection.pause_writing()
+    assert one.transport.paused
+    one.client.pass_time(16)
+    assert b": keep-alive" not in one.client.out
+    one.client.connection.resume_writing()
+    assert not one.transport.paused
+    one.client.pass_time(33)
+    assert b": keep-alive" in one.client.out
+    one.answer(chunked(EVENTS[3:]))
+    assert read(one).whole
+    one.check()
+
+
+def test_comments_are_no_progress_and_silence_ends_a_stream() -> None:
+    one = Exchange(ASK).answer(HEAD + chunked(EVENTS[:3], b""))
+    one.client.pass_time(119)
+    assert one.client.out.count(b": keep-alive") == 7
+    one.client.pass_time(122)
+    assert_honest_after_comments(one)
+
+
+def assert_honest_after_comments(one: Exchange) -> None:
+    found = read(one)
+    assert not found.whole
+    assert is_error_event(found.payload.split(b"\n\n")[-2] + b"\n\n")
+    assert one.transport.aborted
+    one.check()
+
+
+def test_a_client_that_stands_still_is_cut() -> None:
+    one = Exchange(ASK).answer(HEAD + chunked(EVENTS[:3], b""))
+    one.client.connection.pause_writing()
+    one.client.pass_time(122)
+    assert one.record.outcome == "client_gone"
+    assert one.transport.aborted
+    assert one.client.transport.aborted
+    one.check()
+
+
 def test_no_connection_is_kept_after_a_client_left() -> None:
     """In every phase of the answer the deployment's connection is aborted at once."""
     wire = HEAD + FRAMINGS["an event a chunk"]
