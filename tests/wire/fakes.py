@@ -312,15 +312,17 @@ def replies(out: bytes) -> Iterator[Reply]:
 
 def dechunked(data: bytes) -> tuple[bytes, bytes]:
     """Returns the payload of a chunked body and what stands behind it. Fails where the last chunk is missing."""
-    payload = b""
+    payload, at = bytearray(), 0
     while True:
-        size, line_end, data = data.partition(b"\r\n")
-        assert line_end, "the last chunk is missing"
-        length = int(size.partition(b";")[0], 16)
-        assert data[length : length + 2] == b"\r\n", "a chunk is cut"
-        payload, data = payload + data[:length], data[length + 2 :]
+        line_end = data.find(b"\r\n", at)
+        assert line_end >= 0, "the last chunk is missing"
+        length = int(data[at:line_end].partition(b";")[0], 16)
+        end = line_end + 2 + length
+        assert data[end : end + 2] == b"\r\n", "a chunk is cut"
+        payload += data[line_end + 2 : end]
+        at = end + 2
         if not length:
-            return payload, data
+            return bytes(payload), data[at:]
 
 
 @dataclass
