@@ -18,6 +18,7 @@ from router.providers import dialect
 from router.providers.dialect import Judgement, Route
 from router.transport.names import Names
 from router.transport.pool import Pool, PoolSettings
+from router.transport.tls import ResumingContext, client_context
 
 
 class Backend:
@@ -122,10 +123,17 @@ class Fleet:
         self.plans: dict[tuple[str, str, str], LivePlan] = {}
         self.permits: dict[str, Permit] = {}
         self._quotas: dict[str, Cooldown] = {}
+        self._contexts: dict[tuple[str, str | None], ResumingContext] = {}  # by endpoint and its authorities
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Takes over a new configuration in one step. Backends of unchanged deployments stay as they are."""
         pools = {pool_id: self._quotas.get(pool_id) or Cooldown() for pool_id in _quota_pools(snapshot)}
+        contexts = {
+            (endpoint.id, endpoint.ca_file): self._contexts.get((endpoint.id, endpoint.ca_file))
+            or client_context(endpoint.ca_file)  # 20 ms, for the system's authorities: once an endpoint, not a reload
+            for endpoint in snapshot.endpoints.values()
+            if endpoint.base_url.tls
+        }
         backends = {}
         for deployment in snapshot.deployments.values():
             settings = PoolSettings(
@@ -137,13 +145,14 @@ class Fleet:
                 old.pool.settings = settings
                 backends[deployment.id] = old
             else:
-                pool = Pool(self._loop, self._names, deployment, settings)
+                context = contexts.get((deployment.endpoint.id, deployment.endpoint.ca_file))
+                pool = Pool(self._loop, self._names, deployment, settings, context)
                 new = backends[deployment.id] = Backend(deployment, pool, quota or Cooldown())
                 new.draining = old is not None and old.draining  # an operator's word, whatever else changes
         targets: dict[tuple[str, str], Target] = {}
         plans = {key: _live(plan, backends, targets) for key, plan in snapshot.plans.items()}
         replaced = [old for name, old in self.backends.items() if backends.get(name) is not old]
-        self.backends, self.plans, self._quotas = backends, plans, pools
+        self.backends, self.plans, self._quotas, self._contexts = backends, plans, pools, contexts
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}
         for backend in replaced:
             backend.pool.close()

@@ -14,7 +14,7 @@ from router.base.errors import ConnectError, RouterError
 from router.model.fleet import Deployment
 from router.model.plan import Permit
 from router.transport.names import Names
-from router.transport.tls import ResumingContext, client_context
+from router.transport.tls import ResumingContext
 from router.transport.upstream import UpstreamConnection, require_permit
 
 AGE_MAX_S = 3600.0  # an old connection is not reused: balancers in front of a cloud move on
@@ -58,8 +58,14 @@ class Pool:
     """The connections of one deployment."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, names: Names, deployment: Deployment, settings: PoolSettings
+        self,
+        loop: asyncio.AbstractEventLoop,
+        names: Names,
+        deployment: Deployment,
+        settings: PoolSettings,
+        context: ResumingContext | None,
     ) -> None:
+        """`context`: of the endpoint, shared by its deployments; None where it is plain HTTP."""
         self.cloud = deployment.cloud  # fixed here: every connection of this pool carries it
         self.settings = settings
         self.dials = 0
@@ -69,9 +75,7 @@ class Pool:
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
-        self._context: ResumingContext | None = None
-        if self._endpoint.base_url.tls:
-            self._context = client_context(self._endpoint.ca_file)
+        self._context = context
         self._closed = False
 
     @property
