@@ -17,11 +17,3 @@ def parse_bytes(text: str | int) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size: write bytes, or a number with KiB, MiB or GiB")
     return int(match[1]) * _FACTOR[match[2]]
-
-
-def format_bytes(size: int) -> str:
-    """Turns bytes into the largest unit that divides them."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size}B"

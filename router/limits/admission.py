@@ -13,8 +13,13 @@ def admit_body(length: int, bytes_max: int, buffered: int, buffered_max: int) ->
             f"The request's body has {length} bytes; at most {bytes_max} are taken.", status=413, code="body_too_large"
         )
     if buffered + length > buffered_max:
-        raise RefusedError(
-            "The router holds as many request bodies as it may. Retry in a second.",
-            code="overloaded",
-            headers={"retry-after": "1", "retry-after-ms": "1000"},
-        )
+        raise bodies_too_many()
+
+
+def bodies_too_many() -> RefusedError:
+    """The refusal of a body that does not fit beside the others, announced or found so while it comes."""
+    return RefusedError(
+        "The router holds as many request bodies as it may. Retry in a second.",
+        code="overloaded",
+        headers={"retry-after": "1", "retry-after-ms": "1000"},
+    )

@@ -23,7 +23,6 @@ from router.transport.upstream import AnswerHead, UpstreamConnection
 HELD_BYTES_MAX: Final = 1 << 20
 USAGE_TAIL_BYTES: Final = 16 << 10
 _PROVEN: Final = frozenset({Ending.CHAT, Ending.RESPONSES})  # whose streams say themselves that they are whole
-_JSON: Final = b"application/json"
 _COMMENT: Final = b": keep-alive\n\n"
 
 
@@ -234,14 +233,10 @@ class Answer:
         self.head_received(head)
         if self.watch is not None or self.error is not None:
             self.body_received(payload, payload, whole_chunks=False)
-            self.answer_ended()
-            return
-        self._held = [payload]
-        self._tail, self._tail_bytes = self._held, len(payload)
-        self.ended = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.target.backend.pool.give(connection)
+        else:
+            self._held = [payload]
+            self._tail, self._tail_bytes = self._held, len(payload)
+        self.answer_ended()
 
     def answer_ended(self) -> None:
         connection, self._connection = self._connection, None

@@ -14,7 +14,8 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from router.base.errors import ClientGoneError, MalformedHttpError, RefusedError, RouterError
+from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
+from router.limits.admission import bodies_too_many
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
 from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
@@ -239,12 +240,6 @@ class Inbound(Fiber):
             self._ended = True
             if self.answer_chunked:
                 self.write(LAST_CHUNK)
-            self._connection.request_ended(self)
-
-    def end_framed(self) -> None:
-        """The answer is whole and its last chunk is out already."""
-        if not self._ended:
-            self._ended = True
             self._connection.request_ended(self)
 
     def break_off(self, last_words: bytes) -> None:
@@ -727,14 +722,6 @@ class ChunkedBody:
 
 class _BehindBodyError(Exception):
     """Stops llhttp where a second request would begin."""
-
-
-def bodies_too_many() -> RefusedError:
-    """The refusal of a body that does not fit beside the others."""
-    return RefusedError(
-        "The router holds as many request bodies as it may. Retry in a second.",
-        headers={"retry-after": "1", "retry-after-ms": "1000"},
-    )
 
 
 def body_late() -> MalformedHttpError:
