@@ -90,9 +90,20 @@ class Endpoint:
     api_version: str = "v1"  # Azure only: `v1`, or a dated one for the classic shape
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)  # may hold secrets
     timeouts: Timeouts = Timeouts()
+    load: str = ""  # the engine whose /metrics tells its load: `vllm`, `sglang`; empty: not read
+    probe: bool = True  # a token-free probe may be sent where there is no traffic to learn from
     ca_file: str | None = None  # trust for a private authority, beside the system's
     emulated: bool = False
     private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million tokens cost, in nano-dollars: whole numbers, so that sums are exact."""
+
+    prompt_nano_usd: int
+    completion_nano_usd: int
+    cached_nano_usd: int | None = None  # None: cached ones cost what others do
 
 
 class Kind(enum.Enum):
@@ -116,6 +127,9 @@ class Deployment:
     rpm: int | None = None
     quota_pool: str | None = None  # deployments that share one quota share its cooldown
     connections_max: int = 1000
+    concurrent_max: int | None = None  # requests at one time, where the provider limits that; else learned
+    ttft_objective_ms: float | None = None  # slower than this at its p50 is refused as slow, where another can serve
+    price: Price | None = None  # None: not known
 
     @property
     def id(self) -> str:

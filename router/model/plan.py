@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from router.model.fleet import Deployment
+from router.model.policy import Prefer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,19 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """A deployment that serves what is asked, and is in no tier of a plan. `why`: in words, for `explain`."""
+
+    deployment: Deployment
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The answer to "where may this go" for one workload, model and operation, made when the configuration loads.
 
-    `tiers`: in order; inside a tier the balancer chooses. `reason`: the rule in words, for logs.
+    `tiers`: in order; inside a tier the balancer chooses. `reason`: the rule in words, for logs. `holder`: the cloud
+    with the right of first refusal, empty where none has it; its deployments are the first `holder_tiers` tiers.
     """
 
     workload: str
@@ -40,3 +50,7 @@ class Plan:
     tiers: tuple[tuple[Deployment, ...], ...]
     permit: Permit
     reason: str
+    holder: str = ""
+    holder_tiers: int = 0
+    prefer: Prefer = Prefer.BALANCED
+    removed: tuple[Removed, ...] = ()
