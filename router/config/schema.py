@@ -112,6 +112,8 @@ class EmulatorSection(Section):
     tokens: Distribution = 16
     chunk_tokens: Annotated[int, Field(gt=0)] = 1
     quota: bool = False
+    quota_estimate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    quota_headers: Literal["shown", "missing", "untracked"] = "shown"
     content_filter: bool | None = None
     async_filter: bool = False
     idle_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

@@ -15,6 +15,7 @@ emulated endpoints of a router file. From outside the process, on each cloud's o
 
     GET, DELETE        /__emulator/received    counts, the last request; DELETE resets
     GET, POST, DELETE  /__emulator/faults      lists, adds (a JSON list, or one), clears
+    POST               /__emulator/quota       {"share": 0.5}: half of the limits; 1: all of them again
     GET                /__emulator/health
 """
 

@@ -72,6 +72,9 @@ class EmulatedCloud:
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
 
+    def lower_quotas(self, share: float) -> None:
+        self._service.lower_quotas(share)
+
     # What a connection asks (connection.Owner).
 
     def opened(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""The control path of a fake cloud, on its own port: `/__emulator/{received,faults,health}`."""
+"""The control path of a fake cloud, on its own port: `/__emulator/{received,faults,quota,health}`."""
 
 from typing import Final, Protocol
 
@@ -7,7 +7,7 @@ import orjson
 from router.emulator.answer import Answer, json_answer
 from router.emulator.faults import FaultBook, read_faults
 from router.emulator.received import Received, Request
-from router.emulator.shapes import EmulatorConfigError
+from router.emulator.shapes import EmulatorConfigError, fields, number
 
 PREFIX: Final = "/__emulator/"
 
@@ -18,9 +18,13 @@ class Controlled(Protocol):
     received: Received
     faults: FaultBook
 
+    def lower_quotas(self, share: float) -> None: ...
+
 
 def control(cloud: Controlled, request: Request) -> Answer:
-    """GET received, DELETE received (resets), GET, POST (adds a list, or one) and DELETE faults, GET health."""
+    """GET received, DELETE received (resets), GET, POST (adds a list, or one) and DELETE faults, GET health,
+    POST quota (`{"share": 0.5}` leaves half of all limits).
+    """
     match request.method, request.path.removeprefix(PREFIX):
         case "GET", "received":
             return json_answer(cloud.received.as_json())
@@ -34,6 +38,8 @@ def control(cloud: Controlled, request: Request) -> Answer:
         case "DELETE", "faults":
             cloud.faults.clear()
             return json_answer([])
+        case "POST", "quota":
+            return _lower_quotas(cloud, bytes(request.body))
         case "GET", "health":
             return json_answer({"status": "ok"})
     return _error(404, f"no {request.method} {request.path} here")
@@ -46,6 +52,15 @@ def _add(book: FaultBook, body: bytes) -> Answer:
     except (orjson.JSONDecodeError, EmulatorConfigError) as error:
         return _error(400, str(error))
     return json_answer(book.listed())
+
+
+def _lower_quotas(cloud: Controlled, body: bytes) -> Answer:
+    try:
+        given = fields(orjson.loads(body), "quota", {"share": number})
+    except (orjson.JSONDecodeError, EmulatorConfigError) as error:
+        return _error(400, str(error))
+    cloud.lower_quotas(given.get("share", 1.0))
+    return json_answer(given)
 
 
 def _error(status: int, message: str) -> Answer:

@@ -53,6 +53,7 @@ class Quota:
 
     def __init__(self, tpm: int | None, rpm: int | None) -> None:
         self.tpm, self.rpm = tpm, rpm
+        self._full = tpm, rpm
         self._tokens = Window(60.0)
         self._slices = (Window(1.0), Window(10.0))
 
@@ -81,6 +82,10 @@ class Quota:
             remaining_tokens=max(0, self.tpm - self._tokens.used) if self.tpm is not None else -1,
             reset_tokens_s=self._tokens.left_s(now) if self.tpm is not None else 0.0,
         )
+
+    def lower(self, share: float) -> None:
+        """Leaves this share of the limits that the quota began with; 1 is all of them. What is used stays used."""
+        self.tpm, self.rpm = (None if limit is None else math.floor(limit * share) for limit in self._full)
 
     def _slice_limit(self, window: Window) -> int:
         return max(1, math.ceil((self.rpm or 0) * window.length_s / 60))

@@ -3,7 +3,7 @@
 import math
 import random
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -64,8 +64,9 @@ class Service:
         fields, files = self._body(request)
         deployment = self._deployment(target, fields)
         handled.deployment = deployment.name
-        verdict = self._quotas[self._pool(deployment)].charge(estimate(fields), self._clock.monotonic())
-        handled.headers = self._dialect.headers(request_id, verdict)
+        tokens = round(estimate(fields) * self.endpoint.settings.quota_estimate)
+        verdict = self._quotas[self._pool(deployment)].charge(tokens, self._clock.monotonic())
+        handled.headers = self._dialect.headers(request_id, self._shown(verdict))
         handled.about = self._about(target, deployment, verdict)
         if self.endpoint.settings.quota and not verdict.allowed:
             raise self._dialect.throttled(verdict, handled.about)
@@ -106,6 +107,20 @@ class Service:
             api_version=target.api_version,
             wait_s=math.ceil(verdict.wait_s) or 60,
         )
+
+    def lower_quotas(self, share: float) -> None:
+        """Leaves this share of every pool's limits, until it is called with another."""
+        for quota in self._quotas.values():
+            quota.lower(share)
+
+    def _shown(self, verdict: Verdict) -> Verdict | None:
+        """What the headers tell of it."""
+        match self.endpoint.settings.quota_headers:
+            case "missing":
+                return None
+            case "untracked":
+                return replace(verdict, limit_requests=-1, remaining_requests=-1, limit_tokens=-1, remaining_tokens=-1)
+        return verdict
 
     def _ask(
         self, operation: str, fields: dict[str, Any], files: dict[str, bytes], deployment: Deployment, request_id: str

@@ -11,6 +11,8 @@ under an endpoint's `emulator:` belongs to this room and is read strictly. Its k
     tokens          distribution                      16       length of a completion, in words
     chunk_tokens    whole number, at least 1          1        words an event
     quota           true or false                     false    refuse what exceeds `tpm` and `rpm`
+    quota_estimate  number                            1        a request's tokens count so many times what they are
+    quota_headers   shown, missing or untracked       shown    x-ratelimit-*; untracked: there, with nothing but -1
     content_filter  true or false                     as the dialect: true on azure_openai, else false
     async_filter    true or false                     false    annotations after the text, not with it
     idle_timeout_s  number                            0        closes an idle connection; 0: never
@@ -68,6 +70,8 @@ class Settings:
     tokens: Distribution = Distribution(16.0)
     chunk_tokens: int = 1
     quota: bool = False
+    quota_estimate: float = 1.0
+    quota_headers: str = "shown"
     content_filter: bool | None = None
     async_filter: bool = False
     idle_timeout_s: float = 0.0
@@ -128,6 +132,8 @@ _SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
     "tokens": _distribution,
     "chunk_tokens": _at_least_one,
     "quota": shapes.boolean,
+    "quota_estimate": shapes.number,
+    "quota_headers": shapes.one_of("shown", "missing", "untracked"),
     "content_filter": shapes.optional(shapes.boolean),
     "async_filter": shapes.boolean,
     "idle_timeout_s": shapes.number,

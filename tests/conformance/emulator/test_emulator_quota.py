@@ -1,6 +1,12 @@
 """Azure's admission as its documents tell it, on a clock that the test turns."""
 
+import pytest
+
+from router.base.clock import SystemClock
+from router.emulator import Deployment, Endpoint, Settings
 from router.emulator.quota import Quota, estimate
+from router.emulator.received import Request
+from router.emulator.service import Service
 
 
 def test_the_estimate_is_a_quarter_of_the_prompt_and_the_whole_allowance() -> None:
@@ -62,3 +68,34 @@ def test_without_limits_everything_passes_and_is_called_unknown() -> None:
 
     assert verdict.allowed
     assert (verdict.limit_tokens, verdict.remaining_tokens, verdict.reset_tokens_s) == (None, -1, 0.0)
+
+
+def test_a_lowered_limit_holds_until_it_is_raised_again() -> None:
+    quota = Quota(tpm=1000, rpm=600)
+    assert quota.charge(400, now=60.0).allowed
+
+    quota.lower(0.5)
+    assert not quota.charge(200, now=61.0).allowed
+    assert quota.charge(100, now=61.0).limit_tokens == 500
+    quota.lower(1.0)
+    allowed = quota.charge(500, now=62.0)
+    assert (allowed.allowed, allowed.limit_requests, allowed.remaining_tokens) == (True, 600, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "remaining"),
+    [
+        (Settings(), "960"),
+        (Settings(quota_estimate=1.25), "950"),
+        (Settings(quota_headers="untracked"), "-1"),
+        (Settings(quota_headers="missing"), None),
+    ],
+)
+def test_the_headers_tell_what_the_settings_let_them(settings: Settings, remaining: str | None) -> None:
+    endpoint = Endpoint("azure_openai", (Deployment("gpt-4o", tpm=1000),), settings=settings)
+    body = bytearray(b'{"model":"gpt-4o","max_tokens":39,"messages":[]}')
+    request = Request("POST", "/openai/v1/chat/completions", [("api-key", "any")], body)
+
+    headers = dict(Service(endpoint, SystemClock()).handle(request).headers)
+
+    assert headers.get("x-ratelimit-remaining-tokens") == remaining
