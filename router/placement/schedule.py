@@ -1,0 +1,87 @@
+"""Which rule holds when: windows of a contract, and what holds outside them.
+
+A clause holds from one moment to another, or to the moment that a condition of the contract was declared met;
+outside that window holds the clause that was written down for it. Unrolled, that is a row of periods without gaps:
+at each moment exactly one rule holds. Times are wall seconds since 1970, UTC.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from router.placement.rules import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A named condition that a rule may end by: not met until an operator declares it so. `declared` may be to come."""
+
+    name: str
+    declared: float = math.inf  # wall seconds; inf: not declared
+    by: str = ""  # who declared it
+
+    def meaning(self) -> list[object]:
+        return [self.name, self.declared, self.by]
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A rule with its window [since, until), and what holds outside of it (None only where the window is endless).
+
+    `condition`: the one whose declaration ends the window, where that is what ends it.
+    """
+
+    rule: Rule
+    since: float = -math.inf
+    until: float = math.inf
+    condition: Condition | None = None
+    otherwise: "Clause | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `since` up to, but not at, `until` this rule holds. `condition`: the one that its end depends on."""
+
+    since: float
+    until: float
+    rule: Rule
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The periods of one workload: in order, without gaps, from the beginning of time to its end."""
+
+    periods: tuple[Period, ...]
+
+    @classmethod
+    def of(cls, clause: Clause) -> "Schedule":
+        return cls(tuple(_unroll(clause, -math.inf, math.inf)))
+
+    def at(self, wall: float) -> Period:
+        """The one period that holds at a moment."""
+        return next(period for period in self.periods if period.since <= wall < period.until)
+
+    def starts(self) -> list[float]:
+        """The moments at which another rule comes into force; the first is minus infinity."""
+        return [period.since for period in self.periods]
+
+    def meaning(self) -> list[object]:
+        """All that it says, as JSON, for the rule version."""
+        return [
+            [period.since, period.until, period.rule.meaning(), period.condition and period.condition.meaning()]
+            for period in self.periods
+        ]
+
+
+def _unroll(clause: Clause, since: float, until: float) -> Iterator[Period]:
+    """The periods of a clause within [since, until)."""
+    begin, end = max(clause.since, since), min(clause.until, until)
+    if begin >= end:  # its window is over before it begins, or lies elsewhere
+        begin = end = until
+    if clause.otherwise is not None and since < begin:
+        yield from _unroll(clause.otherwise, since, begin)
+    if begin < end:
+        yield Period(begin, end, clause.rule, clause.condition)
+    if clause.otherwise is not None and begin < end < until:
+        yield from _unroll(clause.otherwise, end, until)
