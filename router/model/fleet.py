@@ -61,19 +61,81 @@ class BaseUrl:
 
 
 class AuthKind(enum.Enum):
-    """How the credential is written into a request."""
+    """How an endpoint is told who we are. The values are the keys of an `auth` section."""
 
     API_KEY = "api_key"  # the header `api-key`
     BEARER = "bearer"  # the header `authorization`
     NONE = "none"
+    ENTRA = "entra"  # a bearer token of Microsoft Entra ID
+    GOOGLE = "google"  # a bearer token of Google's
+    SIGV4 = "sigv4"  # each request is signed, as AWS wants it
+    OCI = "oci"  # each request is signed, as Oracle wants it
+
+
+@dataclass(frozen=True, slots=True)
+class EntraSource:
+    """Where tokens of Entra ID come from. With a secret: it; with a token file: workload identity; else managed."""
+
+    scope: str
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: Secret | None = None
+    token_file: str | None = None
+    authority: str | None = None  # None: the public cloud's
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleSource:
+    """Where tokens of Google's come from. Without a file: application default credentials."""
+
+    service_account_file: str | None = None
+    workload_identity_file: str | None = None
+    quota_project: str | None = None  # who is charged, where that is not the credential's own project
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSource:
+    """Which AWS keys sign. Without keys: the profile's, and without a profile the default chain's."""
+
+    region: str
+    service: str = "bedrock"
+    access_key_id: str | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    profile: str | None = None
+
+
+class OciPrincipal(enum.Enum):
+    """Who signs at Oracle. The values are keys of an `oci` section."""
+
+    KEY = "key_file"
+    CONFIG = "config_file"
+    INSTANCE = "instance_principal"
+    RESOURCE = "resource_principal"
+
+
+@dataclass(frozen=True, slots=True)
+class OciSource:
+    """Which Oracle key signs, and for which compartment."""
+
+    principal: OciPrincipal
+    compartment: str | None = None
+    user: str | None = None
+    fingerprint: str | None = None
+    tenancy: str | None = None
+    key_file: str | None = None
+    passphrase: Secret | None = None
+    config_file: str | None = None
+    profile: str = "DEFAULT"
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What an endpoint wants to see; `secret` is None only for `NONE`."""
+    """What an endpoint wants to see: a secret as it is, or where tokens or signatures come from."""
 
     kind: AuthKind
-    secret: Secret | None = None
+    secret: Secret | None = None  # of `api_key` and `bearer`
+    source: EntraSource | GoogleSource | AwsSource | OciSource | None = None  # of the others, each its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +161,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens cost, in nano-dollars: whole numbers, so that sums are exact."""
+    """What tokens cost, in nano-dollars a million: whole numbers, so that sums are exact."""
 
-    prompt_nano_usd: int
-    completion_nano_usd: int
-    cached_nano_usd: int | None = None  # None: cached ones cost what others do
+    prompt_nano_usd_per_mtok: int
+    completion_nano_usd_per_mtok: int
+    cached_nano_usd_per_mtok: int | None = None  # None: cached ones cost what others do
 
 
 class Kind(enum.Enum):
