@@ -1,0 +1,46 @@
+"""What tokens cost. List prices are a default that the configuration overrides; agreements are not in them."""
+
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+from router.model.fleet import Price
+
+_MTOK = 1_000_000
+
+
+def list_price(provider: str, model: str, deployment_name: str) -> Price | None:
+    """The list price at `provider` (a dialect), or None where there is none. Reads its data at the first call.
+
+    What the endpoint calls it decides. An Azure deployment may have any name, so there the model is looked up as well;
+    elsewhere clients may ask for `gpt-4o` and get another model, whose price is not known.
+    """
+    listed = _listed().get(provider, {})
+    names = [deployment_name, model] if provider == "azure_openai" else [deployment_name]
+    if provider == "vertex":
+        names.append(deployment_name.partition("/")[2])  # publisher/model, where the list has the model alone
+    for name in names:
+        figures = listed.get(name.lower())
+        if figures is not None:
+            return Price(*figures)
+    return None
+
+
+def cost_nano_usd(price: Price, prompt: int, completion: int, cached: int = 0) -> int:
+    """The cost of so many tokens, rounded half up to whole nano-dollars. `cached`: those of `prompt` that were."""
+    cached_price = price.cached_nano_usd_per_mtok
+    if cached_price is None:
+        cached_price = price.prompt_nano_usd_per_mtok
+    total = (
+        (prompt - cached) * price.prompt_nano_usd_per_mtok
+        + cached * cached_price
+        + completion * price.completion_nano_usd_per_mtok
+    )
+    return (total + _MTOK // 2) // _MTOK
+
+
+@cache
+def _listed() -> dict[str, dict[str, tuple[int, ...]]]:
+    data = files("router.balancing").joinpath("model_prices.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, dict[str, tuple[int, ...]]])
