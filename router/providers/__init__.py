@@ -8,10 +8,21 @@ from types import MappingProxyType
 from typing import Final
 
 from router.providers.azure_openai import AzureOpenAI
+from router.providers.bedrock import Bedrock
 from router.providers.dialect import Dialect
+from router.providers.oci import Oci
 from router.providers.openai import OpenAI
+from router.providers.vertex import Vertex
 
-DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({"azure_openai": AzureOpenAI(), "openai": OpenAI()})
+DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
+    {
+        "azure_openai": AzureOpenAI(),
+        "openai": OpenAI(),
+        "oci": Oci(),
+        "bedrock": Bedrock(),
+        "vertex": Vertex(),
+    }
+)
 
 
 def dialect(provider: str) -> Dialect:

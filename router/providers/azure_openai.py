@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
-from router.model.fleet import Deployment, Endpoint
+from router.model.fleet import AuthKind, Deployment, Endpoint
 from router.model.operation import Operation
 from router.providers.credentials import credential_header
 from router.providers.dialect import Judgement, Route
@@ -64,6 +64,8 @@ USAGE_OPTION_SINCE: Final = _preview("2024-09-01")
 
 class AzureOpenAI:
     """An endpoint is a resource; its `api_version` is `v1` or a dated one."""
+
+    identities: ClassVar[frozenset[AuthKind]] = frozenset({AuthKind.API_KEY, AuthKind.BEARER, AuthKind.ENTRA})
 
     def route(self, deployment: Deployment, operation: Operation) -> Route | None:
         surface = SURFACES.get(operation.name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.model.fleet import Deployment, Endpoint
+from router.model.fleet import AuthKind, Deployment, Endpoint
 from router.model.operation import Operation
 
 
@@ -48,6 +48,11 @@ class Judgement:
 
 class Dialect(Protocol):
     """One provider's way of speaking HTTP."""
+
+    @property
+    def identities(self) -> frozenset[AuthKind]:
+        """How an endpoint of this provider can be told who we are."""
+        ...
 
     def route(self, deployment: Deployment, operation: Operation) -> Route | None:
         """Returns None where this dialect, or the endpoint's api-version, has no such operation."""

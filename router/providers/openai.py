@@ -1,9 +1,10 @@
 """OpenAI's own dialect, and that of every server which is compatible with it."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-from router.model.fleet import Deployment, Endpoint
-from router.model.operation import Operation
+from router.model.fleet import AuthKind, Deployment, Endpoint
+from router.model.operation import OPERATIONS, Operation
 from router.providers.credentials import credential_header
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
@@ -13,7 +14,12 @@ from router.providers.targets import encode_path
 class OpenAI:
     """The base URL has the prefix (`/v1` and its variants); the body names the model; nothing else is assumed."""
 
+    identities: ClassVar[frozenset[AuthKind]] = frozenset({AuthKind.BEARER, AuthKind.NONE})
+    operations: ClassVar[frozenset[str]] = frozenset(OPERATIONS)
+
     def route(self, deployment: Deployment, operation: Operation) -> Route | None:
+        if operation.name not in self.operations:
+            return None
         target = encode_path(deployment.endpoint.base_url.path) + operation.path.encode()
         # Some compatible servers never send `[DONE]`: the finish reasons have to do.
         return Route(target, model_in_body=True, usage_option=operation.asks_usage, needs_done=False)
