@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps drills lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -58,6 +58,9 @@ bench-deps: ## nginx and wrk from Debian, when missing
 
 bench: $(STAMP) bench-deps ## measure the router beside nginx; ARGS='--quick', '--modes json-1k,stream-50', '--help'
 	@exec $(BIN)/python -m loadtests.bench $(ARGS)
+
+drills: $(STAMP) ## break emulated clouds under load and measure; ARGS='--quick', '--only outage,quota', '--help'
+	@exec $(BIN)/python -m loadtests.drills $(ARGS)
 
 lock: $(STAMP) ## write both lock files anew from pyproject.toml
 	@scripts/lock.sh
