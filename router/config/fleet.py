@@ -8,19 +8,19 @@ from datetime import date
 from pathlib import Path as FilePath
 from typing import Final
 
+from router.config.auth import read_auth
 from router.config.clouds import Hosts
 from router.config.document import Document
 from router.config.faults import Path, suggest
 from router.config.headers import read_headers
 from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, matches, parse_base_url
 from router.config.kinds import operations_of
-from router.config.schema import AuthSection, DeploymentSection, EndpointSection, TimeoutsSection
-from router.config.words import check_choice, check_model, check_name, check_secret
-from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint, Kind, Secret, Timeouts
+from router.config.schema import DeploymentSection, EndpointSection, TimeoutsSection
+from router.config.words import check_choice, check_model, check_name
+from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Timeouts
 from router.model.operation import OPERATIONS
 from router.providers import DIALECTS, dialect
 
-_PROVIDERS_LATER: Final = ("oci", "bedrock", "vertex")
 _DATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?", re.ASCII)
 _AZURE: Final = "azure_openai"
 _AZURE_PATHS: Final = ("", "/openai", "/openai/v1")  # people paste the base URL of the SDKs too
@@ -40,9 +40,9 @@ def read_endpoint(
         if word := getattr(section, key):
             check_name(doc, (*path, key), word)
     known_cloud = _check_cloud(doc, (*path, "cloud"), section.cloud, hosts)
-    known_provider = check_choice(doc, (*path, "provider"), section.provider, DIALECTS, _PROVIDERS_LATER)
+    known_provider = check_choice(doc, (*path, "provider"), section.provider, DIALECTS)
     base_url = _read_base_url(doc, path, section, hosts if known_cloud else None)
-    credential = _read_auth(doc, (*path, "auth"), section.auth)
+    credential = read_auth(doc, (*path, "auth"), section)
     api_version = _read_api_version(doc, (*path, "api_version"), section)
     if section.emulator is not None and not section.emulated:
         doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
@@ -158,24 +158,12 @@ def _read_base_url(doc: Document, path: Path, section: EndpointSection, hosts: H
     return url
 
 
-def _read_auth(doc: Document, path: Path, section: AuthSection) -> Credential:
-    if section.api_key is not None and section.bearer is not None:
-        doc.fault(path, "has both api_key and bearer: an endpoint takes one credential")
-    for kind, text in ((AuthKind.API_KEY, section.api_key), (AuthKind.BEARER, section.bearer)):
-        if text is not None:
-            check_secret(doc, (*path, kind.value), text)
-            return Credential(kind, Secret(text))
-    return Credential(AuthKind.NONE)
-
-
 def _read_api_version(doc: Document, path: Path, section: EndpointSection) -> str | None:
     version = section.api_version
     if section.provider != _AZURE:
         if version is not None:
             doc.fault(path, "is Azure's alone: it says nothing to this provider")
         return "v1"
-    if section.auth == AuthSection() and not section.emulated:
-        doc.fault((*path[:-1], "auth"), "is none, but Azure answers nobody without a credential")
     if version is None or version == "v1":
         return "v1"
     if (match := _DATED.fullmatch(version)) and _is_date(match[1]):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from router.config import check
+from router.config.auth import written_secrets
 from router.config.clouds import Hosts, read_clouds
 from router.config.document import Document
 from router.config.faults import ConfigError
@@ -18,7 +19,7 @@ from router.config.shape import check_shape
 from router.config.snapshot import Snapshot, Workload
 from router.config.traffic import check_aliases, check_key_models, check_workload, read_keys, read_rule
 from router.config.words import check_name
-from router.model.fleet import AuthKind, Deployment, Endpoint, Timeouts
+from router.model.fleet import Deployment, Endpoint, Timeouts
 from router.model.keys import ApiKey
 from router.model.operation import OPERATIONS
 from router.model.plan import Plan
@@ -143,12 +144,11 @@ def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], keys: M
             warnings.append(f"{path}: {address} is private and spoken to in the clear")
         elif endpoint.private or is_internal(endpoint.base_url.host):
             warnings.append(f"{path}: {address} may be at a private address")
-        kind = endpoint.credential.kind
-        written_out = kind is not AuthKind.NONE and doc.literal(("endpoints", endpoint.id, "auth", kind.value))
-        if written_out and not endpoint.emulated:
-            warnings.append(
-                f"{path}.auth.{kind.value}: the secret stands in the file: write it as ${{NAME}} or file:PATH"
-            )
+        if not endpoint.emulated:
+            warnings += [
+                f"{path}.auth.{key}: the secret stands in the file: write it as ${{NAME}} or file:PATH"
+                for key in written_secrets(doc, endpoint)
+            ]
         if endpoint.provider == "openai" and not endpoint.base_url.path:
             warnings.append(f"{path}: its base_url has no path; most compatible servers want /v1")
     if not keys:

@@ -73,11 +73,52 @@ class CloudSection(Section):
     hosts: Annotated[list[Text], Field(min_length=1)]
 
 
-class AuthSection(Section):
-    later = frozenset({"entra", "sigv4", "oci", "google"})
+class EntraSection(Section):
+    managed_identity: bool | None = None
+    client_secret: HiddenText | None = None
+    token_file: Text | None = None
+    tenant_id: Text | None = None
+    client_id: Text | None = None
+    authority: Text | None = None
+    scope: Text | None = None
 
-    api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
-    bearer: Annotated[str | None, Field(min_length=1, repr=False)] = None
+
+class GoogleSection(Section):
+    service_account_file: Text | None = None
+    workload_identity_file: Text | None = None
+    application_default: bool | None = None
+    quota_project: Text | None = None
+
+
+class AwsSection(Section):
+    access_key_id: Text | None = None
+    secret_access_key: HiddenText | None = None
+    session_token: HiddenText | None = None
+    profile: Text | None = None
+    default_chain: bool | None = None
+    service: Text = "bedrock"
+
+
+class OciSection(Section):
+    key_file: Text | None = None
+    user: Text | None = None
+    fingerprint: Text | None = None
+    tenancy: Text | None = None
+    passphrase: HiddenText | None = None
+    config_file: Text | None = None
+    profile: Text | None = None
+    instance_principal: bool | None = None
+    resource_principal: bool | None = None
+    compartment: Text | None = None
+
+
+class AuthSection(Section):
+    api_key: HiddenText | None = None
+    bearer: HiddenText | None = None
+    entra: EntraSection | None = None
+    google: GoogleSection | None = None
+    sigv4: AwsSection | None = None
+    oci: OciSection | None = None
 
 
 def _auth(value: object) -> object:
@@ -85,7 +126,7 @@ def _auth(value: object) -> object:
         return AuthSection()
     if isinstance(value, dict) and value:
         return value
-    raise PydanticCustomError("auth", "must be {api_key: …}, {bearer: …} or none")
+    raise PydanticCustomError("auth", "must be {entra: …}, {sigv4: …}, {oci: …}, {google: …}, {api_key: …}, {bearer: …} or none")
 
 
 class DeploymentSection(Section):

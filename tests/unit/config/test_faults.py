@@ -25,7 +25,7 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("    ca_file: missing.pem", "E.ca_file", "PEM certificates"),
     ],
     '{api_key: "${AZURE_KEY}"}': [
-        ("{entra: {scope: x}}", "E.auth.entra", "not in this version yet"),
+        ("{entra: {scope: x}}", "E.auth.entra", "does not say how: write one of managed_identity, client_secret"),
         ("none", "E.auth", "answers nobody without a credential"),
         ("{}", "E.auth", "{api_key: …}, {bearer: …} or none"),
         ("{api_key: x, bearer: y}", "E.auth", "has both"),
