@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path as FilePath
 from typing import Final
 
+from router.balancing.prices import list_price
 from router.config.auth import read_auth
 from router.config.clouds import Hosts
 from router.config.document import Document
@@ -15,9 +16,9 @@ from router.config.faults import Path, suggest
 from router.config.headers import read_headers
 from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, matches, parse_base_url
 from router.config.kinds import operations_of
-from router.config.schema import DeploymentSection, EndpointSection, TimeoutsSection
+from router.config.schema import DeploymentSection, EndpointSection, PriceSection, TimeoutsSection
 from router.config.words import check_choice, check_model, check_name
-from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Timeouts
+from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
 from router.model.operation import OPERATIONS
 from router.providers import DIALECTS, dialect
 
@@ -48,6 +49,8 @@ def read_endpoint(
         doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
     headers = read_headers(doc, (*path, "headers"), section.headers, azure=section.provider == _AZURE)
     ca_file = _read_ca_file(doc, (*path, "ca_file"), section.ca_file)
+    if section.load is not None and section.provider != "openai":
+        doc.fault((*path, "load"), "is for engines of your own, which the provider openai speaks to")
     if base_url is None or api_version is None or not (known_cloud and known_provider):
         return None
     return Endpoint(
@@ -61,6 +64,8 @@ def read_endpoint(
         api_version=api_version,
         headers=headers,
         timeouts=read_timeouts(section.timeouts, timeouts),
+        load=section.load or "",
+        probe=section.probe,
         ca_file=ca_file,
         emulated=section.emulated,
         private=section.private,
@@ -92,6 +97,9 @@ def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection
             rpm=item.rpm,
             quota_pool=item.quota_pool,
             connections_max=item.connections_max,
+            concurrent_max=item.concurrent,
+            ttft_objective_ms=item.ttft_objective_ms,
+            price=_read_price(item.price) or list_price(endpoint.provider, item.model, item.name),
         )
         yield _operation_faults(doc, path, deployment, explicit=item.operations is not None)
 
@@ -206,6 +214,18 @@ def _read_operations(doc: Document, path: Path, section: DeploymentSection) -> f
     if len(set(known)) != len(known):
         doc.fault(path, "names an operation twice")
     return frozenset(known)
+
+
+def _read_price(section: PriceSection | None) -> Price | None:
+    if section is None:
+        return None
+    prompt, completion = _nano_usd(section.prompt_usd_per_mtok), _nano_usd(section.completion_usd_per_mtok)
+    cached = section.cached_usd_per_mtok
+    return Price(prompt, completion, _nano_usd(cached) if cached is not None else None)
+
+
+def _nano_usd(usd: float) -> int:
+    return round(usd * 1e9)
 
 
 def _operation_faults(doc: Document, path: Path, deployment: Deployment, *, explicit: bool) -> Deployment:

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from router.config import check
@@ -13,62 +16,66 @@ from router.config.document import Document
 from router.config.faults import ConfigError
 from router.config.fleet import check_fleet, read_deployments, read_endpoint, read_timeouts
 from router.config.hosts import is_internal
-from router.config.schema import File
+from router.config.policy import read_policy
+from router.config.schedules import ScheduleReader, check_prices, check_reach, check_zones, read_conditions
+from router.config.schema import File, WorkloadSection
 from router.config.server import read_server
+from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
-from router.config.snapshot import Snapshot, Workload
-from router.config.traffic import check_aliases, check_key_models, check_workload, read_keys, read_rule
+from router.config.snapshot import Phase, Snapshot, Workload
+from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
 from router.model.fleet import Deployment, Endpoint, Timeouts
 from router.model.keys import ApiKey
 from router.model.operation import OPERATIONS
 from router.model.plan import Plan
-from router.placement import Rule, make_permit, make_plan
+from router.model.policy import Policy
+from router.placement import Schedule, make_permit, make_plan
+
+Plans = dict[tuple[str, str, str], Plan]
 
 
-def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Snapshot:
-    """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot."""
+def load(path: str | os.PathLike[str], environ: Mapping[str, str], wall: float | None = None) -> Snapshot:
+    """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot.
+
+    `wall`: the moment, in wall seconds, whose phase the snapshot is to show; left out, the present one.
+    """
     doc = Document(os.fspath(path), environ)
     doc.read()
     file, lost = check_shape(doc)
     snapshot = _compose(doc, file, lost) if file is not None else None
     if doc.faults or snapshot is None:
         raise ConfigError(doc.faults)
-    check.verify_plans(doc.file, snapshot.workloads, snapshot.plans.values())
-    return snapshot
+    for phase in snapshot.phases:
+        check.verify_plans(doc.file, phase.workloads, phase.plans.values())
+    return snapshot.at(time.time() if wall is None else wall)
 
 
 def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
     server = read_server(doc, file.server)
     timeouts = read_timeouts(file.timeouts, Timeouts())
-    if file.conditions:
-        doc.fault(("conditions",), "are not in this version yet: they would not act, so the file is refused")
     hosts, warnings = read_clouds(doc, file.clouds)
     endpoints, deployments = _read_fleet(doc, file, hosts, timeouts)
     # With a part of the fleet lost nobody can say what is served: one mistake would be named many times.
     sure = "endpoints" not in lost and 0 < len(endpoints) == len(file.endpoints)
     models = frozenset(deployment.model for deployment in deployments.values()) if sure else None
     check_aliases(doc, file.aliases, models)
-    rules = _read_rules(doc, file, hosts)
+    conditions = read_conditions(doc, file.conditions)
+    reader = ScheduleReader(doc, hosts, None if "conditions" in lost else conditions)
+    schedules, policies = _read_workloads(doc, file.workloads, reader)
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
+    health, limits = read_health(doc, file.health), read_limits(doc, file.limits)
+    decision_log = read_decision_log(doc, file.decision_log)
     if models is None:
         return None
 
-    clouds = {deployment.cloud for deployment in deployments.values()}
-    for name, rule in rules.items():
-        warnings += check_workload(doc, name, rule, clouds)
-    reach = _reach(hosts, endpoints)
-    workloads = {
-        name: Workload(name, make_permit(name, rule, reach), file.workloads[name].reveal == "upstream", rule.reason)
-        for name, rule in rules.items()
-    }
-    plans = _make_plans(rules, workloads, deployments)
-    for index, key in keys.items():
-        placed = {model for workload, model, _ in plans if workload == key.workload}
-        section = file.keys[index]
-        assert section is not None  # a key was made of it
-        check_key_models(doc, index, section, rules.get(key.workload), placed, models)
+    warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
+    if "decision_log" not in lost:
+        warnings += check_recording(doc, decision_log, file.workloads)
+    warnings += reader.warnings()
+    phases = _make_phases(file, schedules, policies, _reach(hosts, endpoints), tuple(deployments.values()))
+    _check_keys(doc, file, keys, schedules, phases, models)
     warnings += _endpoint_warnings(doc, endpoints, keys)
     if server is None:
         return None
@@ -78,10 +85,17 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         timeouts=timeouts,
         endpoints=MappingProxyType(endpoints),
         deployments=MappingProxyType(deployments),
-        workloads=MappingProxyType(workloads),
+        workloads=phases[0].workloads,
         keys=MappingProxyType({key.sha256: key for key in keys.values()}),
         aliases=MappingProxyType(dict(file.aliases)),
-        plans=MappingProxyType(plans),
+        plans=phases[0].plans,
+        health=health,
+        retries=read_resilience(file.resilience),
+        limits=limits,
+        decision_log=decision_log,
+        since=phases[0].since,
+        until=phases[0].until,
+        phases=phases,
         warnings=tuple(warnings),
     )
 
@@ -100,14 +114,55 @@ def _read_fleet(
     return endpoints, deployments
 
 
-def _read_rules(doc: Document, file: File, hosts: Hosts) -> dict[str, Rule]:
-    rules: dict[str, Rule] = {}
-    for name, section in file.workloads.items():
+def _read_workloads(
+    doc: Document, sections: Mapping[str, WorkloadSection], reader: ScheduleReader
+) -> tuple[dict[str, Schedule], dict[str, Policy]]:
+    schedules: dict[str, Schedule] = {}
+    policies: dict[str, Policy] = {}
+    for name, section in sections.items():
         check_name(doc, ("workloads", name), name)
-        rule = read_rule(doc, name, section.placement, hosts)
-        if rule is not None:
-            rules[name] = rule
-    return rules
+        policies[name] = read_policy(doc, name, section)
+        schedule = reader.read(name, section)
+        if schedule is not None:
+            schedules[name] = schedule
+    return schedules, policies
+
+
+def _check_workloads(
+    doc: Document,
+    sections: Mapping[str, WorkloadSection],
+    schedules: Mapping[str, Schedule],
+    endpoints: Mapping[str, Endpoint],
+    fleet: tuple[Deployment, ...],
+) -> list[str]:
+    zones = {endpoint.zone for endpoint in endpoints.values() if endpoint.zone}
+    warnings: list[str] = []
+    for name, section in sections.items():
+        check_zones(doc, name, section.zones or (), zones)
+        if name in schedules and not doc.has_fault(("workloads", name, "zones")):
+            warnings += check_reach(doc, name, schedules[name], fleet)
+            check_prices(doc, name, schedules[name], fleet)
+    return warnings
+
+
+def _check_keys(
+    doc: Document,
+    file: File,
+    keys: Mapping[int, ApiKey],
+    schedules: Mapping[str, Schedule],
+    phases: tuple[Phase, ...],
+    models: Collection[str],
+) -> None:
+    placed: dict[str, set[str]] = {}
+    for phase in phases:
+        for workload, model, _ in phase.plans:
+            placed.setdefault(workload, set()).add(model)
+    for index, key in keys.items():
+        section = file.keys[index]
+        assert section is not None  # a key was made of it
+        periods = schedules[key.workload].periods if key.workload in schedules else ()
+        clouds = {cloud for period in periods for cloud in period.rule.clouds()}
+        check_key_models(doc, index, section, clouds, placed.get(key.workload, ()), models)
 
 
 def _reach(hosts: Hosts, endpoints: Mapping[str, Endpoint]) -> dict[str, list[str]]:
@@ -119,18 +174,48 @@ def _reach(hosts: Hosts, endpoints: Mapping[str, Endpoint]) -> dict[str, list[st
     return reach
 
 
-def _make_plans(
-    rules: Mapping[str, Rule], workloads: Mapping[str, Workload], deployments: Mapping[str, Deployment]
-) -> dict[tuple[str, str, str], Plan]:
+def _make_phases(
+    file: File,
+    schedules: Mapping[str, Schedule],
+    policies: Mapping[str, Policy],
+    reach: Mapping[str, list[str]],
+    fleet: tuple[Deployment, ...],
+) -> tuple[Phase, ...]:
+    """All that will hold, in order: cut wherever the rule of any workload changes. Nothing is decided later."""
+    cuts = sorted({start for schedule in schedules.values() for start in schedule.starts()} | {-math.inf})
+    made: dict[tuple[str, float], tuple[Workload, Plans]] = {}  # by workload and the start of its period
+    phases = []
+    for since, until in zip(cuts, [*cuts[1:], math.inf], strict=True):
+        workloads: dict[str, Workload] = {}
+        plans: Plans = {}
+        for name, schedule in schedules.items():
+            period = schedule.at(since)
+            if (name, period.since) not in made:
+                rule, policy = period.rule, policies[name]
+                workload = Workload(
+                    name=name,
+                    permit=make_permit(name, rule, reach, schedule),
+                    reveal_upstream=file.workloads[name].reveal == "upstream",
+                    reason=rule.reason,
+                    policy=replace(policy, holder_attempts=rule.holder_attempts) if rule.holder else policy,
+                    period=period,
+                    schedule=schedule,
+                )
+                made[name, period.since] = workload, _make_plans(workload, fleet)
+            workloads[name], own = made[name, period.since]
+            plans |= own
+        phases.append(Phase(since, until, MappingProxyType(workloads), MappingProxyType(plans)))
+    return tuple(phases)
+
+
+def _make_plans(workload: Workload, fleet: tuple[Deployment, ...]) -> Plans:
     """A plan for all that is served; what is missing here is served nowhere that its workload may go."""
-    fleet = tuple(deployments.values())
-    plans: dict[tuple[str, str, str], Plan] = {}
-    for name, rule in rules.items():
-        for model in dict.fromkeys(deployment.model for deployment in fleet):
-            for operation in OPERATIONS:
-                plan = make_plan(workloads[name].permit, rule, model, operation, fleet)
-                if plan.tiers:
-                    plans[name, model, operation] = plan
+    plans: Plans = {}
+    for model in dict.fromkeys(deployment.model for deployment in fleet):
+        for operation in OPERATIONS:
+            plan = make_plan(workload.permit, workload.period.rule, model, operation, fleet)
+            if plan.tiers:
+                plans[workload.name, model, operation] = plan
     return plans
 
 

@@ -4,9 +4,10 @@
 written down and silently ignored is worse than none.
 """
 
-from typing import Annotated, ClassVar, Literal
+import math
+from typing import Annotated, ClassVar, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from router.base.units import parse_bytes
@@ -29,8 +30,27 @@ def _distribution(value: object) -> object:
     return value
 
 
+def _tiers(value: object) -> list[str | list[str]]:
+    groups = [entry if isinstance(entry, list) else [entry] for entry in value] if isinstance(value, list) else []
+    if groups and all(groups) and all(isinstance(cloud, str) and cloud for group in groups for cloud in group):
+        return cast(list[str | list[str]], value)
+    raise PydanticCustomError("tiers", "must be a list of clouds, or of lists of clouds that are balanced together")
+
+
+def _after_ms(value: object) -> float | None:
+    if value == "p95":
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise PydanticCustomError("after_ms", "must be a number of milliseconds above 0, or p95")
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Distribution = Annotated[object, BeforeValidator(_distribution)]
 HiddenText = Annotated[str, Field(min_length=1, repr=False)]
@@ -129,9 +149,15 @@ def _auth(value: object) -> object:
     raise PydanticCustomError("auth", "must be {entra: …}, {sigv4: …}, {oci: …}, {google: …}, {api_key: …}, {bearer: …} or none")
 
 
-class DeploymentSection(Section):
-    later = frozenset({"price", "prices", "concurrent", "ttft_objective_ms"})
+class PriceSection(Section):
+    """Dollars for a million tokens."""
 
+    prompt_usd_per_mtok: Usd
+    completion_usd_per_mtok: Usd
+    cached_usd_per_mtok: Usd | None = None
+
+
+class DeploymentSection(Section):
     model: Text
     name: Text
     operations: Annotated[list[Text], Field(min_length=1)] | None = None
@@ -140,7 +166,10 @@ class DeploymentSection(Section):
     tpm: Annotated[int, Field(gt=0)] | None = None
     rpm: Annotated[int, Field(gt=0)] | None = None
     quota_pool: Text | None = None
-    connections_max: Annotated[int, Field(gt=0)] = 1000
+    connections_max: Count = 1000
+    concurrent: Count | None = None
+    ttft_objective_ms: Milliseconds | None = None
+    price: PriceSection | None = None
 
 
 class EmulatorSection(Section):
@@ -164,7 +193,7 @@ class EmulatorSection(Section):
 
 
 class EndpointSection(Section):
-    later = frozenset({"entra", "load", "proxy"})
+    later = frozenset({"entra", "proxy"})
 
     cloud: Text
     provider: Text
@@ -176,6 +205,8 @@ class EndpointSection(Section):
     headers: Annotated[dict[str, str], Field(repr=False)] = {}
     timeouts: TimeoutsSection = TimeoutsSection()
     ca_file: Text | None = None
+    load: Literal["vllm", "sglang", "nim"] | None = None
+    probe: bool = True
     emulated: bool = False
     private: bool = False
     emulator: EmulatorSection | None = None
@@ -183,19 +214,80 @@ class EndpointSection(Section):
 
 
 class PlacementSection(Section):
-    later = frozenset({"holder", "then", "holder_attempts", "from", "until", "then_rule", "while", "condition"})
+    later = frozenset({"while", "condition"})
 
     rule: Text
     cloud: Text | None = None
     clouds: Annotated[list[Text], Field(min_length=1)] | None = None
+    holder: Text | None = None
+    then: Annotated[list[str | list[str]], PlainValidator(_tiers)] | None = None
+    holder_attempts: Count | None = None
     prefer: Text | None = None
+    from_: Annotated[Text | None, Field(alias="from")] = None
+    until: Text | None = None
+    then_rule: "PlacementSection | None" = None
+
+
+class ConditionSection(Section):
+    name: Text
+    declared: Text | None = None
+    by: Text | None = None
+
+
+class HedgeSection(Section):
+    after_ms: Annotated[float | None, PlainValidator(_after_ms)] = None  # None: the deployment's p95
+    share_max: Share = 0.05
 
 
 class WorkloadSection(Section):
-    later = frozenset({"priority", "zones", "max_wait_ms", "limits", "ttft_objective_ms", "hedge", "affinity"})
+    later = frozenset({"limits"})
 
     placement: PlacementSection
     reveal: Literal["none", "upstream"] = "none"
+    priority: Literal["high", "normal", "low"] = "normal"
+    zones: Annotated[list[Text], Field(min_length=1)] | None = None
+    max_wait_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
+    ttft_objective_ms: Milliseconds | None = None
+    hedge: HedgeSection | None = None
+    affinity: bool = False
+
+
+class HealthSection(Section):
+    consecutive_failures: Count | None = None
+    open_s: Seconds | None = None
+    open_s_max: Seconds | None = None
+    ejection_s: Seconds | None = None
+    ejection_s_max: Seconds | None = None
+    ejected_share_max: Annotated[float, Field(ge=0, le=1)] | None = None
+    success_rate_min: Annotated[float, Field(ge=0, le=1)] | None = None
+    success_rate_requests: Count | None = None
+    slow_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    slow_start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    probe_every_s: Seconds | None = None
+    probe_timeout_s: Seconds | None = None
+
+
+class ResilienceSection(Section):
+    budget_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    budget_window_s: Seconds | None = None
+    budget_floor_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class LimitsSection(Section):
+    concurrency: Literal["adaptive", "off"] = "adaptive"
+    concurrency_start: Count | None = None
+    concurrency_min: Count | None = None
+    waiting_max: Annotated[int, Field(ge=0)] | None = None
+    quota_twin: bool | None = None
+
+
+class DecisionLogSection(Section):
+    dir: Text
+    segment_bytes: Size | None = None
+    keep_bytes: Size | None = None
+    anchors: Text | None = None
+    anchor_every_s: Seconds | None = None
+    signing_key: Text | None = None
 
 
 class KeySection(Section):
@@ -213,7 +305,11 @@ class File(Section):
     server: ServerSection = ServerSection()
     timeouts: TimeoutsSection = TimeoutsSection()
     clouds: dict[str, CloudSection] = {}
-    conditions: list[object] = []
+    conditions: list[ConditionSection | None] = []  # None: had a fault of its own
+    health: HealthSection = HealthSection()
+    resilience: ResilienceSection = ResilienceSection()
+    limits: LimitsSection = LimitsSection()
+    decision_log: DecisionLogSection | None = None
     endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}
     aliases: dict[str, Text] = {}
     workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)] = {}

@@ -9,6 +9,7 @@ import typing
 from typing import Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from router.config.document import Document, Tree
@@ -28,7 +29,8 @@ _MUST_BE: Final = {
     "finite_number": "must be a finite number",
     "missing": "is missing",
 }
-_ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree, which has six
+_ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree: six, and one more for each rule in a rule
+_OWN_WORDS: Final = frozenset({"auth", "distribution", "tiers", "after_ms"})  # kinds that the schema names itself
 
 
 def check_shape(doc: Document) -> tuple[File | None, set[str]]:
@@ -64,9 +66,11 @@ def _message(doc: Document, detail: ErrorDetails) -> str:
         return f"{doc.shown(path)} is not {listed(allowed)}"
     if kind in {"greater_than", "greater_than_equal"}:
         return f"must be {'above' if kind == 'greater_than' else 'at least'} {context.get('gt', context.get('ge'))}"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']:g}"
     if kind == "size":
         return f"{doc.shown(path)} {detail['msg']}"
-    if kind in {"auth", "distribution"}:
+    if kind in _OWN_WORDS:
         return detail["msg"]
     return "is not what belongs here"
 
@@ -77,7 +81,12 @@ def _unknown_key(path: Path) -> str:
         return "is not a known key"
     if path[-1] in section.later:
         return "is not in this version yet: it would not act, so the file is refused"
-    return f"is not a known key{suggest(str(path[-1]), section.model_fields)}"
+    return f"is not a known key{suggest(str(path[-1]), keys_of(section))}"
+
+
+def keys_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as they stand in the file, which may be words that Python keeps for itself."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def _literals(path: Path) -> tuple[object, ...]:
@@ -89,7 +98,7 @@ def _schema_at(path: Path) -> Any:
     here: Any = File
     for part in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
-            here = here.model_fields[str(part)].annotation
+            here = keys_of(here)[str(part)].annotation
         else:
             here = typing.get_args(here)[-1]  # of a dict its values, of a list its items
         while typing.get_origin(here) is typing.Annotated or type(None) in typing.get_args(here):

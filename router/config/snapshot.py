@@ -1,11 +1,18 @@
 """A checked configuration: frozen, complete, and the only form in which the rooms above meet it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from router.health.settings import HealthSettings
+from router.limits.settings import LimitSettings
 from router.model.fleet import Deployment, Endpoint, Secret, Timeouts
 from router.model.keys import ApiKey
 from router.model.plan import Permit, Plan
+from router.model.policy import Policy
+from router.placement import Period, Schedule
+from router.resilience.settings import RetrySettings
+from router.telemetry.decision_log import DecisionLogSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +44,33 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A class of traffic: what its placement allows, and whether its callers may see who served them."""
+    """A class of traffic while one of its rules holds: what that allows, and how its requests are treated."""
 
     name: str
     permit: Permit
-    reveal_upstream: bool
+    reveal_upstream: bool  # whether its callers may see who served them
     reason: str
+    policy: Policy
+    period: Period  # the one that this is for
+    schedule: Schedule  # all of its periods
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What holds from `since` up to, but not at, `until` (wall seconds), in which no workload's rule changes."""
+
+    since: float
+    until: float
+    workloads: Mapping[str, Workload]
+    plans: Mapping[tuple[str, str, str], Plan]  # by (workload, canonical model, operation name)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one configuration says. `version`: a short hash of it that logs and metrics carry."""
+    """Everything that one configuration says. `version`: a short hash of it that logs and metrics carry.
+
+    `workloads` and `plans` are those of the phase from `since` up to `until` (wall seconds); see `at`.
+    """
 
     version: str
     server: ServerSettings
@@ -58,4 +81,18 @@ class Snapshot:
     keys: Mapping[bytes, ApiKey]  # by SHA-256 digest
     aliases: Mapping[str, str]
     plans: Mapping[tuple[str, str, str], Plan]  # by (workload, canonical model, operation name)
+    health: HealthSettings = HealthSettings()
+    retries: RetrySettings = RetrySettings()
+    limits: LimitSettings = LimitSettings()
+    decision_log: DecisionLogSettings | None = None
+    since: float = -math.inf
+    until: float = math.inf
+    phases: tuple[Phase, ...] = ()  # all of them: in order and without gaps, made and verified at load
     warnings: tuple[str, ...] = field(default=())  # what `check` marks: added hosts, private addresses
+
+    def at(self, wall: float) -> "Snapshot":
+        """What holds at a moment: this very snapshot while its phase lasts."""
+        if self.since <= wall < self.until:
+            return self
+        phase = next(phase for phase in self.phases if phase.since <= wall < phase.until)
+        return replace(self, since=phase.since, until=phase.until, workloads=phase.workloads, plans=phase.plans)

@@ -1,20 +1,16 @@
-"""Who may send what where: aliases, workloads and keys."""
+"""Who may ask for what: aliases and keys."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from router.config.clouds import Hosts
 from router.config.document import Document
 from router.config.faults import Path, listed, suggest
-from router.config.schema import KeySection, PlacementSection
-from router.config.words import check_choice, check_model, check_name
+from router.config.schema import KeySection
+from router.config.words import check_model, check_name
 from router.model.keys import ApiKey
-from router.placement import Exclusive, Rule, Spread
 
 ALL: Final = "*"
-_RULES_LATER: Final = ("first_refusal",)
-_PREFERENCES_LATER: Final = ("cost", "latency")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -30,52 +26,6 @@ def check_aliases(doc: Document, aliases: Mapping[str, str], models: Collection[
         elif models is not None and target not in models:
             hint = suggest(target, models) if doc.literal(path) else ""
             doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
-
-
-def read_rule(doc: Document, workload: str, section: PlacementSection, hosts: Hosts) -> Rule | None:
-    """The rule of a workload; None where it cannot be told."""
-    path: Path = ("workloads", workload, "placement")
-    if not check_choice(doc, (*path, "rule"), section.rule, tuple(_RULES), _RULES_LATER):
-        return None
-    return _RULES[section.rule](doc, path, section, hosts)
-
-
-def _exclusive(doc: Document, path: Path, section: PlacementSection, hosts: Hosts) -> Rule | None:
-    for key in ("clouds", "prefer"):
-        if getattr(section, key) is not None:
-            doc.fault((*path, key), "says nothing to the rule exclusive, which takes `cloud`")
-    if section.cloud is None:
-        doc.fault(path, "needs `cloud`: the one that exclusive means")
-        return None
-    return Exclusive(section.cloud) if _known(doc, (*path, "cloud"), section.cloud, hosts) else None
-
-
-def _spread(doc: Document, path: Path, section: PlacementSection, hosts: Hosts) -> Rule | None:
-    if section.cloud is not None:
-        doc.fault((*path, "cloud"), "says nothing to the rule spread, which takes `clouds`")
-    if section.prefer is not None:
-        check_choice(doc, (*path, "prefer"), section.prefer, ("balanced",), _PREFERENCES_LATER)
-    if section.clouds is None:
-        doc.fault(path, "needs `clouds`: those that spread means")
-        return None
-    if len(set(section.clouds)) != len(section.clouds):
-        doc.fault((*path, "clouds"), "names a cloud twice")
-    known = [_known(doc, (*path, "clouds", index), cloud, hosts) for index, cloud in enumerate(section.clouds)]
-    return Spread(tuple(section.clouds)) if all(known) else None
-
-
-_RULES: Final[Mapping[str, Callable[[Document, Path, PlacementSection, Hosts], Rule | None]]] = {
-    "exclusive": _exclusive,
-    "spread": _spread,
-}
-
-
-def _known(doc: Document, path: Path, cloud: str, hosts: Hosts) -> bool:
-    if cloud in hosts:
-        return True
-    hint = suggest(cloud, hosts) if doc.literal(path) else ""
-    doc.fault(path, f"{doc.shown(path)} is no cloud of this file{hint}")
-    return False
 
 
 def read_keys(
@@ -121,12 +71,17 @@ def _check_models(doc: Document, path: Path, models: list[str], aliases: Mapping
 
 
 def check_key_models(
-    doc: Document, index: int, section: KeySection, rule: Rule | None, placed: Collection[str], models: Collection[str]
+    doc: Document,
+    index: int,
+    section: KeySection,
+    clouds: Collection[str],
+    placed: Collection[str],
+    models: Collection[str],
 ) -> None:
-    """Each model that a key lists must be served where its workload may go.
+    """Each model that a key lists must at some time be served where its workload may go.
 
-    `rule`: the workload's, None where it is not known; `placed`: models with a plan in it, none where the workload
-    has a fault of its own; `models`: all that are served anywhere.
+    `clouds`: those of the workload's rules; `placed`: models with a plan in it. Both are empty where the workload has
+    a fault of its own. `models`: all that are served anywhere.
     """
     for position, model in enumerate(section.models):
         path = ("keys", index, "models", position)
@@ -135,17 +90,7 @@ def check_key_models(
         if model not in models:
             hint = suggest(model, models) if doc.literal(path) else ""
             doc.fault(path, f"{doc.shown(path)} is served by no deployment{hint}")
-        elif rule is not None and placed:
-            where = listed(sorted(rule.clouds()))
+        elif placed:
+            where = listed(sorted(clouds))
             message = f"has no deployment at {where}, where the workload {section.workload} must stay"
             doc.fault(path, f"{doc.shown(path)} {message}")
-
-
-def check_workload(doc: Document, name: str, rule: Rule, clouds: Collection[str]) -> list[str]:
-    """A workload must have a deployment. `clouds`: those with one. Returns warnings for its clouds without any."""
-    idle = sorted(rule.clouds().difference(clouds))
-    if len(idle) == len(rule.clouds()):
-        message = f"has no deployment: no endpoint is at {listed(sorted(rule.clouds()))}"
-        doc.fault(("workloads", name, "placement"), message)
-        return []
-    return [f"workloads.{name}: no endpoint is at {cloud}, which its rule names" for cloud in idle]

@@ -42,7 +42,7 @@ def make_plan(permit: Permit, rule: Rule, model: str, operation: str, fleet: Seq
         permit=permit,
         reason=rule.reason,
         holder=rule.holder,
-        holder_tiers=sum(tier[0].cloud == rule.holder for tier in tiers),
+        holder_tiers=sum(any(each.cloud == rule.holder for each in tier) for tier in tiers),
         prefer=rule.prefer,
         removed=tuple(Removed(each, rule.objection(each)) for each in able if each.id not in placed),
     )
