@@ -54,6 +54,7 @@ Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Distribution = Annotated[object, BeforeValidator(_distribution)]
 HiddenText = Annotated[str, Field(min_length=1, repr=False)]
+MaybeHidden = Annotated[str | None, Field(min_length=1, repr=False)]
 
 
 class Section(BaseModel):
@@ -95,7 +96,7 @@ class CloudSection(Section):
 
 class EntraSection(Section):
     managed_identity: bool | None = None
-    client_secret: HiddenText | None = None
+    client_secret: MaybeHidden = None
     token_file: Text | None = None
     tenant_id: Text | None = None
     client_id: Text | None = None
@@ -112,8 +113,8 @@ class GoogleSection(Section):
 
 class AwsSection(Section):
     access_key_id: Text | None = None
-    secret_access_key: HiddenText | None = None
-    session_token: HiddenText | None = None
+    secret_access_key: MaybeHidden = None
+    session_token: MaybeHidden = None
     profile: Text | None = None
     default_chain: bool | None = None
     service: Text = "bedrock"
@@ -124,7 +125,7 @@ class OciSection(Section):
     user: Text | None = None
     fingerprint: Text | None = None
     tenancy: Text | None = None
-    passphrase: HiddenText | None = None
+    passphrase: MaybeHidden = None
     config_file: Text | None = None
     profile: Text | None = None
     instance_principal: bool | None = None
@@ -133,8 +134,8 @@ class OciSection(Section):
 
 
 class AuthSection(Section):
-    api_key: HiddenText | None = None
-    bearer: HiddenText | None = None
+    api_key: MaybeHidden = None
+    bearer: MaybeHidden = None
     entra: EntraSection | None = None
     google: GoogleSection | None = None
     sigv4: AwsSection | None = None
@@ -146,7 +147,9 @@ def _auth(value: object) -> object:
         return AuthSection()
     if isinstance(value, dict) and value:
         return value
-    raise PydanticCustomError("auth", "must be {entra: …}, {sigv4: …}, {oci: …}, {google: …}, {api_key: …}, {bearer: …} or none")
+    raise PydanticCustomError(
+        "auth", "must be {entra: …}, {sigv4: …}, {oci: …}, {google: …}, {api_key: …}, {bearer: …} or none"
+    )
 
 
 class PriceSection(Section):
