@@ -69,7 +69,7 @@ class TokenKeeper:
         now, now_wall = self._clock.monotonic(), self._clock.wall()
         known, self._kept = self._kept, {}
         for endpoint_id, identity in self._identities():
-            kept = self._kept[identity] = known.pop(identity, None) or _Kept(endpoint_id)
+            kept = self._kept[identity] = known.pop(identity) if identity in known else _Kept(endpoint_id)
             identity.lapse(now_wall)
             due_in_s = identity.refresh_in_s(now_wall)
             if due_in_s is not None and due_in_s <= 0 and kept.task is None and now >= kept.retry_at:

@@ -70,7 +70,7 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("prefer: cost", "workloads.internal.placement.prefer", "not in this version yet"),
     ],
     "    provider: openai": [
-        ("    provider: vertex", "O.auth.bearer", "is not for the provider vertex, which takes google"),
+        ("    provider: vertex", "O.auth.bearer", "is not for the provider vertex, which takes google", "{bearer:"),
         (
             "    provider: openai\n    api_version: v1",
             "O.api_version",
