@@ -11,6 +11,7 @@ import click
 _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("router.cli.serve", "serve", "Serve what a configuration says."),
     "check": ("router.cli.check", "check", "Name all faults of a configuration, or show its routes."),
+    "explain": ("router.cli.explain", "explain", "Show where a key's requests would go, and why nowhere else."),
     "keys": ("router.cli.keys", "keys", "Make keys for clients."),
     "demo": ("router.cli.demo", "demo", "Emulated clouds, the router, and a first few requests."),
     "emulate": ("router.cli.emulate", "emulate", "Serve the emulated endpoints of a configuration."),

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import click
@@ -14,10 +14,11 @@ from rich.text import Text
 
 from router.config.faults import ConfigError
 from router.config.load import load
-from router.config.snapshot import Snapshot
+from router.config.snapshot import Snapshot, Workload
 from router.model.fleet import Deployment
+from router.placement import written
 
-_WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
+WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,10 @@ class Route:
     rule_version: str
 
 
-def load_or_exit(file: str, environ: Mapping[str, str] = os.environ) -> Snapshot:
-    """A snapshot, or all faults on standard error and exit status 1."""
+def load_or_exit(file: str, environ: Mapping[str, str] = os.environ, wall: float | None = None) -> Snapshot:
+    """A snapshot (of the moment `wall`, or of now), or all faults on standard error and exit status 1."""
     try:
-        return load(file, environ)
+        return load(file, environ, wall)
     except ConfigError as error:
         for fault in error.faults:
             click.echo(str(fault), err=True)
@@ -54,7 +55,9 @@ def check(file: str, as_json: bool) -> None:
     if sys.stdout.isatty():
         show(snapshot, Console())
     else:
-        Console(width=_WIDTH_OF_A_PIPE, color_system=None).print(_lines(snapshot))
+        Console(width=WIDTH_OF_A_PIPE, color_system=None).print(_lines(snapshot))
+    for line in _windows(snapshot):
+        click.echo(line)
     for alias, model in sorted(snapshot.aliases.items()):
         click.echo(f"alias: {alias} means {model}")
     for warning in snapshot.warnings:
@@ -74,6 +77,30 @@ def _check_as_json(file: str) -> None:
     click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
     if "faults" in shown:
         sys.exit(1)
+
+
+def schedules(snapshot: Snapshot) -> dict[str, list[Workload]]:
+    """By workload all of its rules, in the order in which they hold."""
+    found: dict[str, dict[float, Workload]] = {}
+    for phase in snapshot.phases:
+        for name, workload in phase.workloads.items():
+            found.setdefault(name, {})[workload.period.since] = workload
+    return {name: list(rules.values()) for name, rules in found.items()}
+
+
+def _windows(snapshot: Snapshot) -> Iterator[str]:
+    """What holds for a time only, and what that depends on."""
+    for name, rules in schedules(snapshot).items():
+        if rules[1:]:
+            for each in rules:
+                now = " (now)" if each.period == snapshot.workloads[name].period else ""
+                begin, end = written(each.period.since) or "the beginning", written(each.period.until) or "the end"
+                what = f"{each.reason}, rule version {each.permit.rule_version}"
+                yield f"window: {name}: from {begin} to {end}: {what}{now}"
+    for condition in snapshot.conditions:
+        declared = written(condition.declared)
+        said = f"declared met for {declared} by {condition.by}" if declared else "not declared met"
+        yield f"condition: {condition.name}: {said}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -139,6 +166,7 @@ def _lines(snapshot: Snapshot) -> Table:
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, object]:
+    windows = schedules(snapshot)
     return {
         "version": snapshot.version,
         "workloads": {
@@ -146,7 +174,18 @@ def _as_json(snapshot: Snapshot) -> dict[str, object]:
                 "reason": workload.reason,
                 "rule_version": workload.permit.rule_version,
                 "clouds": sorted(workload.permit.clouds),
+                "zones": sorted(workload.period.rule.zones),
+                "holder": workload.period.rule.holder,
                 "reveal": "upstream" if workload.reveal_upstream else "none",
+                "windows": [
+                    {
+                        "since": written(each.period.since),
+                        "until": written(each.period.until),
+                        "reason": each.reason,
+                        "rule_version": each.permit.rule_version,
+                    }
+                    for each in windows[name]
+                ],
             }
             for name, workload in snapshot.workloads.items()
         },
@@ -160,6 +199,9 @@ def _as_json(snapshot: Snapshot) -> dict[str, object]:
                 "rule_version": route.rule_version,
             }
             for route in routes(snapshot)
+        ],
+        "conditions": [
+            {"name": each.name, "declared": written(each.declared), "by": each.by} for each in snapshot.conditions
         ],
         "aliases": dict(snapshot.aliases),
         "keys": [{"name": key.name, "workload": key.workload} for key in snapshot.keys.values()],

@@ -93,6 +93,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         retries=read_resilience(file.resilience),
         limits=limits,
         decision_log=decision_log,
+        conditions=tuple(conditions.values()),
         since=phases[0].since,
         until=phases[0].until,
         phases=phases,

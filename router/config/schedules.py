@@ -115,7 +115,7 @@ def check_reach(doc: Document, workload: str, schedule: Schedule, fleet: Sequenc
         rule = period.rule
         clouds = rule.clouds()
         reached = {deployment.cloud for deployment in fleet if not rule.objection(deployment)}
-        where = f" in {listed(sorted(rule.zones))}" if isinstance(rule, Within) else ""
+        where = f" in {listed(sorted(rule.zones))}" if rule.zones else ""
         if not reached:
             message = f"has no deployment: no endpoint{where} is at {listed(sorted(clouds))}"
             doc.fault(("workloads", workload, "placement"), message)

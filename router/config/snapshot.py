@@ -10,7 +10,7 @@ from router.model.fleet import Deployment, Endpoint, Secret, Timeouts
 from router.model.keys import ApiKey
 from router.model.plan import Permit, Plan
 from router.model.policy import Policy
-from router.placement import Period, Schedule
+from router.placement import Condition, Period, Schedule
 from router.resilience.settings import RetrySettings
 from router.telemetry.decision_log import DecisionLogSettings
 
@@ -85,6 +85,7 @@ class Snapshot:
     retries: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
     decision_log: DecisionLogSettings | None = None
+    conditions: tuple[Condition, ...] = ()  # of the contract, as the file declares them
     since: float = -math.inf
     until: float = math.inf
     phases: tuple[Phase, ...] = ()  # all of them: in order and without gaps, made and verified at load

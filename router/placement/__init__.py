@@ -4,9 +4,10 @@ It speaks of clouds only, never of dialects, health or load; those narrow and or
 never widen it.
 """
 
+from router.placement.explain import explain
 from router.placement.plans import make_permit, make_plan
 from router.placement.rules import Exclusive, FirstRefusal, Rule, Spread, Within
-from router.placement.schedule import Clause, Condition, Period, Schedule
+from router.placement.schedule import Clause, Condition, Period, Schedule, written
 
 __all__ = [
     "Clause",
@@ -18,6 +19,8 @@ __all__ = [
     "Schedule",
     "Spread",
     "Within",
+    "explain",
     "make_permit",
     "make_plan",
+    "written",
 ]

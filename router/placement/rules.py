@@ -30,6 +30,11 @@ class Rule(Protocol):
         ...
 
     @property
+    def zones(self) -> frozenset[str]:
+        """The zones that the rule keeps to; none: any."""
+        ...
+
+    @property
     def prefer(self) -> Prefer:
         """By what each tier is balanced."""
         ...
@@ -57,6 +62,7 @@ class Exclusive:
 
     holder: ClassVar[str] = ""
     holder_attempts: ClassVar[int] = 0
+    zones: ClassVar[frozenset[str]] = frozenset()
 
     cloud: str
     prefer: Prefer = Prefer.BALANCED
@@ -84,6 +90,8 @@ class FirstRefusal:
 
     `then`: groups of clouds in the order in which they come after it; a group is balanced together.
     """
+
+    zones: ClassVar[frozenset[str]] = frozenset()
 
     holder: str
     then: tuple[tuple[str, ...], ...]
@@ -114,6 +122,7 @@ class Spread:
 
     holder: ClassVar[str] = ""
     holder_attempts: ClassVar[int] = 0
+    zones: ClassVar[frozenset[str]] = frozenset()
 
     names: tuple[str, ...]
     prefer: Prefer = Prefer.BALANCED

@@ -8,6 +8,7 @@ at each moment exactly one rule holds. Times are wall seconds since 1970, UTC.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from router.placement.rules import Rule
 
@@ -72,6 +73,11 @@ class Schedule:
             [period.since, period.until, period.rule.meaning(), period.condition and period.condition.meaning()]
             for period in self.periods
         ]
+
+
+def written(wall: float) -> str | None:
+    """A moment as it stands in files, in UTC; None for the beginning and the end of time."""
+    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%SZ}" if math.isfinite(wall) else None
 
 
 def _unroll(clause: Clause, since: float, until: float) -> Iterator[Period]:
