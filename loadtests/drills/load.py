@@ -5,6 +5,7 @@ A request that finds no free connection opens one, so a slow answer never holds 
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import httptools
 
 TICK_S: Final = 0.001
 DRAIN_S: Final = 20.0
+LEAVE_S: Final = 0.1
 NUMBER_DIGITS: Final = 7
 _PROMPT: Final = "Say one true thing about rivers, and say it in as few words as you can. " * 3
 
@@ -30,21 +32,26 @@ class Traffic:
     max_tokens: int = 50
     azure_key: bool = False  # the credential goes as Azure's clients send it; for traffic past the router
     path: str = "/v1/chat/completions"
+    leave_every: int = 0  # each so-manieth client hangs up within LEAVE_S; 0: none does
 
 
 class Shot:
     """One request and what the client saw of its answer. Times are monotonic seconds, 0 where it never came to it."""
 
-    __slots__ = ("begun", "done", "due", "ended", "first", "marker", "status", "stream", "text", "told", "traffic")
+    __slots__ = (
+        *("begun", "done", "due", "ended", "first", "left"),
+        *("marker", "number", "status", "stream", "text", "told", "traffic"),
+    )
 
     def __init__(self, traffic: Traffic, number: int, due: float) -> None:
-        self.traffic, self.due = traffic, due
+        self.traffic, self.number, self.due = traffic, number, due
         self.marker = f"{traffic.name}-{number:0{NUMBER_DIGITS}}"
         self.stream = bool(traffic.stream_every) and number % traffic.stream_every == 0
         self.begun = self.first = self.ended = 0.0
         self.status = 0
         self.done = False  # the framing ended well, and a stream with [DONE]
         self.told = False  # the answer says itself that it failed
+        self.left = False  # the client hung up, on purpose
         self.text = b""  # the end of what came: an error's words
 
     @property
@@ -95,6 +102,14 @@ class Client(asyncio.Protocol):
             self._end()
         else:
             self._transport.write(shot.wire())
+            every = shot.traffic.leave_every
+            if every and shot.number % every == 0:
+                asyncio.get_running_loop().call_later(LEAVE_S * random.random(), self._leave, shot)
+
+    def _leave(self, shot: Shot) -> None:
+        if self._shot is shot:
+            shot.left = True
+            self.close()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -74,7 +74,7 @@ def failures(shots: Sequence[Shot]) -> dict[str, int]:
     """Why requests failed: the status, or how the answer broke, and how often."""
     found: dict[str, int] = {}
     for one in shots:
-        if not one.ok:
+        if not one.ok and not one.left:
             why = f"{one.status} {_code(one.text)}" if one.failed_before_commit else "broken after its begin"
             found[why] = found.get(why, 0) + 1
     return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -20,7 +20,7 @@ import orjson
 from loadtests.bench.processes import BenchError, accepts, answers_200
 from loadtests.bench.subjects import ROOT
 from loadtests.drills.cloud import Arrival, journal_of, read_journal
-from loadtests.drills.fleet import Fleet
+from loadtests.drills.fleet import Fleet, signing_key
 
 READY_S: Final = 30.0
 END_S: Final = 5.0
@@ -28,15 +28,18 @@ END_S: Final = 5.0
 _PORTS: Final = range(20_000, 30_000)
 
 
-def quiet_port(taken: set[int]) -> int:
-    """A port that nobody listens at and that no outgoing connection will take; adds it to `taken`."""
+_taken: Final[set[int]] = set()
+
+
+def quiet_port() -> int:
+    """A port that nobody listens at, that no outgoing connection will take, and that this process gives out once."""
     while True:
         port = random.choice(_PORTS)
-        if port in taken:
+        if port in _taken:
             continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            taken.add(port)
+            _taken.add(port)
             return port
 
 
@@ -97,9 +100,8 @@ class Site:
 
     def __init__(self, fleet: Fleet, folder: Path, session: aiohttp.ClientSession) -> None:
         self.fleet, self.folder, self._session = fleet, folder, session
-        taken: set[int] = set()
-        self.ports = {name: quiet_port(taken) for name in fleet.endpoints}
-        self.port, self.admin_port = quiet_port(taken), quiet_port(taken)
+        self.ports = {name: quiet_port() for name in fleet.endpoints}
+        self.port, self.admin_port = quiet_port(), quiet_port()
         self.config_file, self._clouds_file = folder / "router.json", folder / "clouds.json"
         self._clouds_file.write_bytes(orjson.dumps(self.config()))
         self.write(self.config())
@@ -131,12 +133,23 @@ class Site:
     # Programs.
 
     async def start(self) -> None:
+        if self.fleet.recorded:
+            await self.command("audit", "new-key", str(signing_key(self.folder)))
         for program in dict.fromkeys(self._programs.values()):
             program.start()
         for name, program in self._programs.items():
             await program.until(partial(accepts, self.ports[name]))
         self.router.start()
         await self.router.until(lambda: answers_200(self.admin_port, "/readyz"))
+
+    async def command(self, *words: str) -> tuple[int, bytes]:
+        """Runs `inference-router WORDS`; its exit code and what it says."""
+        said = [asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "router", *words, cwd=ROOT, stdout=said[0], stderr=said[1]
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output
 
     def end(self) -> None:
         self.router.end()
