@@ -126,6 +126,7 @@ class Verifier:
 
     def __init__(self, writer: str, anchors: Mapping[int, str] | None = None) -> None:
         self.findings: list[Finding] = []
+        self.number, self.offset = 0, 0  # the segment, and the place in it, of the line that is read
         self.first_segment, self.last_segment = 0, 0
         self.first_sequence, self.sequence = 0, 0  # of the lines that were read
         self.torn_bytes = 0  # behind the last record of all
@@ -137,12 +138,11 @@ class Verifier:
         self._hashes: tuple[bytes, ...] = ()  # of the line before, as stored and as it should be; none: not known
         self._left = End(0, 0, b"", b"")  # what the segment before ended with
         self._decode: Callable[[bytes], Record] = msgspec.json.Decoder(Record).decode
-        self._number, self._offset = 0, 0
 
     def segment(self, number: int, data: bytes) -> Iterator[Record]:
         """The records of one segment file. `number`: by the file's name."""
         end = end_of(data)
-        self._number, self._offset = number, 0
+        self.number, self.offset = number, 0
         if self.last_segment and number != self.last_segment + 1:
             self._find("missing", _missing_segments(self.last_segment + 1, number - 1), self.sequence + 1)
         self.first_segment = self.first_segment or number
@@ -153,7 +153,7 @@ class Verifier:
             yield from self._lines(lines)
         elif self._left.left:
             self._find("damaged", "two segments in a row end with bytes that are no record", self.sequence)
-        self._offset = end.offset
+        self.offset = end.offset
         if end.left and not end.torn:
             self._find("damaged", f"{len(end.left)} bytes that are no record", self.sequence + 1)
         self._left = end
@@ -169,7 +169,7 @@ class Verifier:
                 self._find("out_of_order", "a segment's header in the middle of a segment", self.sequence)
             if record is not None:
                 yield record
-            self._offset += len(line) + 1
+            self.offset += len(line) + 1
 
     def _line(self, line: bytes) -> Record | None:
         """Checks a line against the one before. None where it is no record."""
@@ -221,17 +221,17 @@ class Verifier:
             if record is not None:
                 self._find("segment", "the segment does not begin with a header", self.sequence)
             return
-        if record.segment != self._number:
-            text = f"the file's name says segment {self._number}, its header {record.segment}"
+        if record.segment != self.number:
+            text = f"the file's name says segment {self.number}, its header {record.segment}"
             self._find("segment", text, self.sequence)
         if record.writer != self._writer:
             self._find("segment", f"a segment of writer {record.writer}, in a chain of {self._writer}", self.sequence)
         left = self._left.left
         if left and (record.torn_bytes, record.torn_sha256) != (len(left), hashlib.sha256(left).hexdigest()):
-            text = f"segment {self._number - 1} ends with {len(left)} bytes that were not there when it ended"
+            text = f"segment {self.number - 1} ends with {len(left)} bytes that were not there when it ended"
             self._find("damaged", text, self.sequence)
-        elif not left and record.torn_bytes and self.first_segment != self._number:
-            text = f"the torn record that segment {self._number - 1} ended with is gone"
+        elif not left and record.torn_bytes and self.first_segment != self.number:
+            text = f"the torn record that segment {self.number - 1} ended with is gone"
             self._find("damaged", text, self.sequence)
 
     def _check_anchor(self, sequence: int, stored: bytes) -> None:
@@ -244,14 +244,14 @@ class Verifier:
 
     def finish(self) -> None:
         """What only the end shows: a log that was cut short, and segments that nobody says were deleted."""
-        self._number, self._offset = self.last_segment, self._left.offset
+        self.number, self.offset = self.last_segment, self._left.offset
         self.torn_bytes = len(self._left.left) if self._left.torn else 0
         last = max(self._anchors, default=0)
         if last > self.sequence:
             text = f"the log ends with record {self.sequence}, but record {last} was anchored"
             self._find("missing", text, self.sequence + 1)
         if self.first_segment > self.deleted_through + 1:
-            self._number, self._offset = self.first_segment, 0
+            self.number, self.offset = self.first_segment, 0
             text = _missing_segments(self.deleted_through + 1, self.first_segment - 1)
             self._find("missing", f"{text}, and no record says that they were deleted", 0)
 
@@ -265,7 +265,7 @@ class Verifier:
         return self._anchored
 
     def _find(self, kind: str, text: str, sequence: int) -> None:
-        self.findings.append(Finding(kind, text, self._number, self._offset, sequence))
+        self.findings.append(Finding(kind, text, self.number, self.offset, sequence))
 
 
 def _hash(before: bytes, text: bytes) -> bytes:

@@ -13,6 +13,8 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "check": ("router.cli.check", "check", "Name all faults of a configuration, or show its routes."),
     "explain": ("router.cli.explain", "explain", "Show where a key's requests would go, and why nowhere else."),
     "keys": ("router.cli.keys", "keys", "Make keys for clients."),
+    "audit": ("router.cli.audit", "audit", "Verify the decision log; make signing keys."),
+    "report": ("router.cli.report", "report", "Add up offers and refusals from the decision log."),
     "demo": ("router.cli.demo", "demo", "Emulated clouds, the router, and a first few requests."),
     "emulate": ("router.cli.emulate", "emulate", "Serve the emulated endpoints of a configuration."),
 }

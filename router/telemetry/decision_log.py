@@ -31,6 +31,7 @@ from router.telemetry.anchors import AnchorFile, load_signing_key
 
 CONFIGURATION: Final = "configuration"
 """The event that is written again at the start of each segment, since the one that has it may be deleted."""
+ANCHORS_NAME: Final = "anchors.jsonl"
 SEGMENT_BYTES_MIN: Final = 64 << 10
 SEGMENTS_KEPT_MIN: Final = 4  # the one written to, the one prepared, and at least one to read
 RETRY_S: Final = 1.0
@@ -38,6 +39,7 @@ RETRY_S: Final = 1.0
 _RESERVE_BYTES: Final = 1 << 10
 # A longer record than this share of a segment is dropped: what begins a segment must leave room for one.
 _RECORDS_A_SEGMENT_MIN: Final = 4
+_ZEROS: Final = bytes(1 << 20)
 _WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SEGMENT: Final = re.compile(r"(\d{8,})\.seg")
 
@@ -93,6 +95,9 @@ class _Segment:
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             os.posix_fallocate(self.fd, 0, size)
+            # Pages that exist when the mapping first touches them cost the path a tenth (ext4: 0.15 µs and not 1 to 4).
+            for offset in range(0, size, len(_ZEROS)):
+                os.pwrite(self.fd, _ZEROS[: size - offset], offset)
             self.mapping = mmap.mmap(self.fd, size)
         except OSError as error:
             self.discard()
@@ -299,12 +304,10 @@ class DecisionLog:
             self._wanted.clear()
             if self._closing:
                 return
+            prepared = self._next is not None or self._prepare()
             for segment, written in tuple(self._retired):
                 self._retire(segment, written)
-            if self._next is not None or self._prepare():
-                self._wanted.wait()
-            else:
-                self._wanted.wait(RETRY_S)
+            self._wanted.wait(None if prepared else RETRY_S)
 
     def _retire(self, segment: _Segment, written: int) -> None:
         """Syncs, trims and lets go. A disk that fails costs the sync: the file is as long as it was, and whole."""
@@ -359,7 +362,7 @@ def segment_path(folder: Path, number: int) -> Path:
 
 def anchors_path(settings: DecisionLogSettings) -> str:
     """The anchors file of these settings."""
-    return settings.anchors if settings.anchors is not None else str(Path(settings.folder) / "anchors.jsonl")
+    return settings.anchors if settings.anchors is not None else str(Path(settings.folder) / ANCHORS_NAME)
 
 
 def _check(settings: DecisionLogSettings, writer: str) -> None:
