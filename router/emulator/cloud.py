@@ -9,6 +9,7 @@ from typing import Final, Self
 from router.base.clock import Clock, SystemClock
 from router.emulator.connection import Connection
 from router.emulator.control import PREFIX, control
+from router.emulator.engine import ENGINES, Engine
 from router.emulator.exchange import Exchange
 from router.emulator.faults import Fault, FaultBook
 from router.emulator.received import Received, Request
@@ -34,6 +35,8 @@ class EmulatedCloud:
         self.faults = FaultBook(self._service.rng, clock.monotonic)
         self.faults.on_refuse, self.faults.on_clear = self._refuse, self._listen_again
         self._connections: set[Connection] = set()
+        model = endpoint.deployments[0].model if endpoint.deployments else ""
+        self.engine = Engine(endpoint.engine, model, self._busy) if endpoint.engine in ENGINES else None
         self._all_closed = asyncio.Event()
         self.port = endpoint.port
         self._tls = self._tls_context()
@@ -93,7 +96,7 @@ class EmulatedCloud:
 
     def handle(self, request: Request) -> tuple[Handled, Fault | None]:
         """The answer, and the fault that befalls it."""
-        handled = self._service.handle(request)
+        handled = (self.engine and self.engine.handle(request)) or self._service.handle(request)
         if handled.operation:
             self.received.by_operation[handled.operation] += 1
         if handled.deployment:
@@ -102,6 +105,9 @@ class EmulatedCloud:
 
     def exchange(self, wire: Connection, handled: Handled, fault: Fault | None) -> Exchange:
         return Exchange(wire, handled, fault, self.settings, self._service.rng)
+
+    def _busy(self) -> int:
+        return sum(connection.answering for connection in self._connections)
 
     # Listening. The socket is read by hand, so that it can be closed, and opened again, at once.
 

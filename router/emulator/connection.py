@@ -62,6 +62,11 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._idle: asyncio.TimerHandle | None = None
 
+    @property
+    def answering(self) -> bool:
+        """A request that is work for the model has come and is not answered yet."""
+        return self._request is not None and self._request.method == "POST" and not self._control
+
     # The protocol's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -105,6 +105,7 @@ class Endpoint:
     path: str = ""
     tls: bool = False
     key: str | None = None
+    engine: str = ""  # of a self-hosted one, whose health and load it shows: `vllm`, `sglang`, `nim`
     settings: Settings = Settings()
 
 
@@ -194,6 +195,7 @@ def _endpoint(name: str, raw: Mapping[str, Any], environ: Mapping[str, str], bas
         path=url.path.rstrip("/"),
         tls=url.scheme == "https",
         key=_key(raw.get("auth"), environ, base),
+        engine=str(raw.get("load") or ""),
         settings=replace(
             settings,
             tls_cert=settings.tls_cert and str(base / settings.tls_cert),
