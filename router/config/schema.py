@@ -190,6 +190,7 @@ class EmulatorSection(Section):
     content_filter: bool | None = None
     async_filter: bool = False
     idle_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    token_life_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
     tls_cert: Text | None = None
     tls_key: Text | None = None
     faults: list[dict[str, object]] = []

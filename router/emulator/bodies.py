@@ -17,6 +17,8 @@ class About:
     operation: str = "chat"
     api_version: str = "v1"
     wait_s: int = 60
+    dialect: str = "azure_openai"
+    streamed: bool = False  # a stream was asked for
 
 
 _OPERATION_NAMES: Final = {
@@ -182,6 +184,19 @@ BODIES: Final[dict[str, Callable[[About], bytes]]] = {
         {"object": "error", "message": "bad request", "type": "BadRequestError", "param": None, "code": 400}
     ),
     "vllm_nested": lambda _about: openai_error("bad request", "BadRequestError", 400),
+    "google_retry_info": lambda about: orjson.dumps(
+        {
+            "error": {
+                "code": 429,
+                "message": "You exceeded your current quota.",
+                "status": "RESOURCE_EXHAUSTED",
+                "details": [
+                    {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []},
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{about.wait_s}s"},
+                ],
+            }
+        }
+    ),
     "html": _html,
     "empty": lambda _about: b"",
 }

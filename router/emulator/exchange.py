@@ -12,6 +12,7 @@ import orjson
 
 from router.emulator.answer import DONE, Answer, Headers, data_event
 from router.emulator.bodies import About, error_body
+from router.emulator.cloud_errors import google_error, usual_error
 from router.emulator.faults import Fault, Kind
 from router.emulator.service import Handled
 from router.emulator.settings import Distribution, Settings
@@ -50,6 +51,10 @@ class Wire(Protocol):
 
 
 _EXTRA: Final = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+_STREAM_ERRORS: Final = {
+    "bedrock": orjson.dumps({"error": {"type": "throttlingException", "message": "Too many requests, please wait."}}),
+    "vertex": google_error(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later."),
+}
 _STREAM_ENDINGS: Final = (b".completed\n", b".incomplete\n", b".done\n")
 
 
@@ -187,7 +192,7 @@ def spoiled(answer: Answer, fault: Fault, about: About) -> Answer:
     if fault.kind is Kind.ERROR_EVENT:
         events = answer.events if answer.events is not None else iter(())
         return replace(
-            answer, status=200, content_type="text/event-stream", events=_with_error(events, fault), headers=()
+            answer, status=200, content_type="text/event-stream", events=_with_error(events, fault, about), headers=()
         )
     if answer.events is not None and fault.kind is Kind.NO_DONE:
         return replace(answer, events=(event for event in answer.events if event != DONE))
@@ -200,13 +205,17 @@ def _error(fault: Fault, about: About) -> Answer:
     status = fault.status or 500
     if fault.retry_after is not None and fault.retry_after.isdecimal():
         about = replace(about, wait_s=int(fault.retry_after))
-    content_type, body = error_body(fault.body, status, about)
+    if fault.body is None:
+        usual = usual_error(status, about)
+        content_type, body, own = usual.content_type, usual.body, usual.headers
+    else:
+        (content_type, body), own = error_body(fault.body, status, about), ()
     waits = (("retry-after", fault.retry_after), ("retry-after-ms", fault.retry_after_ms))
     given = tuple((name, value) for name, value in waits if value is not None)
-    return Answer(status, content_type, body, headers=(*given, *fault.headers))
+    return Answer(status, content_type, body, headers=(*own, *given, *fault.headers))
 
 
-def _with_error(events: Iterator[bytes], fault: Fault) -> Iterator[bytes]:
+def _with_error(events: Iterator[bytes], fault: Fault, about: About) -> Iterator[bytes]:
     """The first events, then the error, in the shape of the stream it is in: typed, or all data."""
     before = [event for _, event in zip(range(fault.after_events), events, strict=False)]
     sample = next(chain(before, events), b"")
@@ -217,7 +226,9 @@ def _with_error(events: Iterator[bytes], fault: Fault) -> Iterator[bytes]:
         "param": None,
     }
     yield from before
-    if fault.shape == "flat":
+    if about.dialect in _STREAM_ERRORS:
+        yield b"data: %b\n\n" % _STREAM_ERRORS[about.dialect]
+    elif fault.shape == "flat":
         flat = {"type": "error", "code": detail["code"], "message": detail["message"], "param": None}
         yield b"event: error\ndata: " + orjson.dumps(flat) + b"\n\n"
     elif sample.startswith(b"event:"):

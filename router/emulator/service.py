@@ -12,6 +12,7 @@ from router.base.clock import Clock
 from router.emulator.answer import Answer, Ask, Headers, RefusedError
 from router.emulator.answers import ANSWERS
 from router.emulator.bodies import About
+from router.emulator.credentials.tokens import TOKEN, issuer_of
 from router.emulator.dialects import MODELS, Target, dialect_of
 from router.emulator.multipart import MultipartError, parse_multipart
 from router.emulator.quota import Quota, Verdict, estimate, prompt_tokens
@@ -36,7 +37,8 @@ class Service:
     def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
         self.endpoint, self._clock = endpoint, clock
         self.rng = random.Random(f"{endpoint.settings.seed}/{endpoint.id}")
-        self._dialect = dialect_of(endpoint)
+        self._issuer = issuer_of(endpoint.known, endpoint.settings.token_life_s, clock, self.rng)
+        self._dialect = dialect_of(endpoint, clock, self._issuer)
         self._deployments = {deployment.name: deployment for deployment in endpoint.deployments}
         self._quotas: dict[str, Quota] = {}
         for deployment in endpoint.deployments:
@@ -46,7 +48,7 @@ class Service:
 
     def handle(self, request: Request) -> Handled:
         """Never raises for what a client sent: a refusal is an answer."""
-        handled = Handled()
+        handled = Handled(about=About(dialect=self.endpoint.dialect))
         request_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
         handled.headers = self._dialect.headers(request_id, None)
         try:
@@ -56,7 +58,10 @@ class Service:
         return handled
 
     def _answer(self, request: Request, request_id: str, handled: Handled) -> Answer:
-        self._dialect.check_head(request)
+        if self._issuer is not None and (issued := self._issuer.answer(request)) is not None:
+            handled.operation = TOKEN
+            return issued
+        self._dialect.check(request)
         target = self._dialect.target(request)
         handled.operation = target.operation
         if target.operation == MODELS:
@@ -67,7 +72,7 @@ class Service:
         tokens = round(estimate(fields) * self.endpoint.settings.quota_estimate)
         verdict = self._quotas[self._pool(deployment)].charge(tokens, self._clock.monotonic())
         handled.headers = self._dialect.headers(request_id, self._shown(verdict))
-        handled.about = self._about(target, deployment, verdict)
+        handled.about = self._about(target, deployment, verdict, streamed=fields.get("stream") is True)
         if self.endpoint.settings.quota and not verdict.allowed:
             raise self._dialect.throttled(verdict, handled.about)
         if deployment.operations is not None and target.operation not in deployment.operations:
@@ -98,7 +103,7 @@ class Service:
             raise self._dialect.unknown_deployment(name)
         return self._deployments[name]
 
-    def _about(self, target: Target, deployment: Deployment, verdict: Verdict) -> About:
+    def _about(self, target: Target, deployment: Deployment, verdict: Verdict, *, streamed: bool) -> About:
         return About(
             deployment=deployment.name,
             model=deployment.model,
@@ -106,6 +111,8 @@ class Service:
             operation=target.operation,
             api_version=target.api_version,
             wait_s=math.ceil(verdict.wait_s) or 60,
+            dialect=self.endpoint.dialect,
+            streamed=streamed,
         )
 
     def lower_quotas(self, share: float) -> None:

@@ -16,6 +16,7 @@ under an endpoint's `emulator:` belongs to this room and is read strictly. Its k
     content_filter  true or false                     as the dialect: true on azure_openai, else false
     async_filter    true or false                     false    annotations after the text, not with it
     idle_timeout_s  number                            0        closes an idle connection; 0: never
+    token_life_s    number                            3600     how long the tokens that it issues live
     tls_cert        text, a path                      none     PEM; needed where base_url is https
     tls_key         text, a path                      none     PEM
     faults          list of mappings                  []       as in `faults.Fault`
@@ -39,10 +40,12 @@ from ruamel.yaml.error import YAMLError
 
 from router.base.references import ReferenceMissingError, resolve_reference
 from router.emulator import shapes
+from router.emulator.credentials.known import Known
+from router.emulator.credentials.load import read_known
 from router.emulator.faults import Fault, read_faults
 from router.emulator.shapes import EmulatorConfigError
 
-DIALECTS: Final = ("azure_openai", "openai")
+DIALECTS: Final = ("azure_openai", "openai", "oci", "bedrock", "vertex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Settings:
     content_filter: bool | None = None
     async_filter: bool = False
     idle_timeout_s: float = 0.0
+    token_life_s: float = 3600.0
     tls_cert: str | None = None
     tls_key: str | None = None
     faults: tuple[Fault, ...] = ()
@@ -105,6 +109,7 @@ class Endpoint:
     path: str = ""
     tls: bool = False
     key: str | None = None
+    known: Known | None = None  # who signs, or comes with tokens that this cloud issues
     engine: str = ""  # of a self-hosted one, whose health and load it shows: `vllm`, `sglang`, `nim`
     settings: Settings = Settings()
 
@@ -138,6 +143,7 @@ _SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
     "content_filter": shapes.optional(shapes.boolean),
     "async_filter": shapes.boolean,
     "idle_timeout_s": shapes.number,
+    "token_life_s": shapes.number,
     "tls_cert": shapes.optional(shapes.text),
     "tls_key": shapes.optional(shapes.text),
     "faults": read_faults,
@@ -195,6 +201,7 @@ def _endpoint(name: str, raw: Mapping[str, Any], environ: Mapping[str, str], bas
         path=url.path.rstrip("/"),
         tls=url.scheme == "https",
         key=_key(raw.get("auth"), environ, base),
+        known=read_known(raw.get("auth"), str(raw.get("region") or ""), environ, base),
         engine=str(raw.get("load") or ""),
         settings=replace(
             settings,
@@ -214,7 +221,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _key(auth: object, environ: Mapping[str, str], base: Path) -> str | None:
-    """The credential that is right here. Tokens that somebody else issues (Entra) cannot be compared: any is right."""
+    """The key that is right here, where a key is what it takes."""
     if isinstance(auth, Mapping):
         for kind in ("api_key", "bearer"):
             if isinstance(auth.get(kind), str):
