@@ -12,7 +12,7 @@ from router.base.clock import Clock
 from router.emulator.answer import Answer, Ask, Headers, RefusedError
 from router.emulator.answers import ANSWERS
 from router.emulator.bodies import About
-from router.emulator.credentials.tokens import TOKEN, issuer_of
+from router.emulator.credentials.tokens import ISSUING, issuer_of
 from router.emulator.dialects import MODELS, Target, dialect_of
 from router.emulator.multipart import MultipartError, parse_multipart
 from router.emulator.quota import Quota, Verdict, estimate, prompt_tokens
@@ -59,7 +59,7 @@ class Service:
 
     def _answer(self, request: Request, request_id: str, handled: Handled) -> Answer:
         if self._issuer is not None and (issued := self._issuer.answer(request)) is not None:
-            handled.operation = TOKEN
+            handled.operation = ISSUING
             return issued
         self._dialect.check(request)
         target = self._dialect.target(request)

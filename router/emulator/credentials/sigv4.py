@@ -32,7 +32,10 @@ class SigV4Check:
         found = _AUTHORIZATION.fullmatch(given)
         if found is None:
             return Problem.SIGNATURE
-        if found["key"] != self._keys.access_key_id or request.header("x-amz-security-token") != self._keys.session_token:
+        if (
+            found["key"] != self._keys.access_key_id
+            or request.header("x-amz-security-token") != self._keys.session_token
+        ):
             return Problem.UNKNOWN
         if (found["region"], found["service"]) != (self._keys.region, self._keys.service):
             return Problem.SCOPE

@@ -16,7 +16,7 @@ from router.emulator.credentials.known import EntraApplication, GoogleAccount, K
 from router.emulator.credentials.rsa import is_signed
 from router.emulator.received import Request
 
-TOKEN: Final = "token"  # the operation, as scripted faults and the counts call it
+ISSUING: Final = "token"  # the operation, as scripted faults and the counts call it
 AZURE_AUDIENCES: Final = ("https://cognitiveservices.azure.com", "https://ai.azure.com")
 GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _ENTRA_PATH: Final = "/oauth2/v2.0/token"
@@ -38,7 +38,9 @@ class _Issued:
 class TokenIssuer:
     """The token services of one cloud. `life_s`: how long what it issues lives."""
 
-    def __init__(self, known: EntraApplication | GoogleAccount, life_s: float, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, known: EntraApplication | GoogleAccount, life_s: float, clock: Clock, rng: random.Random
+    ) -> None:
         self._known, self._life_s, self._clock, self._rng = known, life_s, clock, rng
         self._issued: dict[str, _Issued] = {}
 
@@ -97,7 +99,9 @@ class TokenIssuer:
         """The instance metadata service of a virtual machine."""
         query = {key: values[-1] for key, values in parse_qs(request.target.partition("?")[2]).items()}
         if request.header("metadata") != "true" or known.client_id not in (None, query.get("client_id")):
-            raise RefusedError(400, orjson.dumps({"error": "invalid_request", "error_description": "Identity not found"}))
+            raise RefusedError(
+                400, orjson.dumps({"error": "invalid_request", "error_description": "Identity not found"})
+            )
         token = self._issue(query.get("resource", "").rstrip("/"))
         return json_answer(
             {

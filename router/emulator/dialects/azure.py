@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import parse_qs, unquote
 
 from router.base.clock import Clock
-from router.emulator.answer import Answer, Headers, RefusedError, json_answer
+from router.emulator.answer import Answer, Headers, RefusedError
 from router.emulator.bodies import (
     About,
     azure_call_quota,
@@ -14,7 +14,6 @@ from router.emulator.bodies import (
     azure_token_quota,
     deployment_not_found,
     error_body,
-    invalid_openai_key,
     openai_error,
     resource_not_found,
     unauthorized,

@@ -3,19 +3,12 @@
 import math
 
 from router.base.clock import Clock
-from router.emulator.answer import Answer, Headers, RefusedError, json_answer
+from router.emulator.answer import Answer, Headers, RefusedError
 from router.emulator.bodies import (
     About,
-    azure_call_quota,
-    azure_error,
-    azure_token_quota,
-    deployment_not_found,
     error_body,
     invalid_openai_key,
     openai_error,
-    resource_not_found,
-    unauthorized,
-    unauthorized_token,
 )
 from router.emulator.credentials.check import Check, KeyCheck, Problem
 from router.emulator.credentials.tokens import TokenIssuer
@@ -23,7 +16,6 @@ from router.emulator.dialects.shape import Target, model_list, operation_at
 from router.emulator.quota import Verdict
 from router.emulator.received import Request
 from router.emulator.settings import Deployment, Endpoint
-
 
 
 class OpenAIDialect:
