@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final
 
-from router.limits.rate_headers import figure, latest_reset_s
+from router.limits.rate_headers import ROUNDING_S, figure, latest_reset_s
 from router.limits.request_slices import TEN_S, RequestSlices
 from router.limits.token_minute import TokenMinute
 
@@ -18,26 +18,26 @@ _RESET_TOKENS_TOO: Final = b"x-rate-limit-reset-tokens"
 _LIMIT_REQUESTS: Final = b"x-ratelimit-limit-requests"
 _LEFT_REQUESTS: Final = b"x-ratelimit-remaining-requests"
 _RESET_REQUESTS: Final = b"x-ratelimit-reset-requests"
-_NO_WORD_S: Final = 1.0  # the shortest slice
+LOOK_EVERY_S: Final = 0.05
 
 
 class QuotaTwin:
     """One for each quota: a deployment's own, or that of a pool on which several draw."""
 
-    __slots__ = ("_requests", "_tokens")
+    __slots__ = ("_look_at", "_requests", "_tokens")
 
     def __init__(self, tpm: int | None, rpm: int | None, now: float) -> None:
+        self._look_at = now
         self._tokens = TokenMinute(tpm, now) if tpm else None
         self._requests = RequestSlices(rpm, now) if rpm else None
 
     def wait_s(self, tokens: int, now: float) -> float:
         """0.0 where a request estimated at `tokens` would pass now, else seconds until it most likely would."""
-        wait_s = self._tokens.wait_s(tokens, now) if self._tokens is not None else 0.0
-        if self._requests is None:
-            return wait_s
-        if not wait_s:
-            return self._requests.wait_s(now)
-        return max(wait_s, self._requests.wait_s(now))
+        tokens_s = self._tokens.wait_s(tokens, now) if self._tokens is not None else 0.0
+        requests = self._requests
+        if requests is None or now >= requests.free_at:
+            return tokens_s
+        return max(tokens_s, requests.wait_s(now))
 
     def charge(self, tokens: int, now: float) -> None:
         """Counts a send. Those that fail count as well."""
@@ -47,20 +47,26 @@ class QuotaTwin:
             self._requests.sent(now)
 
     def answered(self, headers: Mapping[bytes, bytes], status: int, now: float) -> None:
-        """Takes over what an answer says of the limits, whatever its `status`; answers without a word cost a look."""
+        """Takes over what an answer says of the limits. Of the successes of one moment the first speaks for all."""
+        if status == 200:
+            if now < self._look_at:
+                return
+            self._look_at = now + LOOK_EVERY_S
         if _LEFT_TOKENS in headers and self._tokens is not None:
             left = figure(headers, _LEFT_TOKENS)
             limit = figure(headers, _LIMIT_TOKENS)
             # A limit of 0 or -1 says that nothing is tracked, and then its other figures say nothing.
             if left is not None and (limit or _LIMIT_TOKENS not in headers):
                 reset_s = latest_reset_s(headers, _RESET_TOKENS) or latest_reset_s(headers, _RESET_TOKENS_TOO)
-                self._tokens.told(limit, left, reset_s, now)
+                self._tokens.told(limit, left if status != 429 else None, reset_s, now)
         if _LEFT_REQUESTS in headers and self._requests is not None:
             limit = figure(headers, _LIMIT_REQUESTS)
-            if limit and limit < self._requests.rpm:
-                self._requests.lower(limit)
+            if limit:
+                self._requests.limit(limit)
             if limit and figure(headers, _LEFT_REQUESTS) == 0 and status != 429:
-                self._requests.block(latest_reset_s(headers, _RESET_REQUESTS) or _NO_WORD_S, now)
+                reset_s = latest_reset_s(headers, _RESET_REQUESTS)
+                if reset_s is not None and reset_s > 2 * ROUNDING_S:  # a slice of one second is over by now
+                    self._requests.block(reset_s - ROUNDING_S, now)
 
     def refused(self, wait_s: float | None, now: float) -> None:
         """A 429 came for what we thought would pass: learns from it. `wait_s`: as the answer says, None without."""
@@ -74,14 +80,15 @@ class QuotaTwin:
         """What may still be charged this minute; infinite where no limit is known."""
         return self._tokens.left(now) if self._tokens is not None else inf
 
-    @property
-    def requests_left(self) -> float:
-        return self._requests.left if self._requests is not None else inf
+    def requests_left(self, now: float) -> float:
+        """Likewise of requests, in ten seconds."""
+        return self._requests.left(now) if self._requests is not None else inf
 
     @property
     def share(self) -> float:
-        """How much of the limit turned out to be ours: 1.0 where everything is as configured."""
-        return self._tokens.share if self._tokens is not None else 1.0
+        """How much of the limit turned out to be ours: 1.0 where everything is as configured; the lesser of both."""
+        tokens = self._tokens.share if self._tokens is not None else 1.0
+        return min(tokens, self._requests.share) if self._requests is not None else tokens
 
     @property
     def limit_tokens(self) -> int | None:
@@ -91,12 +98,12 @@ class QuotaTwin:
     @property
     def factor(self) -> float:
         """What they count for a token of our estimate."""
-        return self._tokens.factor if self._tokens is not None else 1.0
+        return self._tokens.drift.factor if self._tokens is not None else 1.0
 
     @property
     def drain(self) -> float:
         """Tokens a second that others use."""
-        return self._tokens.drain if self._tokens is not None else 0.0
+        return self._tokens.drift.drain if self._tokens is not None else 0.0
 
     def _of_requests(self, wait_s: float | None, now: float) -> bool:
         """Whether the 429 is one for requests: by its wait, else by what is fuller."""

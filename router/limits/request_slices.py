@@ -2,14 +2,17 @@
 
 from typing import Final
 
-SECOND_S: Final = 1.02  # and a little: two sends a second apart may arrive nearer to each other
-TEN_S: Final = 10.05
+# A little more than the slices: two sends may arrive nearer to each other than they left.
+SECOND_S: Final = 1.005
+TEN_S: Final = 10.01
 SHARE_MIN: Final = 0.1
 SHARE_AFTER_REFUSAL: Final = 0.93
 SHARE_STEP: Final = 0.02  # given back every ten quiet seconds
 PROBE_EVERY_S: Final = 5.0  # at first; twice as long after each that was refused
 PROBE_EVERY_S_MAX: Final = 600.0
 PROBES_TO_TRUST: Final = 4  # a send too many goes unnoticed where it falls into their next slice
+VERDICT_S: Final = 2.0  # a refusal so soon after a probe is the probe's
+LONG_AGO: Final = -1e9
 
 
 class RequestSlices:
@@ -21,60 +24,66 @@ class RequestSlices:
 
     __slots__ = (
         "_blocked_until",
+        "_configured",
+        "_hard_at",
         "_head",
         "_in_second",
         "_in_ten",
         "_probe_at",
         "_probe_every_s",
+        "_probed_at",
         "_probes",
         "_refused_at",
         "_review_at",
         "_ring",
+        "free_at",
         "rpm",
         "share",
     )
 
     def __init__(self, rpm: int, now: float) -> None:
+        self._configured = rpm
         self.rpm = rpm  # in force
         self.share = 1.0  # of it that is ours
-        self._ring = [-60.0] * max(1, rpm // 6)
+        self._ring = [LONG_AGO] * max(1, rpm // 6)
         self._head = 0  # where the next send is written
-        self._in_ten = len(self._ring)
-        self._in_second = max(1, rpm // 60)
-        self._blocked_until = self._refused_at = now - 60.0
-        self._probes = 0
+        self._in_ten = self._in_second = 1
+        self.free_at = self._hard_at = self._blocked_until = self._probed_at = self._refused_at = LONG_AGO
+        self._probes = 0  # since the last that was refused
         self._probe_every_s = PROBE_EVERY_S
         self._probe_at = now + PROBE_EVERY_S
         self._review_at = now + 10.0
+        self._resize()
 
     def wait_s(self, now: float) -> float:
-        ring, head = self._ring, self._head
-        second_s = ring[head - self._in_second] + SECOND_S - now
-        ten_s = ring[head - self._in_ten] + TEN_S - now
-        if second_s <= 0.0 >= ten_s and now >= self._blocked_until:
+        """Seconds until one more passes; 0.0 at once from `free_at` on, and before it now and then for a probe."""
+        if now >= self.free_at or (now >= self._probe_at and now >= self._hard_at):
             return 0.0
-        if ten_s <= 0.0 and now >= self._blocked_until and now >= self._probe_at:
-            return 0.0
-        return max(second_s, ten_s, self._blocked_until - now)
+        return self.free_at - now
 
     def sent(self, now: float) -> None:
-        ring, head = self._ring, self._head
-        if ring[head - self._in_second] + SECOND_S > now >= self._probe_at:
+        if now < self.free_at and now >= self._probe_at:
             self._probed(now)
+        ring, head = self._ring, self._head
         ring[head] = now
         head += 1
-        self._head = head if head < len(ring) else 0
+        self._head = head = head if head < len(ring) else 0
+        # The next passes as soon as the oldest that a slice may hold is out of it.
+        hard_at = ring[head - self._in_ten] + TEN_S
+        if hard_at < self._blocked_until:
+            hard_at = self._blocked_until
+        free_at = ring[head - self._in_second] + SECOND_S
+        self._hard_at = hard_at
+        self.free_at = max(hard_at, free_at)
         if now >= self._review_at:
             self._review(now)
 
-    @property
-    def left(self) -> int:
-        """How many of the ten-second slice are not used, as of the last send."""
-        newest = self._ring[self._head - 1]
-        return self._in_ten - sum(newest - at < TEN_S for at in self._ring[-self._in_ten :])
+    def left(self, now: float) -> int:
+        """How many more the ten-second slice holds."""
+        return max(0, self._in_ten - sum(now - at < TEN_S for at in self._ring))
 
     def filled(self, now: float) -> float:
-        """How full the fuller slice is: 1.0 at its limit; in tenths."""
+        """How full the fuller slice is, in tenths; 1.0 at its limit."""
         ring, head = self._ring, self._head
         for tenths in range(10, 0, -1):
             second, ten = max(1, self._in_second * tenths // 10), max(1, self._in_ten * tenths // 10)
@@ -85,11 +94,15 @@ class RequestSlices:
     def block(self, wait_s: float, now: float) -> None:
         """Nothing passes for so long: they say that the slice is used up."""
         self._blocked_until = max(self._blocked_until, now + min(wait_s, TEN_S))
+        self._hard_at = max(self._hard_at, self._blocked_until)
+        self.free_at = max(self.free_at, self._blocked_until)
 
-    def lower(self, rpm: int) -> None:
-        """Another limit is in force than the one configured; never a higher one than the ring was made for."""
-        self.rpm = min(rpm, 6 * len(self._ring))
-        self._resize()
+    def limit(self, rpm: int) -> None:
+        """Another limit may be in force; a higher one than the configured is not used."""
+        rpm = min(rpm, self._configured)
+        if rpm != self.rpm:
+            self.rpm = rpm
+            self._resize()
 
     def refused(self, wait_s: float | None, now: float) -> None:
         """A 429 for requests, which we thought would pass."""
@@ -97,16 +110,17 @@ class RequestSlices:
         if now < self._refused_at + 1.0:
             return  # of the same slice
         self._refused_at = now
-        if self._probes or now < self._probe_at - self._probe_every_s + 2.0:
-            self._probes = 0
+        if now < self._probed_at + VERDICT_S or self._probes:
             self._probe_every_s = min(2 * self._probe_every_s, PROBE_EVERY_S_MAX)
             self._probe_at = now + self._probe_every_s
         else:
             self.share = max(SHARE_MIN, self.share * SHARE_AFTER_REFUSAL)
+        self._probes = 0
         self._resize()
 
     def _probed(self, now: float) -> None:
         """A send beyond the second's slice goes out. After some that nobody minded the slice is taken for wider."""
+        self._probed_at = now
         self._probe_at = now + self._probe_every_s
         self._probes += 1
         if self._probes > PROBES_TO_TRUST:
@@ -117,8 +131,10 @@ class RequestSlices:
         self._review_at = now + 10.0
         if self.share < 1.0 and now > self._refused_at + 10.0:
             self.share = min(1.0, self.share + SHARE_STEP)
-            self._in_ten = max(1, int(self.rpm * self.share) // 6)
+            widened = self._in_second
+            self._resize()
+            self._in_second = max(self._in_second, min(widened, self._in_ten))
 
     def _resize(self) -> None:
-        self._in_ten = min(len(self._ring), max(1, int(self.rpm * self.share) // 6))
+        self._in_ten = max(1, int(self.rpm * self.share) // 6)
         self._in_second = max(1, int(self.rpm * self.share) // 60)

@@ -4,20 +4,33 @@ What we believe of it is a level (how much of the minute is used), moved by our 
 others on the same quota, and corrected by what each answer says is left.
 """
 
+from collections import deque
 from typing import Final
 
+from router.limits.drift import Drift
+from router.limits.rate_headers import ROUNDING_S
+
 MINUTE_S: Final = 60.0
-MARGIN: Final = 0.02  # of the limit stays unused: sends on their way, others' bursts
+MARGIN_MIN: Final = 0.02  # of the limit stays unused: sends on their way, others' bursts
+MARGIN_MAX: Final = 0.08
+MARGIN_STEP: Final = 0.02  # more after a 429 in spite of what answers said was left
+MARGIN_KEPT: Final = 0.9  # of what is above the least, each quiet minute
 DEADBAND: Final = 0.01  # of the limit: what a lag that is known to a second only may explain
-FALL_MAX: Final = 0.25  # of the limit: the counter has started again; sends on their way are never so many
-SETTLE: Final = 0.2  # share of an overestimate that is taken back by each answer
+JUMP: Final = 0.25  # of the limit, within an answer's time: their counter started again, or the answer is from before
+JUMPS: Final = 3  # answers that say so are believed
+LATE_S: Final = 10.0  # after a minute's begin there are such answers
+MARK_S: Final = 0.25  # how finely it is remembered what was charged when
+MARKS: Final = 64
+SATURATED: Final = 0.97  # of the limit: who is refused there is not seen to drain
+TOO_MUCH: Final = 0.05  # of the limit: we think so much more used than told. Less may be an answer's own way to us
+SETTLE: Final = 0.2  # share of the rest that is taken back by each answer
 PHASE_KNOWN_S: Final = 2.0  # of a beginning minute in which a 429 says that ours begins too early
 SHARE_MIN: Final = 0.05
 SHARE_MAX: Final = 2.0
 SHARE_AFTER_REFUSAL: Final = 0.97  # of the share at which it came
 HOLD_MINUTES: Final = 5  # of peace after a refusal, before more is tried
 STEP_FIRST: Final = 0.02  # more of the limit each minute, doubled while nothing happens
-STEP_MAX: Final = 0.1
+STEP_MAX: Final = 0.2
 FORGET: Final = 0.1  # of what was learned and not needed, each minute
 
 
@@ -29,16 +42,20 @@ class TokenMinute:
         "_calm_minutes",
         "_cap",
         "_headers_seen",
+        "_jumps",
         "_latest_s",
         "_level",
         "_limited",
+        "_margin",
+        "_mark_at",
+        "_marks",
         "_phase_known",
         "_refused",
         "_reset_at",
-        "_spans",
         "_start",
         "_step",
         "charged",
+        "drift",
         "limit",
         "share",
         "tpm",
@@ -49,31 +66,25 @@ class TokenMinute:
         self.limit = tpm  # in force
         self.share = 1.0  # of the limit that can be used, learned where no headers tell
         self.charged = 0.0  # by our own estimate, ever
-        self._spans = Spans(tpm / MINUTE_S)
-        self._cap = tpm * (1.0 - MARGIN)
+        self._marks: deque[tuple[float, float]] = deque(maxlen=MARKS)
+        self._mark_at = now
+        self.drift = Drift(tpm / MINUTE_S)
+        self._margin = MARGIN_MIN
+        self._cap = tpm * (1.0 - MARGIN_MIN)
         self._start, self._reset_at = now, now + MINUTE_S
         self._phase_known = False
         self._level, self._at = 0.0, now
         self._latest_s = MINUTE_S  # how much later than ours a minute may end, by the answers of this one
         self._headers_seen = self._limited = self._refused = False
+        self._jumps = 0
         self._calm_minutes = HOLD_MINUTES
         self._step = STEP_FIRST
-
-    @property
-    def factor(self) -> float:
-        """What they count for one token of our estimate."""
-        return self._spans.factor
-
-    @property
-    def drain(self) -> float:
-        """What others use, in tokens a second."""
-        return self._spans.drain
 
     def wait_s(self, tokens: int, now: float) -> float:
         if now >= self._reset_at:
             self._roll(now)
-        spans = self._spans
-        if self._level + tokens * spans.factor + (now - self._at) * spans.drain <= self._cap:
+        drift = self.drift
+        if self._level + tokens * drift.factor + (now - self._at) * drift.drain <= self._cap:
             return 0.0
         if self._level <= 0.0:
             return 0.0  # more than a whole minute's: nobody but they can say whether it passes
@@ -83,40 +94,73 @@ class TokenMinute:
     def charge(self, tokens: int, now: float) -> None:
         if now >= self._reset_at:
             self._roll(now)
+        if now >= self._mark_at:
+            self._marks.append((now, self.charged))
+            self._mark_at = now + MARK_S
         self.charged += tokens
-        self._level += tokens * self._spans.factor
+        self._level += tokens * self.drift.factor
 
     def left(self, now: float) -> float:
         if now >= self._reset_at:
             self._roll(now)
-        return max(0.0, self._cap - self._level - (now - self._at) * self._spans.drain)
+        return max(0.0, self._cap - self._level - (now - self._at) * self.drift.drain)
 
     def filled(self, now: float) -> float:
         """Share of what may be used that is used."""
         return 1.0 - self.left(now) / self._cap if self._cap > 0.0 else 1.0
 
-    def told(self, limit: int | None, remaining: int, reset_s: float | None, now: float) -> None:
-        """An answer says what is left. It may be older than some of our charges, by as much as `lag_s` below."""
+    def told(self, limit: int | None, remaining: int | None, reset_s: float | None, now: float) -> None:
+        """An answer says what was left when its figures were made, and maybe how long before their reset that was.
+
+        `remaining`: None for a refusal, which says when and not how much: `refused` asks what we thought before it.
+        """
         if now >= self._reset_at:
             self._roll(now)
         # A higher limit than the configured one is not used: the rest may be meant for others.
-        in_force = min(limit, self.tpm) if limit else self.tpm
+        in_force = min(limit or self.tpm, self.tpm)
         if in_force != self.limit:
-            self._limit(in_force)
-        used = max(0.0, float((limit or self.tpm) - remaining))
-        if limit and limit > self.tpm:
-            used -= limit - self.tpm
+            self.limit = in_force
+            self._scale(self.share, self._margin)
         lag_s = self._lag(reset_s, now)
-        if lag_s is not None and lag_s < -PHASE_KNOWN_S:
-            return  # from the minute before
-        level = self._level + (now - self._at) * self._spans.drain
-        if used < level - FALL_MAX * self.limit and lag_s is None:
-            self._begin(now, now + MINUTE_S)
-            self._level = used
-        else:
-            self._correct(level, used, lag_s, now)
+        if remaining is None:
+            return
         self._headers_seen = True
-        self._spans.add(used, self.charged, now)
+        used = float(max((limit or self.tpm) - remaining, 0))
+        if lag_s is None:
+            self._told_sometime(used, now)
+        elif -PHASE_KNOWN_S <= lag_s < MARKS * MARK_S:  # else it is from the minute before, or too old to be compared
+            self._told_then(used, max(0.0, lag_s - ROUNDING_S / 2), now)
+
+    def _told_then(self, used: float, lag_s: float, now: float) -> None:
+        """`lag_s` ago they had counted `used`. More is believed at once, less by and by."""
+        drift = self.drift
+        charged = self._charged_by(now - lag_s)
+        level = self._level + (now - self._at) * drift.drain
+        error = used + (self.charged - charged) * drift.factor + lag_s * drift.drain - level
+        slack, too_much = DEADBAND * self.limit, TOO_MUCH * self.limit
+        if error > slack:
+            self._level, self._at = level + error - slack, now
+        elif error < -too_much:
+            self._level, self._at = level + SETTLE * (error + too_much), now
+        if used < SATURATED * self.limit:
+            drift.add(used, charged, now - lag_s)
+
+    def _told_sometime(self, used: float, now: float) -> None:
+        """They had counted `used` some time before now, so that less than we think says little."""
+        jump = used - self._level - (now - self._at) * self.drift.drain
+        if jump > JUMP * self.limit:
+            self._jumps += 1
+            if now < self._start + LATE_S or self._jumps < JUMPS:
+                return
+        self._jumps = 0
+        if jump < -JUMP * self.limit:
+            if not self._phase_known:
+                self._begin(now, now + MINUTE_S)
+            self._level, self._at = used, now
+        elif jump > 0.0:
+            self._level, self._at = self._level + jump, now
+        if not self._limited:  # once we stop, a lag and a drain look the same
+            self.drift.add(used, self.charged, now)
 
     def refused(self, wait_s: float | None, now: float) -> None:
         """A 429 for tokens, which we thought would pass."""
@@ -130,7 +174,10 @@ class TokenMinute:
         if filled < 1.0 and not early:
             self._refused = True
             self._calm_minutes, self._step = 0, STEP_FIRST
-            self._share(self.share * filled * SHARE_AFTER_REFUSAL)
+            if self._headers_seen and filled > 1.0 - MARGIN_MAX:
+                self._scale(self.share, min(self._margin + MARGIN_STEP, MARGIN_MAX))
+            else:
+                self._scale(self.share * filled * SHARE_AFTER_REFUSAL, self._margin)
         self._level, self._at = max(self._level, float(self.limit), self._cap), now
 
     def _lag(self, reset_s: float | None, now: float) -> float | None:
@@ -146,16 +193,14 @@ class TokenMinute:
         self._latest_s = min(self._latest_s, later_s)
         return lag_s
 
-    def _correct(self, level: float, used: float, lag_s: float | None, now: float) -> None:
-        """Believes more at once, and less slowly, and only where it is known what cannot be in the answer yet."""
-        spans = self._spans
-        unseen = max(0.0, lag_s) * (spans.rate * spans.factor + spans.drain) if lag_s is not None else 0.0
-        error = used + unseen - level
-        slack = DEADBAND * self.limit
-        if error > slack:
-            self._level, self._at = level + error - slack, now
-        elif error < -slack and lag_s is not None:
-            self._level, self._at = level + SETTLE * (error + slack), now
+    def _charged_by(self, moment: float) -> float:
+        """What we had charged by then, to a quarter of a second."""
+        charged = self.charged
+        for at, before in reversed(self._marks):
+            if at <= moment:
+                break
+            charged = before
+        return charged
 
     def _roll(self, now: float) -> None:
         """A minute is over, or several."""
@@ -174,91 +219,25 @@ class TokenMinute:
 
     def _begin(self, start: float, reset_at: float) -> None:
         self._start, self._reset_at, self._at = start, reset_at, max(start, self._at)
-        self._spans.restart()
+        self.drift.restart()
 
     def _learn(self, minutes: int) -> None:
-        """What the minute that ends teaches about the share."""
-        if self._headers_seen:
-            if not self._refused:
-                self._share(1.0)
-            return
-        self._spans.forget(FORGET)
+        """What the minute that ends teaches about how much of the limit can be used."""
         if self._refused:
             return
+        margin = MARGIN_MIN + (self._margin - MARGIN_MIN) * MARGIN_KEPT
+        if self._headers_seen:
+            self._scale(1.0, margin)
+            return
+        self.drift.fade(1.0 - (1.0 - FORGET) ** minutes)
         self._calm_minutes += minutes
         if not self._limited:
-            self._share(self.share + (1.0 - self.share) * FORGET)
+            self._scale(self.share + (1.0 - self.share) * FORGET, margin)
         elif self._calm_minutes > HOLD_MINUTES:
-            self._share(self.share * (1.0 + self._step))
+            self._scale(self.share * (1.0 + self._step), margin)
             self._step = min(2 * self._step, STEP_MAX)
 
-    def _share(self, share: float) -> None:
+    def _scale(self, share: float, margin: float) -> None:
         self.share = min(max(share, SHARE_MIN), SHARE_MAX)
-        self._limit(self.limit)
-
-    def _limit(self, limit: int) -> None:
-        self.limit = limit
-        self._cap = limit * self.share * (1.0 - MARGIN)
-
-
-SPAN_S: Final = 2.0
-KEEP: Final = 0.9  # of the sums, each span: a memory of ten spans
-PULL: Final = 0.2  # towards a true estimate and nobody else, in spans
-FACTOR_MIN: Final = 0.5
-FACTOR_MAX: Final = 2.0
-
-
-class Spans:
-    """What they counted against what we charged, span by span: how far our estimate is off, and who else is there.
-
-    Least squares of `used = factor * charged + drain * time` with forgetting, drawn towards 1 and 0 where the spans do
-    not tell the two apart. A lag that all answers share drops out, since only differences count.
-    """
-
-    __slots__ = ("_at", "_cc", "_charged", "_ct", "_cu", "_rate", "_tt", "_tu", "_used", "drain", "factor", "rate")
-
-    def __init__(self, rate: float) -> None:
-        self._rate = max(rate, 1.0)  # tokens a second at the limit: the unit in which all sums are kept
-        self._cc = self._ct = self._tt = self._cu = self._tu = 0.0
-        self._at: float | None = None
-        self._used = self._charged = 0.0
-        self.factor, self.drain = 1.0, 0.0
-        self.rate = 0.0  # of our charges in the last span, tokens a second
-
-    def restart(self) -> None:
-        """The counter starts again: no span reaches over that."""
-        self._at = None
-
-    def add(self, used: float, charged: float, now: float) -> None:
-        at = self._at
-        if at is None:
-            self._at, self._used, self._charged = now, used, charged
-            return
-        if now - at < SPAN_S:
-            return
-        time, counted = now - at, (used - self._used) / self._rate
-        ours = (charged - self._charged) / self._rate
-        self._at, self._used, self._charged = now, used, charged
-        self.rate = ours * self._rate / time
-        if counted < 0.0:
-            return  # it started again unseen
-        scale = SPAN_S / time / SPAN_S  # a long span says as much as a short one
-        time, counted, ours = time * scale, counted * scale, ours * scale
-        self._cc = KEEP * self._cc + ours * ours
-        self._ct = KEEP * self._ct + ours * time
-        self._tt = KEEP * self._tt + time * time
-        self._cu = KEEP * self._cu + ours * counted
-        self._tu = KEEP * self._tu + time * counted
-        self._solve()
-
-    def forget(self, share: float) -> None:
-        """Nothing was seen for a minute: what is believed fades, and with it what it rests on."""
-        self.factor += (1.0 - self.factor) * share
-        self.drain -= self.drain * share
-        self._cc = self._ct = self._tt = self._cu = self._tu = 0.0
-
-    def _solve(self) -> None:
-        cc, tt, cu = self._cc + PULL, self._tt + PULL, self._cu + PULL
-        factor = (cu * tt - self._ct * self._tu) / (cc * tt - self._ct * self._ct)
-        self.factor = factor = min(max(factor, FACTOR_MIN), FACTOR_MAX)
-        self.drain = max(0.0, (self._tu - factor * self._ct) / tt) * self._rate
+        self._margin = margin
+        self._cap = self.limit * self.share * (1.0 - margin)
