@@ -20,7 +20,6 @@ from router.config.explain import UnknownNameError, explain_request
 from router.config.moments import parse_moment
 
 _TIMEOUT_S: Final = 10.0
-_FOREVER: Final = {"since": None, "until": None, "condition": None}
 
 
 @click.command()
@@ -114,10 +113,10 @@ def _heading(shown: dict[str, Any]) -> Iterator[str]:
         yield f"{shown['holder']} is asked first; after {attempts} failed sends the rest of it counts as failed"
     if shown["zones"]:
         yield f"zones: {', '.join(shown['zones'])}"
-    if shown["window"] != _FOREVER:
-        yield f"holds {window_text(shown['window'])}"
+    if len(shown["schedule"]) > 1 or shown["window"]["condition"] is not None:
         for each in shown["schedule"]:
-            yield f"  {each['rule']}: {window_text(each)}"
+            now = "holds" if each["since"] == shown["window"]["since"] else "beside it:"
+            yield f"{now} {each['rule']} {window_text(each)}"
 
 
 def window_text(window: dict[str, Any]) -> str:
@@ -131,7 +130,8 @@ def window_text(window: dict[str, Any]) -> str:
     if condition["declared"] is not None:
         return f"{begin} {end} (condition {name}, declared met for {condition['declared']} by {condition['by']})"
     open_end = f"until the condition {name} is declared met, which it is not yet"
-    return f"{begin} {end}, or {open_end}" if until else f"{begin} {open_end}"
+    then = f"; then {window['otherwise']}"
+    return f"{begin} {end}, or {open_end}{then}" if until else f"{begin} {open_end}{then}"
 
 
 def _candidates(shown: dict[str, Any]) -> Table:

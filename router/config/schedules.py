@@ -111,8 +111,7 @@ def check_zones(doc: Document, workload: str, zones: Sequence[str], known: Colle
 def check_reach(doc: Document, workload: str, schedule: Schedule, fleet: Sequence[Deployment]) -> list[str]:
     """Each rule of a workload must have a deployment. Returns warnings for the clouds of a rule that have none."""
     warnings: list[str] = []
-    for period in schedule.periods:
-        rule = period.rule
+    for rule in schedule.clause.rules():
         clouds = rule.clouds()
         reached = {deployment.cloud for deployment in fleet if not rule.objection(deployment)}
         where = f" in {listed(sorted(rule.zones))}" if rule.zones else ""
@@ -127,9 +126,9 @@ def check_reach(doc: Document, workload: str, schedule: Schedule, fleet: Sequenc
 
 def check_prices(doc: Document, workload: str, schedule: Schedule, fleet: Sequence[Deployment]) -> None:
     """The cheapest can be told only where each deployment in reach has a price."""
-    for period in schedule.periods:
-        if period.rule.prefer is Prefer.COST:
+    for rule in schedule.clause.rules():
+        if rule.prefer is Prefer.COST:
             for deployment in fleet:
-                if deployment.price is None and not period.rule.objection(deployment):
+                if deployment.price is None and not rule.objection(deployment):
                     message = f"cannot be by cost: {deployment.id} has no `price`, and none is known for it"
                     doc.fault(("workloads", workload, "placement"), message)

@@ -41,11 +41,12 @@ def explain(
 
 
 def _window(period: Period) -> dict[str, object]:
-    condition = period.condition
+    condition, otherwise = period.clause.condition, period.clause.otherwise
     return {
         "since": written(period.since),
         "until": written(period.until),
         "condition": _condition(condition) if condition is not None else None,
+        "otherwise": otherwise.rule.reason if otherwise is not None else None,
     }
 
 

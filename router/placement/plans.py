@@ -23,7 +23,7 @@ def make_permit(
     meaning = [
         rule.meaning(),
         {cloud: sorted(set(hosts.get(cloud, ()))) for cloud in sorted(clouds)},
-        schedule.meaning() if schedule is not None else [],
+        schedule.clause.meaning() if schedule is not None else [],
     ]
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
     return Permit(workload, clouds, rule_version=digest[:12])

@@ -21,9 +21,6 @@ class Condition:
     declared: float = math.inf  # wall seconds; inf: not declared
     by: str = ""  # who declared it
 
-    def meaning(self) -> list[object]:
-        return [self.name, self.declared, self.by]
-
 
 @dataclass(frozen=True, slots=True)
 class Clause:
@@ -38,26 +35,45 @@ class Clause:
     condition: Condition | None = None
     otherwise: "Clause | None" = None
 
+    def rules(self) -> Iterator[Rule]:
+        """All that are written down, also those that wait for a condition which nobody declared yet."""
+        yield self.rule
+        if self.otherwise is not None:
+            yield from self.otherwise.rules()
+
+    def meaning(self) -> list[object]:
+        """All that it says, as JSON, for the rule version."""
+        condition, otherwise = self.condition, self.otherwise
+        return [
+            [self.rule.meaning(), self.since, self.until],
+            [condition.name, condition.declared, condition.by] if condition is not None else [],
+            otherwise.meaning() if otherwise is not None else [],
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `since` up to, but not at, `until` this rule holds. `condition`: the one that its end depends on."""
+    """From `since` up to, but not at, `until` the rule of this clause holds."""
 
     since: float
     until: float
-    rule: Rule
-    condition: Condition | None = None
+    clause: Clause
+
+    @property
+    def rule(self) -> Rule:
+        return self.clause.rule
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The periods of one workload: in order, without gaps, from the beginning of time to its end."""
 
+    clause: Clause
     periods: tuple[Period, ...]
 
     @classmethod
     def of(cls, clause: Clause) -> "Schedule":
-        return cls(tuple(_unroll(clause, -math.inf, math.inf)))
+        return cls(clause, tuple(_unroll(clause, -math.inf, math.inf)))
 
     def at(self, wall: float) -> Period:
         """The one period that holds at a moment."""
@@ -66,13 +82,6 @@ class Schedule:
     def starts(self) -> list[float]:
         """The moments at which another rule comes into force; the first is minus infinity."""
         return [period.since for period in self.periods]
-
-    def meaning(self) -> list[object]:
-        """All that it says, as JSON, for the rule version."""
-        return [
-            [period.since, period.until, period.rule.meaning(), period.condition and period.condition.meaning()]
-            for period in self.periods
-        ]
 
 
 def written(wall: float) -> str | None:
@@ -88,6 +97,6 @@ def _unroll(clause: Clause, since: float, until: float) -> Iterator[Period]:
     if clause.otherwise is not None and since < begin:
         yield from _unroll(clause.otherwise, since, begin)
     if begin < end:
-        yield Period(begin, end, clause.rule, clause.condition)
+        yield Period(begin, end, clause)
     if clause.otherwise is not None and begin < end < until:
         yield from _unroll(clause.otherwise, end, until)

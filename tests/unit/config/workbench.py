@@ -16,13 +16,19 @@ server:
   admin: 127.0.0.1:9090
   body_bytes_max: 64MiB
 timeouts: {connect_s: 5}
+health: {open_s: 2, ejection_s: 10}
+resilience: {budget_share: 0.2}
+limits: {concurrency: adaptive}
+decision_log: {dir: decisions, keep_bytes: 512MiB}
 clouds:
   softbank: {hosts: [inference.example.jp]}
+conditions: [{name: clause-7, declared: 2031-02-01, by: legal}]
 endpoints:
   eastus2:
     cloud: azure
     provider: azure_openai
     region: eastus2
+    zone: us
     base_url: https://contoso.openai.azure.com
     api_version: v1
     auth: {api_key: "${AZURE_KEY}"}
@@ -34,6 +40,7 @@ endpoints:
   ord:
     cloud: coreweave
     provider: openai
+    zone: ord
     base_url: https://api.inference.wandb.ai/v1
     auth: {bearer: "${CW_KEY}"}
     deployments:
@@ -46,6 +53,16 @@ workloads:
   internal:
     placement: {rule: spread, clouds: [azure, coreweave], prefer: balanced}
     reveal: upstream
+    affinity: true
+  research:
+    placement:
+      rule: first_refusal
+      holder: azure
+      then: [coreweave]
+      until: clause-7
+      then_rule: {rule: spread, clouds: [coreweave]}
+    zones: [us, ord]
+    hedge: {after_ms: 800}
 keys:
   - name: acme
     workload: api
@@ -64,9 +81,9 @@ class Workbench:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "router.yaml"
 
-    def load(self, text: str = GOOD, environ: dict[str, str] | None = None) -> Snapshot:
+    def load(self, text: str = GOOD, environ: dict[str, str] | None = None, wall: float | None = None) -> Snapshot:
         self.file.write_text(text, encoding="utf-8")
-        return load(self.file, ENVIRON if environ is None else environ)
+        return load(self.file, ENVIRON if environ is None else environ, wall)
 
     def faults(self, text: str, environ: dict[str, str] | None = None) -> tuple[Fault, ...]:
         with pytest.raises(ConfigError) as caught:
