@@ -65,14 +65,16 @@ def client_error(
         own_status, type_, code, message = own
         return ClientError(own_status, error_json(message, type_, None, code))
     value = decode_error(body)
-    if judgement.kind is Fault.ANSWER and status in (400, 422) and _has_error_object(value):
+    if judgement.kind is Fault.ANSWER and status in (400, 422) and _is_openai_error(value):
         return ClientError(status, body)
     shown = own[0] if own is not None else _status(status)
     return ClientError(shown, _normalised(shown, read_error(value), None if reveal else deployment))
 
 
-def _has_error_object(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("error"), dict)
+def _is_openai_error(value: object) -> bool:
+    """An `error` object that an SDK can read: numeric codes, as Google and vLLM write them, are not in the contract."""
+    error = value.get("error") if isinstance(value, dict) else None
+    return isinstance(error, dict) and isinstance(error.get("code"), str | None)
 
 
 def _status(status: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from router.providers.dialect import Fault, Judgement
-from router.providers.waits import wait_in_headers, wait_in_limits, wait_in_text
+from router.providers.waits import wait_in_details, wait_in_headers, wait_in_limits, wait_in_text
 
 _decode: Final = msgspec.json.Decoder().decode
 _NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]")
@@ -78,6 +78,7 @@ NAMES: Final[Mapping[str, Fault]] = MappingProxyType(
                 "throttled",
                 "throttling",
                 "throttlingexception",
+                "servicequotaexceededexception",
                 "resourceexhausted",
             ),
             Fault.CREDENTIAL: (
@@ -150,7 +151,9 @@ def judge_answer(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Ju
     wait_s = wait_in_headers(headers)
     if wait_s is None and fault in (Fault.THROTTLED, Fault.OVERLOADED):
         # A text speaks of this very refusal; the limits say when all of the quota is back, which may be much later.
-        wait_s = wait_in_text(fields.message)
+        wait_s = wait_in_details(fields.details)
+        if wait_s is None:
+            wait_s = wait_in_text(fields.message)
         if wait_s is None and fault is Fault.THROTTLED:
             wait_s = wait_in_limits(headers)
     return Judgement(fault, wait_s)
@@ -166,7 +169,10 @@ def judge_event(error: object) -> Judgement:
         fault = _fault_of(status, named, fields)
     elif named is None and _OVERLOAD_TEXT.search(fields.message):
         fault = Fault.OVERLOADED
-    return Judgement(fault, wait_in_text(fields.message) if fault in (Fault.THROTTLED, Fault.OVERLOADED) else None)
+    if fault not in (Fault.THROTTLED, Fault.OVERLOADED):
+        return Judgement(fault)
+    wait_s = wait_in_details(fields.details)
+    return Judgement(fault, wait_in_text(fields.message) if wait_s is None else wait_s)
 
 
 def _fault_of(status: int, named: Fault | None, fields: ErrorFields) -> Fault:

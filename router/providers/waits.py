@@ -7,7 +7,7 @@ is None, and the next source is asked.
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 _NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -40,6 +40,16 @@ def wait_in_text(message: str) -> float | None:
     unit = match["unit"].lower()
     factor = 0.001 if unit.startswith("milli") else 60.0 if unit.startswith("minute") else 1.0
     return float(match["number"]) * factor
+
+
+def wait_in_details(error: Mapping[str, Any] | None) -> float | None:
+    """Reads the `retryDelay` of Google's RetryInfo, a duration in seconds such as `34.5s`, from an error object."""
+    details = error.get("details") if error is not None else None
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and (wait_s := _duration(delay)) is not None:
+            return wait_s
+    return None
 
 
 def wait_in_limits(headers: Mapping[bytes, bytes]) -> float | None:

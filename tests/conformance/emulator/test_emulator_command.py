@@ -90,7 +90,7 @@ def test_certificates_lie_beside_the_file(tmp_path: Path) -> None:
         ("median: 5,", "", "has no median"),
         ("kind: status", "kind: stat", r"faults\[0\].kind: must be one of"),
         ("status: 429", "status: 42", "must be a status from 100"),
-        ("azure_openai\n", "bedrock\n", "provider 'bedrock' is not emulated"),
+        ("azure_openai\n", "anthropic\n", "provider 'anthropic' is not emulated"),
         ("http://127.0.0.1:PORT", "http://192.0.2.1:80", "must be on loopback"),
         ("http://127.0.0.1", "https://127.0.0.1", "tls_cert and emulator.tls_key are needed"),
         ("${AZURE_KEY}", "${NOT_SET}", "NOT_SET is not set"),
