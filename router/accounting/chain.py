@@ -178,14 +178,15 @@ class Verifier:
             sequence = int(line[: line.index(b" ")])
             payload = line[line.index(b" ") + 1 : -65]
             record = self._decode(payload)
-        except ValueError:  # msgspec's errors are, too
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, too
             self._find("changed", "a line that is no record", self.sequence + 1)
             self.sequence += 1
             self._hashes = (line[-64:],)
             return None
         stored, text = line[-64:], line[:-64]
         if not self.first_sequence:
-            self.first_sequence, self.sequence = sequence, sequence - 1
+            self.sequence = record.previous_sequence if type(record) is Header else sequence - 1
+            self.first_sequence = self.sequence + 1
         if type(record) is Header and not self._hashes:
             self._hashes = (record.previous_hash.encode(errors="replace"),)
         if sequence == self.sequence + 1 and self._hashes and stored == _hash(self._hashes[0], text):
@@ -203,6 +204,12 @@ class Verifier:
     def _examine(self, sequence: int, stored: bytes, text: bytes) -> None:
         """A line that does not follow from the one before: says how."""
         follows = not self._hashes or any(stored == _hash(before, text) for before in self._hashes)
+        numbered = b"%d%b" % (self.sequence + 1, text[text.index(b" ") :])
+        if any(stored == _hash(before, numbered) for before in self._hashes) and not follows:
+            self.sequence += 1
+            self._find("changed", f"record {self.sequence} has another sequence written over its own", self.sequence)
+            self._hashes = (stored,)
+            return
         if sequence <= self.sequence:
             self._find("out_of_order", f"record {sequence} behind record {self.sequence}", sequence)
             # The line after it may well follow from the one before it.

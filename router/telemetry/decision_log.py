@@ -219,9 +219,11 @@ class DecisionLog:
             with self._lock:
                 self._tell_missed()
                 self._append_own(self._event("closed", {"dropped": self.dropped}))
+                self._limit = -1  # what comes now is dropped
             self.anchor()
         finally:
-            self._retire(self._segment, self._position)
+            for segment, written in (*self._retired, (self._segment, self._position)):
+                self._retire(segment, written)
             if self._next is not None:
                 self._next.mapping.close()
                 self._next.discard()
