@@ -344,9 +344,7 @@ async def test_a_bad_oracle_key_is_named_without_its_secret(tmp_path: Path, spoi
     elif spoil == "no key":
         file.write_text("-----BEGIN RSA PRIVATE KEY-----\nnothing\n-----END RSA PRIVATE KEY-----\n")
     else:
-        source = OciSource(
-            **{**{name: getattr(source, name) for name in source.__slots__}, "passphrase": Secret("canary")}
-        )
+        source = replace(source, passphrase=Secret("canary"))
     identity = identity_of(Credential(AuthKind.OCI, source=source))
 
     with pytest.raises(IdentityError, match="Oracle's signing key cannot be used") as caught:
