@@ -13,14 +13,16 @@ from router.limits.rate_headers import ROUNDING_S
 MINUTE_S: Final = 60.0
 MARGIN_MIN: Final = 0.02  # of the limit stays unused: sends on their way, others' bursts
 MARGIN_MAX: Final = 0.08
-MARGIN_STEP: Final = 0.02  # more after a 429 in spite of what answers said was left
+MARGIN_STEP: Final = 0.03  # more after a 429 in spite of what answers said was left
 MARGIN_KEPT: Final = 0.9  # of what is above the least, each quiet minute
 DEADBAND: Final = 0.01  # of the limit: what a lag that is known to a second only may explain
 JUMP: Final = 0.25  # of the limit, within an answer's time: their counter started again, or the answer is from before
 JUMPS: Final = 3  # answers that say so are believed
 LATE_S: Final = 10.0  # after a minute's begin there are such answers
 MARK_S: Final = 0.25  # how finely it is remembered what was charged when
-MARKS: Final = 64
+MARKS: Final = 256  # a minute of them, and a little
+LAG_S_MAX: Final = 20.0  # older figures are not compared
+PHASE_MOVED_S: Final = 5.0  # a 429 that puts the minute's end so far away from ours is believed
 SATURATED: Final = 0.97  # of the limit: who is refused there is not seen to drain
 TOO_MUCH: Final = 0.05  # of the limit: we think so much more used than told. Less may be an answer's own way to us
 SETTLE: Final = 0.2  # share of the rest that is taken back by each answer
@@ -28,7 +30,9 @@ PHASE_KNOWN_S: Final = 2.0  # of a beginning minute in which a 429 says that our
 SHARE_MIN: Final = 0.05
 SHARE_MAX: Final = 2.0
 SHARE_AFTER_REFUSAL: Final = 0.97  # of the share at which it came
-HOLD_MINUTES: Final = 5  # of peace after a refusal, before more is tried
+HOLD_MINUTES: Final = 5  # of peace after a refusal, before more is tried; twice as long where it comes again
+HOLD_MINUTES_MAX: Final = 20
+SAME: Final = 0.1  # two ceilings so near to each other are one
 STEP_FIRST: Final = 0.02  # more of the limit each minute, doubled while nothing happens
 STEP_MAX: Final = 0.2
 FORGET: Final = 0.1  # of what was learned and not needed, each minute
@@ -41,7 +45,9 @@ class TokenMinute:
         "_at",
         "_calm_minutes",
         "_cap",
+        "_ceiling",
         "_headers_seen",
+        "_hold_minutes",
         "_jumps",
         "_latest_s",
         "_level",
@@ -77,7 +83,8 @@ class TokenMinute:
         self._latest_s = MINUTE_S  # how much later than ours a minute may end, by the answers of this one
         self._headers_seen = self._limited = self._refused = False
         self._jumps = 0
-        self._calm_minutes = HOLD_MINUTES
+        self._calm_minutes = self._hold_minutes = HOLD_MINUTES
+        self._ceiling = 0.0  # share at which the last refusal came
         self._step = STEP_FIRST
 
     def wait_s(self, tokens: int, now: float) -> float:
@@ -128,7 +135,7 @@ class TokenMinute:
         used = float(max((limit or self.tpm) - remaining, 0))
         if lag_s is None:
             self._told_sometime(used, now)
-        elif -PHASE_KNOWN_S <= lag_s < MARKS * MARK_S:  # else it is from the minute before, or too old to be compared
+        elif -PHASE_KNOWN_S <= lag_s < LAG_S_MAX:  # else it is from the minute before, or too old to be compared
             self._told_then(used, max(0.0, lag_s - ROUNDING_S / 2), now)
 
     def _told_then(self, used: float, lag_s: float, now: float) -> None:
@@ -166,19 +173,30 @@ class TokenMinute:
         """A 429 for tokens, which we thought would pass."""
         if now >= self._reset_at:
             self._roll(now)
-        filled = self.filled(now)
         early = now - self._start < PHASE_KNOWN_S and self._phase_known
         if wait_s is not None and 0.0 < wait_s < MINUTE_S:
-            self._begin(self._start, now + wait_s)
-            self._phase_known = True
+            self._ends_at(now + wait_s)
+        elif not self._phase_known:
+            self._level = max(self._level, self._charged_since(now - MINUTE_S))
+        filled = self.filled(now)
         if filled < 1.0 and not early:
             self._refused = True
             self._calm_minutes, self._step = 0, STEP_FIRST
             if self._headers_seen and filled > 1.0 - MARGIN_MAX:
                 self._scale(self.share, min(self._margin + MARGIN_STEP, MARGIN_MAX))
             else:
-                self._scale(self.share * filled * SHARE_AFTER_REFUSAL, self._margin)
+                self._found_ceiling(self.share * filled)
         self._level, self._at = max(self._level, float(self.limit), self._cap), now
+
+    def _ends_at(self, reset_at: float) -> None:
+        """A 429 says when the minute ends. Where we thought it quite another one, the level is counted anew."""
+        moved = not self._phase_known or abs(reset_at - self._reset_at) > PHASE_MOVED_S
+        self._phase_known = True
+        if not moved:
+            self._begin(self._start, reset_at)
+            return
+        self._begin(reset_at - MINUTE_S, reset_at)
+        self._level, self._at = self._charged_since(self._start), self._start
 
     def _lag(self, reset_s: float | None, now: float) -> float | None:
         """How long ago the answer's figures were made, by when they say that the minute ends; None: not known."""
@@ -201,6 +219,10 @@ class TokenMinute:
                 break
             charged = before
         return charged
+
+    def _charged_since(self, moment: float) -> float:
+        """In their tokens."""
+        return (self.charged - self._charged_by(moment)) * self.drift.factor
 
     def _roll(self, now: float) -> None:
         """A minute is over, or several."""
@@ -233,9 +255,16 @@ class TokenMinute:
         self._calm_minutes += minutes
         if not self._limited:
             self._scale(self.share + (1.0 - self.share) * FORGET, margin)
-        elif self._calm_minutes > HOLD_MINUTES:
+        elif self._calm_minutes > self._hold_minutes:
             self._scale(self.share * (1.0 + self._step), margin)
             self._step = min(2 * self._step, STEP_MAX)
+
+    def _found_ceiling(self, share: float) -> None:
+        """Without headers a refusal is all that tells. The nearer to the last one, the longer it is not tried again."""
+        same = abs(share - self._ceiling) < SAME * self._ceiling
+        self._hold_minutes = min(2 * self._hold_minutes, HOLD_MINUTES_MAX) if same else HOLD_MINUTES
+        self._ceiling = share
+        self._scale(share * SHARE_AFTER_REFUSAL, self._margin)
 
     def _scale(self, share: float, margin: float) -> None:
         self.share = min(max(share, SHARE_MIN), SHARE_MAX)
