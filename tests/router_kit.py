@@ -23,11 +23,19 @@ import orjson
 from router.config.keys import digest
 from router.config.load import load
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
+from router.emulator.credentials.known import Known
 from router.worker import Worker
 
 API_KEY = "sk-ir-test-api"
 INTERNAL_KEY = "sk-ir-test-internal"
 CANARY = "upstream-secret-canary"
+PATHS = {
+    "azure_openai": "",
+    "openai": "/v1",
+    "oci": "/openai/v1",
+    "bedrock": "/openai/v1",
+    "vertex": "/v1/projects/p/locations/us-central1/endpoints/openapi",
+}
 
 
 @dataclass
@@ -42,6 +50,8 @@ class Cloud:
     api_version: str = "v1"
     tier: int = 0
     settings: Settings = field(default_factory=Settings)
+    known: Known | None = None  # who signs or comes with tokens; None: the canary is the key
+    auth: Callable[[str], dict[str, Any]] | None = None  # of the endpoint, from its base URL; None: the canary
     extra: dict[str, Any] = field(default_factory=dict)  # more keys of the endpoint
     deployment_extra: dict[str, Any] = field(default_factory=dict)  # more keys of each deployment
 
@@ -52,16 +62,26 @@ class Cloud:
             else Deployment(name, model)
             for name, model in self.deployments.items()
         )
-        path = "/v1" if self.dialect == "openai" else ""
-        return EmulatedCloud(Endpoint(self.dialect, names, id=self.id, key=CANARY, path=path, settings=self.settings))
+        return EmulatedCloud(
+            Endpoint(
+                self.dialect,
+                names,
+                id=self.id,
+                path=PATHS[self.dialect],
+                tls=self.settings.tls_cert is not None,
+                key=CANARY if self.known is None else None,
+                known=self.known,
+                settings=self.settings,
+            )
+        )
 
     def section(self, base_url: str) -> dict[str, Any]:
-        auth = {"bearer": CANARY} if self.dialect == "openai" else {"api_key": CANARY}
+        canary = {"api_key": CANARY} if self.dialect == "azure_openai" else {"bearer": CANARY}
         section: dict[str, Any] = {
             "cloud": self.cloud,
             "provider": self.dialect,
             "base_url": base_url,
-            "auth": auth,
+            "auth": canary if self.auth is None else self.auth(base_url),
             "emulated": True,
             "deployments": [
                 {
