@@ -12,7 +12,7 @@ from loadtests.drills.load import Load, Shot, Traffic
 from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures, p99_first_ms
 from loadtests.drills.site import Site, site
 
-WARM_S: Final = 2.0
+WARM_S: Final = 1.0
 GOOD_SHARE: Final = 0.99  # of a second's requests
 BACK_S: Final = 10.0
 AMPLIFICATION: Final = 1.2
@@ -56,16 +56,16 @@ KINDS: Final[Mapping[str, tuple[_Act, _Act]]] = {
 }
 
 
-async def total(scale: Scale, kinds: Sequence[str] = tuple(KINDS)) -> Outcome:
+async def total(scale: Scale, kinds: Sequence[str] = tuple(KINDS), timeouts: Mapping[str, float] = TIMEOUTS) -> Outcome:
     outcome = Outcome()
     for kind in kinds:
-        await _total(outcome, kind, scale)
+        await _total(outcome, kind, scale, timeouts)
     return outcome
 
 
-async def _total(outcome: Outcome, kind: str, scale: Scale) -> None:
+async def _total(outcome: Outcome, kind: str, scale: Scale, timeouts: Mapping[str, float]) -> None:
     begin_outage, end_outage = KINDS[kind]
-    async with site(Fleet(regions(), more={"timeouts": TIMEOUTS})) as running:
+    async with site(Fleet(regions(), more={"timeouts": timeouts}, groups=[REGIONS])) as running:
         async with Load(running.port, [Traffic("api", key_of("api"), scale.rate)]) as load:
             await asyncio.sleep(WARM_S + scale.before_s)
             dials_before = await running.metric("router_upstream_dials_total")
@@ -88,6 +88,7 @@ async def _total(outcome: Outcome, kind: str, scale: Scale) -> None:
             "sends": sends,
             "connects": dials,
             "sends_that_clouds_read": witnessed,
+            "full_goodput_after_s": back,
             "failures": failures(during),
             "failures_after": failures(load.between(end, end + scale.after_s)),
             "p99_first_ms_before": p99_first_ms(load.between(load.began + WARM_S, at)),
@@ -125,10 +126,16 @@ def back_after_s(shots: Sequence[Shot], end: float) -> float:
 # One cloud is dead, the others are not.
 
 
-async def bulkhead(scale: Scale) -> Outcome:
+HOLES: Final[Mapping[str, Callable[[Site], None]]] = {
+    "answers nothing": lambda running: running.stop(DEAD),
+    "accepts nothing": lambda running: running.swallow(DEAD),
+}
+
+
+async def bulkhead(scale: Scale, kinds: Sequence[str] = tuple(HOLES)) -> Outcome:
     outcome = Outcome()
-    await _bulkhead(outcome, "answers nothing", scale, lambda running: running.stop(DEAD))
-    await _bulkhead(outcome, "accepts nothing", scale, lambda running: running.swallow(DEAD))
+    for kind in kinds:
+        await _bulkhead(outcome, kind, scale)
     return outcome
 
 
@@ -143,17 +150,18 @@ def bulkhead_fleet() -> Fleet:
             "batch": {"placement": {"rule": "exclusive", "cloud": DEAD}, "priority": "low"},
         },
         more={"timeouts": TIMEOUTS},
+        groups=[REGIONS, [DEAD]],
         recorded=True,
     )
 
 
-async def _bulkhead(outcome: Outcome, kind: str, scale: Scale, break_it: Callable[[Site], None]) -> None:
+async def _bulkhead(outcome: Outcome, kind: str, scale: Scale) -> None:
     traffics = [Traffic(name, key_of(name), scale.rate / 3) for name in ("api", "internal", "batch")]
     async with site(bulkhead_fleet()) as running:
         async with Load(running.port, traffics) as load:
             await asyncio.sleep(WARM_S + scale.before_s)
             at = time.monotonic()
-            break_it(running)
+            HOLES[kind](running)
             async with _watched(running.ports[DEAD]) as counts:
                 await asyncio.sleep(scale.fault_s)
             end = time.monotonic()

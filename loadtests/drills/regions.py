@@ -10,11 +10,12 @@ from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures
 from loadtests.drills.site import Site, site
 
 VICTIM: Final = REGIONS[0]
-WARM_S: Final = 2.0  # what is left out at the start: connections are dialled, and latencies are not known yet
+WARM_S: Final = 1.0  # what is left out at the start: connections are dialled, and latencies are not known yet
 BIN_S: Final = 0.25
 SLOW_START_S: Final = 5.0
 SLOWER: Final = 10
 RESUMED: Final = 0.9  # of its share before: a third of some hundred requests wobbles by more than a few percent
+QUOTA_TIMES: Final = 2.0  # of a fair share: two regions carry all of the load, one alone could not
 FAILING_OPEN_S: Final = 2.0
 
 
@@ -88,14 +89,14 @@ def _below(bins: list[float], share: float) -> float | None:
     return next((index * BIN_S for index, mean in enumerate(means) if mean < share), None)
 
 
-async def recovery(scale: Scale) -> Outcome:
-    """The quota of each region holds its fair share and half of it more: the whole load at once would be refused."""
+async def recovery(scale: Scale, slow_start_s: float = SLOW_START_S) -> Outcome:
+    """The quota of each region is twice its fair share: the whole load on the recovered one would be refused."""
     outcome = Outcome()
     third = scale.rate / len(REGIONS)
-    quota = {"emulator": {**PACE, "quota": True}, "deployment": {"rpm": int(third * 1.7 * 60)}}
+    quota = {"emulator": {**PACE, "quota": True}, "deployment": {"rpm": int(third * QUOTA_TIMES * 60)}}
     fleet = Fleet(
         {name: Endpoint(**quota) for name in REGIONS},  # type: ignore[arg-type]
-        more={"health": {"slow_start_s": SLOW_START_S, "open_s": 1.0, "open_s_max": 4.0}},
+        more={"health": {"slow_start_s": slow_start_s, "open_s": 1.0, "open_s_max": 4.0}},
     )
     async with site(fleet) as running:
         async with Load(running.port, [_api(scale.rate)]) as load:
@@ -108,7 +109,7 @@ async def recovery(scale: Scale) -> Outcome:
             await asyncio.sleep(scale.after_s)
         arrivals = _arrivals(running)
         first = next((moment for moment in arrivals[VICTIM] if moment >= end), end + scale.after_s)
-        full_at, until = first + SLOW_START_S, end + scale.after_s
+        full_at, until = first + slow_start_s, end + scale.after_s
         (before,) = share_bins(arrivals, VICTIM, load.began + WARM_S, at, at - load.began - WARM_S) or [0.0]
         (after,) = share_bins(arrivals, VICTIM, full_at, until, until - full_at) or [0.0]
         throttled = sum(one.status == 429 for name in REGIONS for one in running.journal(name) if one.at >= first)
@@ -123,7 +124,7 @@ async def recovery(scale: Scale) -> Outcome:
         outcome.figures |= {
             "share_before": before,
             "share_after": after,
-            "slow_start_s": SLOW_START_S,
+            "slow_start_s": slow_start_s,
             "share_by_second_from_first": share_bins(arrivals, VICTIM, first, until, 1.0),
             "failures": failures(load.shots),
         }
@@ -178,7 +179,7 @@ DRILLS: Final = (
     ),
     Drill(
         "recovery",
-        "as region-killed, and the region comes back; each region's quota (1 s slices) is 1.7 times its fair share, "
+        "as region-killed, and the region comes back; each region's quota (1 s slices) is twice its fair share, "
         "so that a herd on the recovered one would be refused. Its share is taken from `slow_start_s` after its "
         "first request on",
         recovery,

@@ -134,7 +134,9 @@ class Site:
 
     async def start(self) -> None:
         if self.fleet.recorded:
-            await self.command("audit", "new-key", str(signing_key(self.folder)))
+            code, said = await self.command("audit", "new-key", str(signing_key(self.folder)))
+            if code:
+                raise BenchError(f"no signing key could be made:\n{said.decode(errors='replace')}")
         for program in dict.fromkeys(self._programs.values()):
             program.start()
         for name, program in self._programs.items():
@@ -166,7 +168,8 @@ class Site:
         """Starts killed clouds again, and returns when they listen."""
         for name in names:
             self._close_hole(name)
-            self._programs[name].start()
+        for program in dict.fromkeys(self._programs[name] for name in names):
+            program.start()
         for name in names:
             await self._programs[name].until(partial(accepts, self.ports[name]))
 
