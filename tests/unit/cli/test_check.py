@@ -19,6 +19,14 @@ from router.config.load import load
 
 ROOT = Path(__file__).parents[3]
 DEMO = str(ROOT / "config" / "demo.yaml")
+FIRST_REFUSAL = str(ROOT / "config" / "examples" / "first-refusal.yaml")
+ENVIRON = {
+    **dict.fromkeys(("AZURE_EASTUS2_KEY", "AZURE_WESTUS3_KEY", "AZURE_SWEDENCENTRAL_KEY"), "x"),
+    **dict.fromkeys(("ORACLE_KEY", "SOFTBANK_KEY", "COREWEAVE_KEY"), "x"),
+    "ACME_KEY_SHA256": "a" * 64,
+    "EVALUATION_KEY_SHA256": "b" * 64,
+    "FIRST_KEY_SHA256": "c" * 64,
+}
 
 
 def run(*arguments: str):
@@ -60,6 +68,29 @@ def test_check_writes_json_for_machines() -> None:
             assert {each["cloud"] for tier in route["tiers"] for each in tier} == {"azure"}
             assert route["rule_version"] == shown["workloads"]["api"]["rule_version"]
     assert {"name": "demo-api", "workload": "api"} in shown["keys"]
+
+
+def test_check_shows_windows_conditions_and_rule_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in ENVIRON.items():
+        monkeypatch.setenv(variable, value)
+    lines = run("check", FIRST_REFUSAL).stdout.splitlines()
+
+    windows = [line for line in lines if line.startswith("window: internal: from ")]
+    assert [line.endswith(" (now)") for line in windows].count(True) == 1
+    told = [line.removeprefix("window: internal: from ").removesuffix(" (now)") for line in windows]
+    assert [re.sub(r"[0-9a-f]{12}", "VERSION", line) for line in told] == [
+        "the beginning to 2026-01-01T00:00:00Z: spread:azure+coreweave+oracle+softbank, rule version VERSION",
+        "2026-01-01T00:00:00Z to 2031-02-01T00:00:00Z: first_refusal:azure, rule version VERSION",
+        "2031-02-01T00:00:00Z to the end: spread:azure+coreweave+oracle+softbank, rule version VERSION",
+    ]
+    versions = re.findall(r"[0-9a-f]{12}", "".join(windows))
+    assert versions[0] == versions[2] != versions[1]
+    assert "condition: exclusivity-ends: not declared met" in lines
+    assert not any(line.startswith("window: research") for line in lines)  # it has one rule, without an end
+    shown = json.loads(run("check", FIRST_REFUSAL, "--json").stdout)
+    assert [each["rule_version"] for each in shown["workloads"]["internal"]["windows"]] == versions
+    assert (shown["workloads"]["research"]["zones"], shown["workloads"]["research"]["holder"]) == (["eu"], "azure")
+    assert shown["conditions"] == [{"name": "exclusivity-ends", "declared": None, "by": "legal"}]
 
 
 def test_check_names_all_faults_on_standard_error(tmp_path: Path) -> None:
@@ -109,12 +140,10 @@ def test_check_of_no_file(tmp_path: Path) -> None:
     assert "none.yaml: cannot be read (No such file or directory)" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["azure-only", "azure-and-own-vllm"])
+@pytest.mark.parametrize("name", ["azure-only", "azure-and-own-vllm", "first-refusal"])
 def test_examples_are_good(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("AZURE_EASTUS2_KEY", "AZURE_WESTUS3_KEY"):
-        monkeypatch.setenv(variable, "x")
-    for variable, letter in (("ACME_KEY_SHA256", "a"), ("EVALUATION_KEY_SHA256", "b"), ("FIRST_KEY_SHA256", "c")):
-        monkeypatch.setenv(variable, letter * 64)
+    for variable, value in ENVIRON.items():
+        monkeypatch.setenv(variable, value)
 
     assert run("check", str(ROOT / "config" / "examples" / f"{name}.yaml")).exit_code == 0
 
@@ -156,7 +185,7 @@ def test_help_names_all_commands_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    for name in ("serve", "check", "keys", "demo", "emulate"):
+    for name in ("serve", "check", "explain", "keys", "demo", "emulate"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("[]\n")
 

@@ -1,11 +1,14 @@
 """Where a workload may go, and in which order."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint
-from router.placement import Exclusive, Rule, Spread, make_permit, make_plan
+from router.model.policy import Prefer
+from router.placement import Exclusive, FirstRefusal, Rule, Spread, Within, make_permit, make_plan
 
 CLOUDS = ("azure", "oracle", "coreweave", "self")
 MODELS = ("gpt-4o", "o3")
@@ -121,3 +124,85 @@ def test_the_same_meaning_is_the_same_version() -> None:
     same = make_permit("other", Spread(("self", "azure")), {"self": ["s"], "azure": ["b", "a", "b"], "oracle": ["o"]})
     assert same.rule_version == base
     assert len(base) == 12
+
+
+REFUSAL = FirstRefusal("azure", (("oracle",), ("self", "coreweave")))
+
+
+def test_first_refusal_asks_the_holder_then_the_others_in_their_order() -> None:
+    ptu, std = deployment("azure", "ptu", 0), deployment("azure", "std", 1)
+    oracle, own, coreweave = deployment("oracle", "o", 2), deployment("self", "s", 1), deployment("coreweave", "c", 1)
+    late = deployment("coreweave", "late", 3)
+    plan = plan_of(REFUSAL, [late, coreweave, own, oracle, std, ptu])
+
+    # Each group begins anew with its lowest tier: the holder's last comes before anybody else's first.
+    assert plan.tiers == ((ptu,), (std,), (oracle,), (coreweave, own), (late,))
+    assert (plan.holder, plan.holder_tiers, plan.reason) == ("azure", 2, "first_refusal:azure")
+    assert plan.permit.clouds == {"azure", "oracle", "self", "coreweave"}
+
+
+def test_a_holder_that_serves_nothing_of_the_kind_is_still_the_holder() -> None:
+    """So that `no_deployment` is recorded as its refusal, and not nothing."""
+    speechless = deployment("azure", "a", operations="embeddings")
+    plan = plan_of(REFUSAL, [speechless, deployment("oracle", "o")])
+
+    assert (plan.holder, plan.holder_tiers, len(plan.tiers)) == ("azure", 0, 1)
+    assert plan.removed == ()  # it does not serve what is asked, so nothing was taken out
+
+
+def test_only_a_first_refusal_has_a_holder() -> None:
+    for rule in (Exclusive("azure"), Spread(("azure", "oracle"))):
+        plan = plan_of(rule, [deployment("azure", "a")])
+        assert (plan.holder, plan.holder_tiers) == ("", 0)
+
+
+def test_what_is_removed_says_why() -> None:
+    here, far, nowhere = zoned("azure", "here", "eu"), zoned("azure", "far", "us"), zoned("azure", "nowhere", "")
+    foreign = zoned("coreweave", "foreign", "us")
+    plan = plan_of(Within(Exclusive("azure"), frozenset(("eu", "ch"))), [here, far, nowhere, foreign])
+
+    assert plan.tiers == ((here,),)
+    assert plan.reason == "exclusive:azure"
+    assert [(each.deployment, each.why) for each in plan.removed] == [
+        (far, "its zone us is not among ch, eu"),
+        (nowhere, "its endpoint names no zone, so is not in ch, eu"),
+        (foreign, "its cloud coreweave is not one that exclusive:azure may use"),
+    ]
+
+
+def zoned(cloud: str, name: str, zone: str) -> Deployment:
+    plain = deployment(cloud, name)
+    return replace(plain, endpoint=replace(plain.endpoint, zone=zone))
+
+
+def test_a_plan_is_balanced_as_its_rule_prefers() -> None:
+    fleet = [deployment("azure", "a")]
+    assert plan_of(Exclusive("azure"), fleet).prefer is Prefer.BALANCED
+    for rule in (
+        Exclusive("azure", Prefer.COST),
+        Spread(("azure",), Prefer.COST),
+        FirstRefusal("azure", (("oracle",),), prefer=Prefer.COST),
+        Within(Exclusive("azure", Prefer.COST), frozenset(("",))),
+    ):
+        assert plan_of(rule, fleet).prefer is Prefer.COST
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FirstRefusal("oracle", (("azure",), ("self", "coreweave"))),
+        FirstRefusal("azure", (("self", "coreweave"), ("oracle",))),
+        FirstRefusal("azure", (("oracle", "self", "coreweave"),)),
+        FirstRefusal("azure", (("oracle",), ("self",), ("coreweave",))),
+        FirstRefusal("azure", (("oracle",), ("self", "coreweave")), holder_attempts=3),
+        FirstRefusal("azure", (("oracle",), ("self", "coreweave")), prefer=Prefer.LATENCY),
+        Spread(("azure", "oracle", "self", "coreweave")),
+        Within(REFUSAL, frozenset(("eu",))),
+    ],
+)
+def test_another_order_is_another_version(other: Rule) -> None:
+    base = make_permit("api", REFUSAL, {}).rule_version
+
+    assert make_permit("api", other, {}).rule_version != base
+    same = FirstRefusal("azure", (("oracle",), ("coreweave", "self")))  # balanced together: they have no order
+    assert make_permit("api", same, {}).rule_version == base
