@@ -142,6 +142,8 @@ class Verifier:
     def segment(self, number: int, data: bytes) -> Iterator[Record]:
         """The records of one segment file. `number`: by the file's name."""
         end = end_of(data)
+        if not end.offset and not end.left:
+            return  # prepared and not used; anywhere but at the end, it will be missed
         self.number, self.offset = number, 0
         if self.last_segment and number != self.last_segment + 1:
             self._find("missing", _missing_segments(self.last_segment + 1, number - 1), self.sequence + 1)

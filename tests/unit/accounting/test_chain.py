@@ -238,6 +238,21 @@ def test_a_segment_that_is_gone_is_named(number: int) -> None:
         assert any(each.text.startswith(f"segment {number} is missing") for each in findings(log))
 
 
+def test_a_segment_that_was_prepared_and_never_used_is_no_fault() -> None:
+    log = log_of(3)
+    log.segments[1] += b'5 ["torn'
+    log.segments[2] = bytes(1000)
+    verifier = verify(log)
+    assert verifier.findings == []
+    assert (verifier.last_segment, verifier.torn_bytes) == (1, 8)
+
+
+def test_a_segment_that_was_wiped_is_missed() -> None:
+    log = log_of(3, 3, 3)
+    log.segments[2] = bytes(len(log.segments[2]))
+    assert [each.text for each in findings(log)] == ["segment 2 is missing", "records 5 to 8 are missing"]
+
+
 def test_a_segment_under_another_number_is_named() -> None:
     log = log_of(3, 3, 3)
     log.segments[4] = log.segments.pop(3)
