@@ -18,7 +18,7 @@ from loadtests.bench.processes import BenchError
 from loadtests.drills.decisions import decisions, departures
 from loadtests.drills.fleet import API, REGIONS, Endpoint, Fleet, anchors, key_of, signing_key
 from loadtests.drills.load import Load, Traffic
-from loadtests.drills.outcome import Drill, Outcome, Scale, failures
+from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
 from loadtests.drills.site import Site, site
 from router.emulator import Kind
 
@@ -201,6 +201,7 @@ async def chaos(scale: Scale) -> Outcome:
         outcome.figures |= {
             "requests": dict(Counter(one.traffic.name for one in shots)),
             "failures": failures(shots),
+            "left_late_p99_ms": late_p99_ms(shots),
             "reloads": dict(storm.reloads),
             "faults_met": dict(Counter(one.fault for name in running.fleet.endpoints for one in running.journal(name))),
         }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from loadtests.drills.fleet import API, REGIONS, Endpoint, Fleet, key_of, regions
 from loadtests.drills.load import Load, Shot, Traffic
-from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures, p99_first_ms
+from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures, late_p99_ms, p99_first_ms
 from loadtests.drills.site import Site, site
 
 WARM_S: Final = 1.0
@@ -90,6 +90,7 @@ async def _total(outcome: Outcome, kind: str, scale: Scale, timeouts: Mapping[st
             "sends_that_clouds_read": witnessed,
             "full_goodput_after_s": back,
             "failures": failures(during),
+            "left_late_p99_ms": late_p99_ms(load.shots),
             "failures_after": failures(load.between(end, end + scale.after_s)),
             "p99_first_ms_before": p99_first_ms(load.between(load.began + WARM_S, at)),
         }
@@ -172,6 +173,7 @@ async def _bulkhead(outcome: Outcome, kind: str, scale: Scale) -> None:
             outcome.none(f"{kind}: {name}'s errors", sum(not one.ok for one in during), f"{len(during):,}")
         outcome.at_most(f"{kind}: connections to it", max(counts), CONNECTIONS_MAX)
         outcome.figures[kind] = {
+            "left_late_p99_ms": late_p99_ms(load.shots),
             "failures_of_its_own": failures(load.between(at, end, "batch")),
             "requests_of_its_own": len(load.between(at, end, "batch")),
             "p99_first_ms": {

@@ -70,6 +70,12 @@ def p99_first_ms(shots: Sequence[Shot]) -> float:
     return percentile(times, 0.99) * 1000 if times else float("inf")
 
 
+def late_p99_ms(shots: Sequence[Shot]) -> float:
+    """How late requests left after they were due: what the load itself, or a missing connection, added."""
+    late = sorted(one.begun - one.due for one in shots if one.begun)
+    return percentile(late, 0.99) * 1000 if late else float("inf")
+
+
 def failures(shots: Sequence[Shot]) -> dict[str, int]:
     """Why requests failed: the status, or how the answer broke, and how often."""
     found: dict[str, int] = {}

@@ -14,7 +14,7 @@ import orjson
 
 from loadtests.drills.fleet import CREDENTIAL, Endpoint, Fleet, key_of
 from loadtests.drills.load import Load, Shot, Traffic
-from loadtests.drills.outcome import Drill, Outcome, Scale, failures
+from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
 from loadtests.drills.site import Site, site
 from router.emulator.quota import estimate
 
@@ -102,6 +102,7 @@ def _figures(running: Site, name: str, load: Load) -> dict[str, Any]:
         "served": sum(one.status == 200 for one in mine),
         "errors": sum(not one.ok for one in shots),
         "failures": failures(shots),
+        "left_late_p99_ms": late_p99_ms(shots),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtests.drills.fleet import PACE, REGIONS, Endpoint, Fleet, key_of, regions
 from loadtests.drills.load import Load, Traffic
-from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures, p99_first_ms, share_bins
+from loadtests.drills.outcome import P99_WOBBLE, Drill, Outcome, Scale, failures, late_p99_ms, p99_first_ms, share_bins
 from loadtests.drills.site import Site, site
 
 VICTIM: Final = REGIONS[0]
@@ -51,6 +51,7 @@ async def killed(scale: Scale) -> Outcome:
             "p99_first_ms_from_2_s": p99_first_ms(late),
             "streams_broken_after_their_begin": sum(one.status == 200 and not one.ok for one in during),
             "failures": failures(load.shots),
+            "left_late_p99_ms": late_p99_ms(load.shots),
         }
     return outcome
 
@@ -78,6 +79,7 @@ async def slow(scale: Scale) -> Outcome:
             "p99_first_ms_before": p99_first_ms(before),
             "p99_first_ms_during": p99_first_ms(during),
             "failures": failures(load.shots),
+            "left_late_p99_ms": late_p99_ms(load.shots),
         }
     return outcome
 
@@ -127,6 +129,7 @@ async def recovery(scale: Scale, slow_start_s: float = SLOW_START_S) -> Outcome:
             "slow_start_s": slow_start_s,
             "share_by_second_from_first": share_bins(arrivals, VICTIM, first, until, 1.0),
             "failures": failures(load.shots),
+            "left_late_p99_ms": late_p99_ms(load.shots),
         }
     return outcome
 
@@ -155,6 +158,7 @@ async def fast_failer(scale: Scale) -> Outcome:
             "requests": len(during),
             "sent_to_the_failing_one": sent,
             "failures": failures(load.shots),
+            "left_late_p99_ms": late_p99_ms(load.shots),
         }
     return outcome
 
