@@ -14,7 +14,7 @@ from router.model.work import Work
 TYPICAL_TOKENS: Final = 1000.0  # of a request, where nothing better is known
 ANSWER_TOKENS: Final = 500.0  # of an answer to a client that names no maximum, and at most of one that does
 _FADE_S: Final = 10.0  # tau of all that is remembered here, as in Finagle's peak EWMA
-_RISE: Final = 0.5  # of the way up that one slow answer moves the cost
+_RISE: Final = 0.25  # of the way up that one slower answer moves the peak: one outlier is no slow deployment
 _PREFILL_TOKENS: Final = 4000.0
 _PEERS_S: Final = 0.5  # the cost of an unknown one as long as nobody has told the peers' view
 _PENALTY_MAX: Final = 2.0**20

@@ -1,0 +1,1 @@
+"""A fleet on a fake clock: real policies, made-up clouds."""
