@@ -1,9 +1,12 @@
 """How many requests a deployment takes at one time before they only queue inside it.
 
-The gradient of Netflix' concurrency-limits (Gradient2Limit) over windows, as Envoy's adaptive concurrency has them:
-a window's typical time to first byte against the one of an unhurried deployment. First bytes of language models differ
-by an order of magnitude with the prompt, so a time counts by its logarithm, only windows of many samples are judged,
-and only what is more than twice as slow as usual counts as queueing.
+The gradient of Netflix' concurrency-limits (Gradient2Limit) over windows, as Envoy's adaptive concurrency has them: a
+window's typical time to first byte against the usual one. First bytes of language models differ by an order of
+magnitude with the prompt, so a time counts by its logarithm, only windows of many samples are judged, and only what is
+more than twice as slow as usual looks like a queue.
+
+What looks like one may also be longer prompts, or a usual time that was learned from the fastest. So before the limit
+falls it is halved for a moment: behind a queue the time halves as well (Little's law), elsewhere it stays.
 """
 
 from math import exp, log, sqrt
@@ -12,15 +15,19 @@ from typing import Final
 from router.limits.settings import LimitSettings
 
 WINDOW_S: Final = 1.0
-WINDOW_SAMPLES: Final = 30  # their mean logarithm varies by 0.18 at a sigma of 1: log(2) is four times that
+WINDOW_SAMPLES: Final = 50  # their mean logarithm varies by 0.14 at a sigma of 1: log(2) is five times that
 TOLERANCE: Final = 2.0  # times the usual
-SMOOTHING: Final = 0.2
+SMOOTHING: Final = 0.2  # of a fall
+GRADIENT_MIN: Final = 0.5
 BASE_FALLS: Final = 0.1  # share of the way, a window: an unhurried time is believed soon
 BASE_RISES: Final = 0.02  # and a slower one late, lest a queue become the usual
-BASE_RISES_BUSY: Final = 0.002  # while the limit is reached
-SQUEEZE_EVERY: Final = 60  # windows at the limit after which the usual time is measured anew, at half the limit
-SQUEEZE_SHARE: Final = 0.5
-BACK_OFF: Final = 0.9  # of the limit is left after a drop (AIMD)
+BASE_RISES_BUSY: Final = 0.002
+SQUEEZE: Final = 0.5
+QUEUE: Final = 0.3  # share of the fall of the limit that a time must follow, in logarithms, to be a queue's
+STEADY: Final = 1.2  # times the last window's requests in flight
+SAME: Final = 0.25  # two times so near to each other, in logarithms, are one
+SURE_WINDOWS: Final = 60  # for so long what a squeeze found is not asked again
+BACK_OFF: Final = 0.9  # of the requests in flight are the limit after a drop (AIMD)
 CALM_S: Final = 1.0  # drops within so long are one event
 
 
@@ -29,7 +36,6 @@ class GradientLimit:
 
     __slots__ = (
         "_base",
-        "_busy_windows",
         "_calm_at",
         "_ceiling",
         "_count",
@@ -38,7 +44,12 @@ class GradientLimit:
         "_log_sum",
         "_minimum",
         "_peak",
+        "_peak_before",
+        "_settled",
         "_squeezed_from",
+        "_sure",
+        "_sure_windows",
+        "_typical_before",
         "adaptive",
         "limit",
     )
@@ -46,17 +57,22 @@ class GradientLimit:
     def __init__(self, settings: LimitSettings, ceiling: int, fixed: int | None = None) -> None:
         """`ceiling`: what is never passed. `fixed`: the provider's own limit, where it has one, never passed either."""
         self._ceiling = max(1, ceiling if fixed is None else min(ceiling, fixed))
-        self._minimum = min(settings.concurrency_min, self._ceiling)
+        self._minimum = min(max(1, settings.concurrency_min), self._ceiling)
         self.adaptive = settings.adaptive
         start = settings.concurrency_start if settings.adaptive and fixed is None else self._ceiling
-        self._exact = float(min(max(start, self._minimum), self._ceiling))
-        self.limit = int(self._exact)
-        self._base: float | None = None  # mean logarithm of an unhurried first byte's seconds
+        self._exact = 0.0
+        self.limit = 0
+        self._set(start)
+        self._base: float | None = None  # the usual time to first byte: mean logarithm of its seconds
         self._log_sum = 0.0
-        self._count = self._peak = self._busy_windows = 0
-        self._ends_at = 0.0
-        self._calm_at = 0.0
+        self._count = self._peak = 0
+        self._ends_at = self._calm_at = 0.0
         self._squeezed_from = 0.0  # the limit before a squeeze; 0: none runs
+        self._typical_before = 0.0  # and the typical time
+        self._peak_before = 0  # requests in flight, at most, in the last window at that limit
+        self._settled = 0  # first bytes since the limit last changed its course
+        self._sure = False  # a squeeze has confirmed the usual time
+        self._sure_windows = 0  # for which that needs no more proof
 
     def observe(self, first_byte_s: float, in_flight: int, now: float) -> None:
         """A first byte came after `first_byte_s`, with `in_flight` requests at the deployment, itself included."""
@@ -73,48 +89,66 @@ class GradientLimit:
             return
         self._calm_at = now + CALM_S
         self._squeezed_from = 0.0
+        self._settled = 0
         self._set(min(self._exact, in_flight) * BACK_OFF)
         self._open_window(now)
 
     @property
     def usual_s(self) -> float | None:
-        """The first-byte time of an unhurried deployment, as far as it is known."""
+        """The typical time to first byte without a queue, as far as it is known."""
         return exp(self._base) if self._base is not None else None
 
     def _close_window(self, now: float) -> None:
-        typical, peak = self._log_sum / self._count, self._peak
+        typical, peak, count = self._log_sum / self._count, self._peak, self._count
         self._open_window(now)
-        if self._squeezed_from:
-            self._end_squeeze(typical, peak)
-            return
         base = self._base
         if base is None:
             self._base = typical
-            return
-        busy = 2 * peak > self.limit
-        if typical < base:
-            self._base = base + BASE_FALLS * (typical - base)
+        elif self._squeezed_from:
+            self._squeezed(base, typical, peak, count)
         else:
-            self._base = base + (BASE_RISES_BUSY if busy else BASE_RISES) * (typical - base)
-        if not self.adaptive or not busy:
-            self._busy_windows = 0
-            return
-        gradient = min(1.0, max(0.5, TOLERANCE * exp(self._base - typical)))
-        self._set(self._exact + SMOOTHING * (self._exact * gradient + sqrt(self._exact) - self._exact))
-        self._busy_windows = self._busy_windows + 1 if peak >= 0.9 * self.limit else 0
-        if self._busy_windows >= SQUEEZE_EVERY:
-            self._busy_windows = 0
-            self._squeezed_from = self._exact
-            self._set(self._exact * SQUEEZE_SHARE)
+            busy = 2 * peak > self.limit
+            share = BASE_FALLS if typical < base else BASE_RISES_BUSY if busy else BASE_RISES
+            self._base = base = base + share * (typical - base)
+            if busy and self.adaptive:
+                self._adapt(base, typical, peak, count)
 
-    def _end_squeeze(self, typical: float, peak: int) -> None:
-        """Takes the time at half the limit for the usual one; a window that still drains says nothing yet."""
+    def _adapt(self, base: float, typical: float, peak: int, count: int) -> None:
+        gradient = max(GRADIENT_MIN, TOLERANCE * exp(base - typical))
+        # Only while the load is steady: times that still rise would seem to take no notice of a squeeze.
+        self._settled = self._settled + count if peak <= STEADY * self._peak_before else 0
+        self._peak_before = peak
+        self._sure_windows -= 1
+        if self._sure_windows > 0 or (gradient >= 1.0 and 10 * peak < 9 * self.limit):
+            if gradient >= 1.0:
+                self._set(self._exact + sqrt(self._exact))
+            else:
+                self._set(self._exact * (1.0 - SMOOTHING * (1.0 - gradient)))
+        elif self._settled >= 2 * self.limit:  # all who are in flight came under this limit
+            self._squeezed_from, self._typical_before = self._exact, typical
+            self._set(min(self._exact, peak) * SQUEEZE)
+            self._settled = 0
+
+    def _squeezed(self, base: float, typical: float, peak: int, count: int) -> None:
+        """A smaller limit has been in force for a while: did the time follow?"""
         if peak > self.limit:
-            return
-        if self._base is None or typical < self._base:
+            return  # too many are still there from before
+        self._settled += count
+        if self._settled < self.limit + count:
+            return  # these came before
+        queue = QUEUE * log(self._peak_before / self._exact)
+        found = queue > 0.0 and typical < self._typical_before - queue
+        if found:
+            sure = self._sure and abs(typical - base) < SAME
+            self._base = min(base, typical)
+        else:
+            sure = True
             self._base = typical
-        self._set(self._squeezed_from)
+        if sure:
+            self._set(self._squeezed_from)
+            self._sure, self._sure_windows = True, SURE_WINDOWS
         self._squeezed_from = 0.0
+        self._settled = 0
 
     def _open_window(self, now: float) -> None:
         self._log_sum = 0.0
