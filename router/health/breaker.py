@@ -73,7 +73,7 @@ def open_time_s(first_s: float, max_s: float, times: int, rng: random.Random) ->
 
     Finagle's failure accrual: the lower half is certain, the upper drawn, so that routers do not come back as one.
     """
-    ceiling = min(first_s * 2.0 ** min(times - 1, 30), max_s)
+    ceiling = min(first_s * 2.0 ** (times - 1), max_s)
     return ceiling / 2 * (1 + rng.random())
 
 

@@ -126,6 +126,7 @@ class Health:
         was = self._breaker.phase
         if was is not Phase.PROBING and self._failures < self.settings.consecutive_failures:
             return ""
+        # Real traffic has tried again, and in vain: probes have no say until one of them has failed, too.
         self._probe_may_shorten = was is not Phase.PROBING
         self._open(Cause.FAILING, reason, now)
         return "reopened" if was is Phase.PROBING else "opened"
@@ -145,8 +146,9 @@ class Health:
 
     def eject(self, reason: str, now: float) -> None:
         """By the sweep: `slow` or `success_rate`."""
-        self._ejections += 1
         settings = self.settings
+        if settings.ejection_s * self._ejections < settings.ejection_s_max:  # more would only have to be made good
+            self._ejections += 1
         out_s = ejection_time_s(settings.ejection_s, settings.ejection_s_max, self._ejections, self._rng)
         self._trip(EJECTIONS[reason], reason, now, now + out_s)
 
@@ -182,8 +184,6 @@ class Health:
             self._cool(now)
             self.recover(now)
         elif self._cause is Cause.FAILING and self._probe_may_shorten:
-            # Once. If real traffic then fails all the same, probes have no say until one of them has failed, too.
-            self._probe_may_shorten = False
             self._cool(now)
 
     def tick(self, now: float) -> None:
@@ -252,8 +252,9 @@ class Health:
         return breaker.phase
 
     def _open(self, cause: Cause, reason: str, now: float) -> None:
-        self._openings += 1
         settings = self.settings
+        if settings.open_s * 2.0 ** (self._openings - 1) < settings.open_s_max:
+            self._openings += 1
         open_s = open_time_s(settings.open_s, settings.open_s_max, self._openings, self._rng)
         self._trip(cause, reason, now, now + open_s)
 

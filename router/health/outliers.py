@@ -13,7 +13,7 @@ from router.health.health import Health
 from router.health.settings import HealthSettings
 
 SLOWER_S_MIN: Final = 0.05  # by less than this nobody is slow, whatever the factor
-LOOKS_MIN: Final = 3  # answers seen too slow in a row: one long prompt is no slow deployment
+LOOKS_MIN: Final = 5  # that saw answers and too slow an average, in a row: a few long prompts are no slow deployment
 WAITING_MIN: Final = 3  # attempts that wait in silence
 DEVIATIONS: Final = 1.9  # Envoy's success rate: mean − 1.9 standard deviations
 FAILS_MOST: Final = 1e9  # failing is worse than the slowest
@@ -136,9 +136,9 @@ class _Tier:
         if rate is None or rate >= floor:
             return False
         others = [other for name, other in self._rates.items() if name != sample.id]
-        if len(others) >= PEERS_MIN:
-            return rate < fmean(others) - DEVIATIONS * pstdev(others)
-        return any(other >= floor for other in others)
+        if not any(other >= floor for other in others):
+            return False
+        return len(others) < PEERS_MIN or rate < fmean(others) - DEVIATIONS * pstdev(others)
 
 
 def _looked_at(sample: Sample, now: float) -> bool:
