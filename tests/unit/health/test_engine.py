@@ -68,7 +68,7 @@ def test_what_is_no_count_is_unknown(value: str) -> None:
 
 
 names = st.sampled_from([name for engine in ENGINES.values() for name in engine.running + engine.waiting])
-labels = st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(max_size=12), max_size=3)
+labels = st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,7}", fullmatch=True), st.text(max_size=12), max_size=3)
 values = st.one_of(st.integers(0, 10_000), st.floats(0, 1e6))
 
 
