@@ -59,18 +59,21 @@ Record = Header | Event | Leave | Decision
 class Chain:
     """Where a chain stands: the last line's sequence and hash (in hex)."""
 
-    __slots__ = ("_before", "head", "sequence")
+    __slots__ = ("_before", "sequence")
 
     def __init__(self, sequence: int = 0, head: bytes = ORIGIN) -> None:
-        self.sequence, self.head = sequence, head
-        self._before = head + b"\n"
+        self.sequence = sequence
+        self._before = head + b"\n"  # what the next line's hash goes on from
+
+    @property
+    def head(self) -> bytes:
+        return self._before[:-1]
 
     def seal(self, payload: bytes) -> bytes:
         """The next line, whole, for a record in JSON. Called for each request, so it allocates little."""
         self.sequence = sequence = self.sequence + 1
         text = b"%d %b " % (sequence, payload)
-        self.head = head = hashlib.sha256(self._before + text).hexdigest().encode()
-        self._before = end = head + b"\n"
+        self._before = end = hashlib.sha256(self._before + text).hexdigest().encode() + b"\n"
         return text + end
 
 
@@ -230,6 +233,8 @@ class Verifier:
             if record is not None:
                 self._find("segment", "the segment does not begin with a header", self.sequence)
             return
+        if record.format != FORMAT:
+            self._find("segment", f"a segment of format {record.format}, and only {FORMAT} is known", self.sequence)
         if record.segment != self.number:
             text = f"the file's name says segment {self.number}, its header {record.segment}"
             self._find("segment", text, self.sequence)

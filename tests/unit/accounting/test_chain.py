@@ -279,6 +279,13 @@ def test_a_segment_of_another_writer_is_named() -> None:
     assert [each.text for each in findings(log)] == ["a segment of writer 1, in a chain of 0"]
 
 
+def test_a_segment_of_a_later_format_is_named() -> None:
+    log = Log()
+    log.begin(format=2)
+
+    assert [each.text for each in findings(log)] == ["a segment of format 2, and only 1 is known"]
+
+
 def test_the_oldest_segments_may_go_once_the_chain_says_so() -> None:
     log = log_of(3, 3)
     log.write(Event("segments_deleted", 5.0, {"through": 1}))
