@@ -19,6 +19,7 @@ _PREFILL_TOKENS: Final = 4000.0
 _PEERS_S: Final = 0.5  # the cost of an unknown one as long as nobody has told the peers' view
 _PENALTY_MAX: Final = 2.0**20
 _FORGIVEN: Final = 0.7  # of the penalty is left after each success: two of them undo one failure
+_FADED: Final = 1.01  # a penalty so small is none: idle deployments are told apart by less
 
 
 def tokens_of(work: Work) -> float:
@@ -120,7 +121,8 @@ class Meter:
         """What recent failures multiply the cost by; 1.0 without."""
         if self._penalty == 1.0:
             return 1.0
-        return 1.0 + (self._penalty - 1.0) * exp((self._penalised_at - now) / _FADE_S)
+        left = 1.0 + (self._penalty - 1.0) * exp((self._penalised_at - now) / _FADE_S)
+        return left if left > _FADED else 1.0
 
     def cost_s(self, stream: bool, now: float) -> float:
         """Seconds to the first byte as they are to be expected, failures included."""
