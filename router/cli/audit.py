@@ -15,7 +15,7 @@ from rich.progress import Progress
 from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Finding, Record, Verifier
 from router.telemetry import anchors as anchoring
-from router.telemetry.decision_log import ANCHORS_NAME, segments_in
+from router.telemetry.decision_log import ANCHORS_NAME, segments_in, written_segments
 
 _SHOWN_MAX: Final = 20  # of each writer; JSON has all
 _KEY_FILE: Final = click.Path(exists=True, dir_okay=False)
@@ -40,6 +40,7 @@ class Chain:
     held: int = 0
     departures: int = 0
     open: int = 0
+    deleted: int = 0  # the last segment that is not there any more, as the log itself says
     dropped: int = 0  # records that the log itself says it had no room for
 
 
@@ -50,6 +51,12 @@ class Anchors:
     by_writer: Mapping[str, Mapping[int, anchoring.Anchor]]
     faults: tuple[str, ...]
     checked: bool  # signatures were
+
+
+class MovedOnError(click.ClickException):
+    """The log did not stand still. Says nothing of its state, so the status is another than that of a finding."""
+
+    exit_code = 2
 
 
 @click.group()
@@ -124,12 +131,17 @@ def writers_in(folder: Path) -> dict[str, Path]:
 
 
 def read_segments(verifier: Verifier, folder: Path, take: Callable[[Record], None]) -> Iterable[int]:
-    """Hands each record of one writer to `take`; yields how many bytes were read, segment by segment."""
-    for number, path in segments_in(folder):
+    """Hands each record of one writer to `take`; yields how many bytes were read, segment by segment.
+
+    Raises MovedOnError where the router deletes what is about to be read.
+    """
+    for number, path in written_segments(folder):
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
-            continue  # deleted meanwhile, to keep within the bound
+        except FileNotFoundError as error:
+            if not verifier.first_segment:
+                continue  # deleted meanwhile, to keep within the bound
+            raise MovedOnError(f"{path} was deleted while the log was read: call again") from error
         for record in verifier.segment(number, data):
             take(record)
         yield len(data)
@@ -174,6 +186,7 @@ def verify_writer(
         held=auditor.held,
         departures=auditor.departures,
         open=auditor.open,
+        deleted=min(verifier.deleted_through, max(0, verifier.first_segment - 1)),
         dropped=auditor.dropped,
     )
 
@@ -222,6 +235,8 @@ def _show(chain: Chain, *, signed: bool) -> None:
     click.echo(f"  unanchored tail: {_count(chain.unanchored, 'record')}{seconds}; changes there may not show")
     if chain.torn_bytes:
         click.echo(f"  the last record is not whole ({chain.torn_bytes} bytes): killed in it, or just being written")
+    if chain.deleted:
+        click.echo(f"  deleted to keep within the bound, as the log says itself: segments up to {chain.deleted}")
     if chain.dropped:
         click.echo(f"  dropped for want of disk space, as the log says itself: {_count(chain.dropped, 'record')}")
     click.echo(f"  requests: {chain.requests}, of which {chain.exclusive} under an exclusive rule")

@@ -363,6 +363,17 @@ def segments_in(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for path in folder.iterdir() if (match := _SEGMENT.fullmatch(path.name)))
 
 
+def written_segments(folder: Path) -> list[tuple[int, Path]]:
+    """Those that were written to when this was called: each but the last is then complete, also of a running log."""
+    found = segments_in(folder)
+    while found:
+        with found[-1][1].open("rb") as file:
+            if file.read(1) != b"\0":
+                break
+        found.pop()
+    return found
+
+
 def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:08d}.seg"
 

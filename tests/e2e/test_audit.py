@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,37 @@ def test_a_log_can_be_verified_while_it_is_written(site: Site) -> None:
     assert "unanchored tail: 1 record," in done.stdout
     assert "1 of these without an end in the log" in done.stdout
     log.close()
+
+
+def test_a_log_that_rolls_and_is_pruned_verifies_at_any_moment(site: Site) -> None:
+    """Sixteen segments are kept, and hundreds are written while they are read."""
+    done = threading.Event()
+
+    def write() -> None:
+        log = DecisionLog(site.settings)
+        log.write_event("configuration", version="a", rules={"v1": "first_refusal:azure"}, held=[HELD])
+        for number in range(20_000):
+            if number % 20 == 0:
+                time.sleep(0.001)  # so that segments are prepared as fast as they are filled
+            log.write(Decision(f"r{number}", 1.0, *API, (), "", "", "refused"))
+            if number % 1000 == 0:
+                log.anchor()
+        log.close()
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    checks = 0
+    while not done.is_set():
+        if site.anchors.exists():
+            told = site.verify()
+            assert told.exit_code == 0 or (told.exit_code == 2 and "call again" in told.stderr), told.output
+            checks += told.exit_code == 0
+    writer.join()
+    assert checks > 1
+    chain = site.chain()
+    assert chain["findings"] == []
+    assert chain["deleted"] == chain["segments"][0] - 1 > 0
 
 
 def test_violations_and_departures_are_reported_with_their_place(site: Site) -> None:
