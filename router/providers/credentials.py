@@ -22,7 +22,7 @@ Lines: TypeAlias = Sequence[tuple[bytes, bytes]]
 Signer: TypeAlias = Callable[[bytes, bytes, bytes, Lines, Body], bytes]  # as `identity.Identity.sign`
 
 REFRESH_BEFORE_S: Final = 300.0
-_SHARE_LEFT_MAX: Final = 0.25  # of a token that lives for minutes only: earlier would be to fetch without end
+_SHARE_LEFT_MAX: Final = 0.5  # of a token that lives for minutes only: earlier would be to fetch without end
 _JITTER: Final = 0.2  # routers that started together must not all ask at once
 _TEXT_MAX: Final = 300
 _VISIBLE: Final = re.compile(r"[!-~]+", re.ASCII)

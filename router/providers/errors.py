@@ -90,17 +90,24 @@ def _normalised(status: int, fields: ErrorFields, hidden: Deployment | None) -> 
     plain = f"The request failed with status {status}."
     # Text that is no JSON comes from a proxy on the way and may say anything: shown only to those who may see it.
     message = fields.message if hidden is None or fields.details is not None else ""
+    name = _name(fields)
     details = {
         **(fields.details or {}),
         "message": message or plain,
-        "type": fields.type or type_,
+        "type": fields.type if fields.type and fields.type != name else type_,
         "param": fields.param or None,
-        "code": fields.code or code,
+        "code": name or code,
     }
     try:
         return orjson.dumps({"error": details if hidden is None else _without(_names(hidden), details)})
     except (TypeError, RecursionError):  # integers beyond 64 bits, lone surrogates, nested without end
         return error_json(plain, type_, None, code)
+
+
+def _name(fields: ErrorFields) -> str:
+    """The error's name: where Google has a number in `code`, the name stands beside it in `status`."""
+    beside = fields.details.get("status") if fields.details is not None else None
+    return beside if fields.code.isdecimal() and isinstance(beside, str) and beside else fields.code
 
 
 def _names(deployment: Deployment) -> list[tuple[re.Pattern[str], str]]:

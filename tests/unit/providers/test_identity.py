@@ -126,7 +126,7 @@ async def test_a_short_token_is_not_fetched_without_end() -> None:
 
     due_s = identity.refresh_in_s(clock.wall())
     assert due_s is not None
-    assert 28 <= due_s <= 32
+    assert 16 <= due_s <= 24
 
 
 async def test_the_old_token_serves_until_its_end_and_not_after() -> None:
