@@ -138,6 +138,17 @@ def test_a_list_price_is_the_default_and_the_file_overrides_it(bench: Workbench)
     assert bench.load(priced).plans["internal", "gpt-4o", "chat"].prefer is Prefer.COST
 
 
+def test_a_rule_that_waits_needs_its_prices_and_deployments_too(bench: Workbench) -> None:
+    waiting = GOOD.replace(", declared: 2031-02-01, by: legal", "")
+    for otherwise, message in (
+        ("{rule: spread, clouds: [coreweave], prefer: cost}", "cannot be by cost: ord/llama-70b"),
+        ("{rule: spread, clouds: [oracle]}", "no endpoint in ord or us is at oracle"),
+    ):
+        faults = bench.faults(waiting.replace("{rule: spread, clouds: [coreweave]}", otherwise))
+        assert {fault.path for fault in faults} == {"workloads.research.placement"}
+        assert message in faults[0].message
+
+
 MET = parse_moment("2031-02-01")
 assert MET is not None
 
@@ -499,6 +510,20 @@ def test_the_first_barrier_knows_who_is_asked_first(
 
     with pytest.raises(ConfigError, match=re.escape(message)):
         check.verify_plans("f", snapshot.workloads, [replace(plan, **wrong(plan))])
+
+
+def test_the_first_barrier_stands_in_every_phase(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule that is broken holds from 2031 on; the load refuses it today."""
+    from router.placement import rules
+
+    text = GOOD.replace(
+        "then_rule: {rule: spread, clouds: [coreweave]}", "then_rule: {rule: exclusive, cloud: coreweave}"
+    ).replace("    hedge: {after_ms: 800}\n", "")
+    monkeypatch.setattr(
+        rules.Exclusive, "tiers", lambda self, able: (tuple(able),) if self.cloud == "coreweave" else ()
+    )
+    with pytest.raises(ConfigError, match=r"names eastus2/gpt-4o-ptu at azure, against exclusive:coreweave"):
+        bench.load(text.replace("models: [gpt-4o]", "models: ['*']"), wall=0.0)
 
 
 def test_the_first_barrier_knows_the_zones(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
