@@ -23,6 +23,7 @@ BASE_FALLS: Final = 0.1  # share of the way, a window: an unhurried time is beli
 BASE_RISES: Final = 0.02  # and a slower one late, lest a queue become the usual
 BASE_RISES_BUSY: Final = 0.002
 SQUEEZE: Final = 0.5
+SQUEEZE_WINDOWS: Final = 20  # after which a squeeze that is not obeyed ends
 QUEUE: Final = 0.3  # share of the fall of the limit that a time must follow, in logarithms, to be a queue's
 STEADY: Final = 1.2  # times the last window's requests in flight
 SAME: Final = 0.25  # two times so near to each other, in logarithms, are one
@@ -119,20 +120,24 @@ class GradientLimit:
         self._settled = self._settled + count if peak <= STEADY * self._peak_before else 0
         self._peak_before = peak
         self._sure_windows -= 1
-        if self._sure_windows > 0 or (gradient >= 1.0 and 10 * peak < 9 * self.limit):
-            if gradient >= 1.0:
-                self._set(self._exact + sqrt(self._exact))
-            else:
-                self._set(self._exact * (1.0 - SMOOTHING * (1.0 - gradient)))
+        sure = self._sure_windows > 0
+        if gradient >= 1.0 and (sure or 10 * peak < 9 * self.limit or self._exact >= self._ceiling):
+            self._set(self._exact + sqrt(self._exact))
+        elif sure:
+            self._set(self._exact * (1.0 - SMOOTHING * (1.0 - gradient)))
         elif self._settled >= 2 * self.limit:  # all who are in flight came under this limit
             self._squeezed_from, self._typical_before = self._exact, typical
             self._set(min(self._exact, peak) * SQUEEZE)
-            self._settled = 0
+            self._settled = self._sure_windows = 0
 
     def _squeezed(self, base: float, typical: float, peak: int, count: int) -> None:
         """A smaller limit has been in force for a while: did the time follow?"""
-        if peak > self.limit:
-            return  # too many are still there from before
+        self._sure_windows -= 1
+        if peak > self.limit:  # too many are still there from before
+            if self._sure_windows < -SQUEEZE_WINDOWS:
+                self._set(self._squeezed_from)
+                self._squeezed_from = 0.0
+            return
         self._settled += count
         if self._settled < self.limit + count:
             return  # these came before

@@ -64,7 +64,10 @@ class WaitingRoom:
             lowest = next((lane for lane in self._lanes[:priority] if lane), None)
             if lowest is None:
                 return None
-            self._evict(lowest[-1])
+            last = lowest[-1]
+            self._remove(last)
+            last.evicted = True
+            last.wake()
         self._arrivals += 1
         ticket = Ticket(priority, deadline, self._arrivals, wake)
         insort(self._lanes[priority], ticket)
@@ -72,18 +75,16 @@ class WaitingRoom:
         return ticket
 
     def leave(self, ticket: Ticket, *, took: bool, now: float) -> None:
-        """Gives the place back; once, and harmless after that.
+        """Gives the place back; of one that was evicted too, and harmless when it is done already.
 
         `took`: it got what it waited for. One that was woken and did not (its client hung up, its time was over) passes
         the wake on, since the capacity is still there.
         """
-        if not ticket.present:
-            return
-        lane = self._lanes[ticket.priority]
-        del lane[bisect_left(lane, ticket)]
-        ticket.present = False
-        self._size -= 1
-        if ticket.woken and not took:
+        if ticket.present:
+            self._remove(ticket)
+        pass_on = ticket.woken and not took
+        ticket.woken = False
+        if pass_on:
             self.wake_first(now=now)
 
     def wait_on(self, ticket: Ticket, now: float) -> None:
@@ -123,12 +124,11 @@ class WaitingRoom:
                 other.wake()
                 return
 
-    def _evict(self, ticket: Ticket) -> None:
-        self._lanes[ticket.priority].pop()
-        self._size -= 1
+    def _remove(self, ticket: Ticket) -> None:
+        lane = self._lanes[ticket.priority]
+        del lane[bisect_left(lane, ticket)]
         ticket.present = False
-        ticket.evicted = True
-        ticket.wake()
+        self._size -= 1
 
 
 def shed(priority: int, waiting: int, size_max: int, pressure: float) -> bool:

@@ -1,0 +1,92 @@
+"""The gradient limit finds how much a deployment takes, and leaves alone what is merely noisy."""
+
+from statistics import median
+
+import pytest
+
+from router.limits.concurrency import GradientLimit
+from router.limits.settings import LimitSettings
+from tests.unit.limits.simulated_deployment import Load, exponential, lognormal
+
+PLENTY = 20_000  # servers: nobody ever queues
+
+
+@pytest.mark.parametrize("servers", [10, 30])
+@pytest.mark.parametrize("load", [1.5, 5.0])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_behind_a_queue_it_comes_to_a_few_times_the_servers(servers: int, load: float, seed: int) -> None:
+    run = Load(servers, lambda _: load * servers, exponential(1.0), seed=seed).run(gradient(), 900.0)
+    settled = run.limits[300:]
+    assert servers <= median(settled) <= 3 * servers
+    assert run.served >= 0.8 * servers * 900.0, "the servers have work"
+
+
+def test_a_queue_that_was_there_from_the_start_is_found() -> None:
+    limit = gradient()
+    for _ in range(50):
+        limit.observe(10.0, 100, 0.0)
+    assert limit.usual_s == pytest.approx(10.0, rel=0.01), "the first time it sees"
+    run = Load(10, lambda _: 50.0, exponential(1.0)).run(limit, 900.0)
+    assert 10 <= median(run.limits[300:]) <= 30
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("needed", [20, 60, 90])
+def test_noise_alone_refuses_nobody(needed: int, seed: int) -> None:
+    run = Load(PLENTY, lambda _: needed / 1.65, lognormal(lambda _: 1.0, 1.0), seed=seed).run(gradient(), 600.0)
+    assert run.elsewhere <= 0.01 * run.served
+    assert median(run.limits) >= needed
+
+
+def test_a_healthy_deployment_is_given_more_than_the_start() -> None:
+    run = Load(PLENTY, lambda _: 120.0, lognormal(lambda _: 1.0, 1.0)).run(gradient(), 300.0)
+    assert min(run.limits[120:]) >= 250, "198 on average are in flight"
+
+
+def test_longer_prompts_are_no_queue() -> None:
+    run = Load(PLENTY, lambda _: 40.0, lognormal(lambda now: 1.0 if now < 200.0 else 4.0, 1.0)).run(gradient(), 500.0)
+    assert min(run.limits[300:]) >= 300, "264 on average are in flight"
+
+
+def test_a_drop_takes_the_limit_below_what_was_in_flight_once() -> None:
+    limit = gradient()
+    limit.dropped(40, 10.0)
+    assert limit.limit == 36
+    limit.dropped(39, 10.5)
+    assert limit.limit == 36, "of the same moment"
+    limit.dropped(36, 11.5)
+    assert limit.limit == 32
+    for i in range(100):
+        limit.dropped(limit.limit, 20.0 + 2 * i)
+    assert limit.limit == LimitSettings().concurrency_min
+
+
+def test_a_providers_own_limit_is_never_passed() -> None:
+    limit = GradientLimit(LimitSettings(), 1000, fixed=25)
+    assert limit.limit == 25
+    for i in range(5000):
+        limit.observe(0.2, 25, i / 50)
+        assert limit.limit <= 25
+    assert limit.limit == 25
+
+
+def test_a_squeeze_that_is_not_obeyed_ends() -> None:
+    limit = gradient()
+    limits = []
+    for i in range(20_000):
+        limit.observe(0.2, 150, i / 50)  # whoever sends does not look at the limit
+        limits.append(limit.limit)
+    assert min(limits) < 100, "it was tried"
+    assert limits.count(limits[-1]) < len(limits)
+    assert max(limits[-5000:]) >= 100
+
+
+def test_an_operator_can_switch_it_off() -> None:
+    limit = GradientLimit(LimitSettings(adaptive=False), 1000)
+    limit.dropped(10, 1.0)
+    Load(10, lambda _: 50.0, exponential(1.0)).run(limit, 100.0)
+    assert limit.limit == 1000
+
+
+def gradient() -> GradientLimit:
+    return GradientLimit(LimitSettings(), 1000)
