@@ -91,10 +91,10 @@ class TokenMinute:
         if now >= self._reset_at:
             self._roll(now)
         drift = self.drift
-        if self._level + tokens * drift.factor + (now - self._at) * drift.drain <= self._cap:
+        level = self._level + (now - self._at) * drift.drain
+        # More than a whole minute's is offered to an empty one: nobody but they can say whether it passes.
+        if level + tokens * drift.factor <= self._cap or level <= 0.0:
             return 0.0
-        if self._level <= 0.0:
-            return 0.0  # more than a whole minute's: nobody but they can say whether it passes
         self._limited = True
         return self._reset_at - now
 
