@@ -62,7 +62,7 @@ class RequestSlices:
         return self.free_at - now
 
     def sent(self, now: float) -> None:
-        if now < self.free_at and now >= self._probe_at:
+        if self._probe_at <= now < self.free_at:
             self._probed(now)
         ring, head = self._ring, self._head
         ring[head] = now
@@ -73,8 +73,9 @@ class RequestSlices:
         if hard_at < self._blocked_until:
             hard_at = self._blocked_until
         free_at = ring[head - self._in_second] + SECOND_S
-        self._hard_at = hard_at
-        self.free_at = max(hard_at, free_at)
+        if free_at < hard_at:
+            free_at = hard_at
+        self._hard_at, self.free_at = hard_at, free_at
         if now >= self._review_at:
             self._review(now)
 
