@@ -71,9 +71,8 @@ def read_auth(doc: Document, path: Path, section: EndpointSection) -> Credential
         doc.fault(path, f"has both {' and '.join(kind.value for kind in given)}: an endpoint takes one credential")
         return Credential(AuthKind.NONE)
     kind = given[0] if given else AuthKind.NONE
-    _check_provider(doc, path, section, kind)
-    if kind is AuthKind.NONE:
-        return Credential(kind)
+    if not _fits_provider(doc, path, section, kind) or kind is AuthKind.NONE:
+        return Credential(AuthKind.NONE)
     here = (*path, kind.value)
     if (install := missing_extra(kind)) is not None:
         doc.fault(here, f"needs a package that is not installed: {install}")
@@ -114,17 +113,18 @@ def _part(section: EndpointSection, kind: AuthKind) -> object:
     return getattr(section.auth, kind.value)
 
 
-def _check_provider(doc: Document, path: Path, section: EndpointSection, kind: AuthKind) -> None:
+def _fits_provider(doc: Document, path: Path, section: EndpointSection, kind: AuthKind) -> bool:
     if section.provider not in DIALECTS:
-        return  # has its own fault
+        return True  # has its own fault
     takes = dialect(section.provider).identities
     if kind in takes or (kind is AuthKind.NONE and section.emulated):
-        return
+        return True
     words = listed([each.value for each in AuthKind if each in takes])
     if kind is AuthKind.NONE:
         doc.fault(path, f"is none, but {section.provider} answers nobody without a credential: write {words}")
     else:
         doc.fault((*path, kind.value), f"is not for the provider {section.provider}, which takes {words}")
+    return False
 
 
 def _way(doc: Document, path: Path, part: Section, ways: Mapping[str, Way]) -> str | None:

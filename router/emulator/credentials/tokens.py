@@ -70,10 +70,6 @@ class TokenIssuer:
         right = AZURE_AUDIENCES if isinstance(self._known, EntraApplication) else (GOOGLE_SCOPE,)
         return None if issued.audience in right else Problem.SCOPE
 
-    def revoke(self) -> None:
-        """From now on nothing that was issued is known."""
-        self._issued.clear()
-
     def _entra(self, known: EntraApplication, request: Request) -> Answer:
         form = _form(request)
         tenant = request.path.removesuffix(_ENTRA_PATH).strip("/")
