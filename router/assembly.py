@@ -2,20 +2,33 @@
 
 import asyncio
 import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
-from router.balancing.power_of_two import PowerOfTwo
-from router.base.clock import SystemClock
+from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
+from router.jobs.anchoring import Anchoring
+from router.jobs.engine_load import EngineLoads
+from router.jobs.outlook import Outlook
+from router.jobs.probes import Probes
+from router.jobs.sweeps import Sweeps
+from router.jobs.tokens import TokenKeeper
 from router.jobs.upkeep import Upkeep
 from router.model.outcome import RequestRecord
 from router.proxy.fleet import Fleet
 from router.proxy.gateway import Gateway
+from router.proxy.queues import Queues
 from router.proxy.runtime import Runtime
 from router.telemetry.access_log import AccessLog
-from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage
+from router.telemetry.decision_log import DecisionLog, NoDecisionLog
+from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage, WorkloadReading
 from router.telemetry.metrics import RequestMetrics
 from router.transport.names import Names
 from router.transport.wheel import Wheel
+
+TOKENS_WITHIN_S: Final = 10.0  # a start waits so long for the clouds' tokens
+ANCHOR_EVERY_S: Final = 10.0
+SIGNERS: Final = 2  # threads: what is signed is signed by OpenSSL, without the interpreter's lock
 
 
 class Ledgers:
@@ -34,18 +47,76 @@ class Ledgers:
 class Assembly:
     """One process, put together and not yet started."""
 
-    def __init__(self, snapshot: Snapshot, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises OSError where the access log cannot be opened."""
+    def __init__(self, snapshot: Snapshot, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
+        """Raises OSError where a log cannot be opened, ValueError where the decision log's settings cannot work."""
         self.loop = loop
         self.wheel = Wheel(loop)
         self.names = Names(loop)
         self.books = Ledgers(AccessLog(snapshot.server.access_log))
-        self.fleet = Fleet(loop, self.names)
-        self.runtime = Runtime(snapshot, self.fleet, PowerOfTwo(random.Random()), self.books, SystemClock())
+        clock = clock or SystemClock()
+        self.decisions = (
+            DecisionLog(snapshot.decision_log, clock=clock) if snapshot.decision_log is not None else NoDecisionLog()
+        )
+        self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
+        self.fleet = Fleet(loop, self.names, random.Random())
+        self.runtime = Runtime(
+            loop, snapshot, self.fleet, Queues(loop, self.wheel), self.books, self.decisions, self.signers, clock
+        )
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
         self.upkeep = Upkeep(loop, self.fleet, self.names)
+        self.sweeps = Sweeps(loop, self.runtime)
+        self.tokens = TokenKeeper(
+            lambda: self.fleet.identities.items(),
+            self._identity_failed,
+            self._identity_refreshed,
+        )
+        outlook = Outlook(self.runtime)
+        self.probes = Probes(loop, self.names, lambda: self.runtime.snapshot.health, outlook.targets, outlook.probed)
+        self.engine_loads = EngineLoads(loop, self.names, outlook.targets, outlook.loaded)
+        self.anchoring = Anchoring(
+            self.decisions,
+            snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,
+            lambda event, reason: self.books.event(event, reason=reason),
+        )
         self.reloads = {"ok": 0, "refused": 0}
+
+    async def start_jobs(self) -> None:
+        """Starts all that outlives a request, and waits a while for the clouds' tokens."""
+        self.wheel.start()
+        self.upkeep.start()
+        self.sweeps.start()
+        self.tokens.start()
+        await self.tokens.settle(TOKENS_WITHIN_S)
+        self.probes.start()
+        self.engine_loads.start()
+        self.anchoring.start()
+
+    async def close(self) -> None:
+        """Ends the jobs, the connections to clouds and the books, in this order."""
+        self.sweeps.stop()
+        for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
+            await job.stop()
+        self.fleet.close()
+        for identity in self.fleet.identities.values():
+            await identity.close()
+        await asyncio.sleep(0)  # aborted transports report their end in the next iteration
+        self.wheel.stop()
+        self.signers.shutdown(wait=False)
+        self.books.log.close()
+        self.decisions.close()
+
+    def _identity_failed(self, endpoint_id: str, text: str) -> None:
+        failures = self.runtime.credential_failures
+        failures[endpoint_id] = failures.get(endpoint_id, 0) + 1
+        self.books.event("identity_failed", endpoint=endpoint_id, error=text)
+
+    def _identity_refreshed(self, endpoint_id: str) -> None:
+        """A new token: what was out for the old one's sake may be asked again."""
+        for backend in self.fleet.backends.values():
+            if backend.deployment.endpoint.id == endpoint_id:
+                backend.health.pardon()
+        self.fleet.standing.changed()
 
     def metrics_page(self) -> MetricsPage:
         return MetricsPage(self.books.metrics, self.read_gauges)
@@ -66,9 +137,24 @@ class Assembly:
                     idle=backend.pool.idle,
                     busy=backend.pool.busy,
                     available=not backend.refusal(now),
+                    verdict=backend.verdict(now).state.value,
+                    in_flight_max=int(backend.in_flight_max(now)),
+                    quota_avoided=backend.avoided,
                 )
                 for backend in self.fleet.backends.values()
             ],
+            workloads=[
+                WorkloadReading(name, traffic.retried, traffic.hedged, traffic.retries.left(now))
+                for name, traffic in self.fleet.traffic.items()
+            ],
+            waiting={model: sum(map(len, queue.rooms.values())) for model, queue in self.fleet.queues.items()},
+            credential_failures={
+                endpoint_id: self.runtime.credential_failures.get(endpoint_id, 0)
+                for endpoint_id in self.runtime.snapshot.endpoints
+            },
+            decisions=self.decisions.sequence,
+            decisions_dropped=self.decisions.dropped,
+            anchor_failures=self.anchoring.failures,
             client_connections=len(server.connections),
             buffered_bytes=server.buffered_bytes,
             dials=self.fleet.total(lambda pool: pool.dials),

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,11 @@ from router.admin.control import ReloadResult
 from router.admin.server import AdminServer
 from router.assembly import Assembly
 from router.base.errors import RefusedError
+from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.proxy.backend import Backend
 from router.transport.inbound import LINGER_S
 
 BACKLOG: Final = 4096
@@ -49,9 +52,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         assembly = self._assembly = Assembly(self._snapshot, loop)
         settings = self._snapshot.server
-        assembly.wheel.start()
-        assembly.upkeep.start()
         try:
+            await assembly.start_jobs()
             self._listening = await loop.create_server(
                 assembly.gateway.server.protocol, settings.listen.host, settings.listen.port, backlog=BACKLOG
             )
@@ -125,11 +127,7 @@ class Worker:
         self._abort_all()
         if self._admin is not None:
             await self._admin.close()
-        await assembly.upkeep.stop()
-        assembly.fleet.close()
-        await asyncio.sleep(0)  # aborted transports report their end in the next iteration
-        assembly.wheel.stop()
-        assembly.books.log.close()
+        await assembly.close()
 
     def _abort_all(self) -> None:
         for connection in tuple(self.assembly.gateway.server.connections):
@@ -175,9 +173,15 @@ class Worker:
         backend = self.assembly.fleet.backends.get(deployment_id)
         if backend is None:
             return False
-        backend.draining = draining
+        backend.drain(draining)
         self.assembly.books.event("deployment_drain", deployment=deployment_id, draining=draining)
         return True
+
+    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+        assembly = self.assembly
+        now = assembly.loop.time()
+        refusals = {name: why for name, backend in assembly.fleet.backends.items() if (why := backend.refusal(now))}
+        return explain_request(assembly.runtime.current(), key, model, operation, refusals)
 
     def status(self) -> dict[str, object]:
         assembly = self.assembly
@@ -197,6 +201,8 @@ class Worker:
             "client_connections": len(assembly.gateway.server.connections),
             "in_flight": dict(assembly.runtime.in_flight),
             "placement_violations": assembly.runtime.violations,
+            "decisions": {"sequence": assembly.decisions.sequence, "dropped": assembly.decisions.dropped},
+            "waiting": assembly.runtime.waiting.count,
             "workloads": workloads,
             "deployments": [
                 {
@@ -204,7 +210,8 @@ class Worker:
                     "cloud": backend.deployment.cloud,
                     "available": not backend.refusal(now),
                     "reason": backend.refusal(now),
-                    "cooling_for_s": round(backend.wait_s(now), 3),
+                    "verdict": _verdict(backend, now),
+                    "in_flight_max": int(backend.in_flight_max(now)),
                     "in_flight": backend.in_flight,
                     "connections": {"idle": backend.pool.idle, "busy": backend.pool.busy},
                     "draining": backend.draining,
@@ -212,6 +219,12 @@ class Worker:
                 for backend in assembly.fleet.backends.values()
             ],
         }
+
+
+def _verdict(backend: Backend, now: float) -> dict[str, object]:
+    verdict = backend.verdict(now)
+    left_s = round(verdict.until - now, 3) if verdict.until != inf else None
+    return {"state": verdict.state.value, "reason": verdict.reason, "for_s": left_s}
 
 
 def _port(listening: asyncio.Server) -> int:

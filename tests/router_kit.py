@@ -11,6 +11,7 @@ For a test:
 
 import asyncio
 import json
+import random
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,8 @@ from router.config.keys import digest
 from router.config.load import load
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
 from router.emulator.credentials.known import Known
+from router.health.health import Health
+from router.proxy.backend import Backend
 from router.worker import Worker
 
 API_KEY = "sk-ir-test-api"
@@ -83,6 +86,7 @@ class Cloud:
             "base_url": base_url,
             "auth": canary if self.auth is None else self.auth(base_url),
             "emulated": True,
+            "probe": False,  # so that whatever a cloud receives was a client's
             "deployments": [
                 {
                     "model": model,
@@ -98,6 +102,14 @@ class Cloud:
         if self.dialect == "azure_openai":
             section["api_version"] = self.api_version
         return section
+
+
+def heal(backend: Backend) -> None:
+    """Lets a deployment stand as if nothing had ever happened to it."""
+    backend.quota.cooldown.until = backend.cooldown.until = 0.0
+    backend.meter.forgive()
+    backend.health = Health(backend.health.settings, random.Random(1), backend.meter.forgive)
+    backend.standing.changed()
 
 
 class RunningRouter:

@@ -35,6 +35,7 @@ class _Routes:
         table.add_get("/healthz", self._healthz)
         table.add_get("/readyz", self._readyz)
         table.add_get("/status", self._status)
+        table.add_get("/explain", self._explain)
         table.add_get("/metrics", self._metrics_page)
         table.add_post("/reload", self._reload)
         # A deployment's id has a slash in it.
@@ -49,6 +50,17 @@ class _Routes:
 
     async def _status(self, _: web.Request) -> web.Response:
         return json_answer(self._router.status())
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        query = request.query
+        if not query.get("key") or not query.get("model"):
+            return error(
+                400, "missing_parameter", "Ask as in /explain?key=NAME&model=MODEL, if need be with &operation=."
+            )
+        try:
+            return json_answer(self._router.explain(query["key"], query["model"], query.get("operation", "")))
+        except LookupError as unknown:
+            return error(404, "unknown_name", f"There is {unknown}.")
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         page, content_type = self._metrics.render(",".join(request.headers.getall(hdrs.ACCEPT, [])))

@@ -26,6 +26,13 @@ class ControlledRouter(Protocol):
         """What can be served now and why not, as plain JSON values; never a secret."""
         ...
 
+    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+        """Where a request of this key's name for this model would go now, and what keeps it from elsewhere.
+
+        Raises LookupError for a name that is not known; its text may be shown.
+        """
+        ...
+
     async def reload(self) -> ReloadResult:
         """Puts the configuration's new content in force, or keeps the old one and says why."""
         ...

@@ -93,6 +93,14 @@ class WaitingRoom:
             ticket.woken = False
             self._wake_behind(ticket, now)
 
+    def first(self, now: float) -> Ticket | None:
+        """The one who goes first, of those whose time is not over."""
+        for lane in reversed(self._lanes):
+            for ticket in lane:
+                if ticket.deadline > now:
+                    return ticket
+        return None
+
     def wake_first(self, count: int = 1, *, now: float) -> None:
         """Capacity came free for `count` requests: wakes the first ones that are neither woken yet nor out of time."""
         for lane in reversed(self._lanes):

@@ -5,6 +5,8 @@ They hold no prompt, no answer and no secret, so whatever is made from them cann
 
 import msgspec
 
+from router.model.decision import Offer
+
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens as the deployment reported them."""
@@ -19,8 +21,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One send (or failed connect) to one deployment.
 
     `outcome`: `served`, `answered` (a client's own error), or why it failed: `connect`, `stale`, `timeout`,
-    `throttled`, `credential`, `missing`, `overloaded`, `server_error`, `broken`, `invalid`, `client_gone`,
-    `withdrawn` (a reload took the permission away), `violation`.
+    `throttled`, `credential`, `missing`, `overloaded`, `server_error`, `broken`, `invalid`, `slow` (given up past the
+    objective), `client_gone`, `hedge_lost` (the other copy was faster), `withdrawn` (a reload took the permission
+    away), `violation`.
     """
 
     deployment: str
@@ -31,6 +34,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     first_byte_ms: float = 0.0  # from the send to the first byte of the answer's head, 0 where none came
     waited_ms: float = 0.0  # all the time that this attempt kept the request waiting, connect included
     upstream_request_id: str = ""
+    hedge: bool = False  # a second copy, sent while the first was silent
 
 
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +61,9 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     cloud: str = ""
     code: str = ""  # of the error the client was sent
     attempts: tuple[AttemptRecord, ...] = ()
+    refusals: tuple[Offer, ...] = ()  # offers that were not taken: passed over, or asked in vain
+    left_holder: bool = False  # the cloud with the right of first refusal had refused, and others were asked
+    queued_ms: float = 0.0  # in the waiting room
     first_byte_ms: float = 0.0  # from arrival to the first byte that was sent to the client
     overhead_ms: float = 0.0  # arrival to end, less all waits for client and deployments
     bytes_in: int = 0

@@ -6,6 +6,7 @@ llhttp's payload otherwise.
 """
 
 import json
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -16,7 +17,7 @@ from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, 
 from router.model.fleet import Timeouts
 from router.model.operation import Ending
 from router.model.outcome import Usage
-from router.proxy.fleet import Target
+from router.proxy.backend import Target
 from router.transport.inbound import Inbound
 from router.transport.upstream import AnswerHead, UpstreamConnection
 
@@ -39,12 +40,12 @@ class Answer:
         "_paused",
         "_progress_at",
         "_rest",
-        "_sent_at",
         "_tail",
         "_tail_bytes",
         "_timeouts",
         "_total_at",
         "_untouched",
+        "_wrote_at",
         "committed",
         "ended",
         "error",
@@ -53,6 +54,8 @@ class Answer:
         "give_up_at",
         "head",
         "is_stream",
+        "objective_at",
+        "sent_at",
         "target",
         "tick",
         "watch",
@@ -98,7 +101,9 @@ class Answer:
         self._rest = b""  # of a stream: the begin of an event whose end has not come
         self._tail: list[bytes] = []  # of any other answer: its last pieces, for the usage in it
         self._tail_bytes = 0
-        self._sent_at = self._progress_at = now
+        self.objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
+        self.sent_at = now
+        self._wrote_at = self._progress_at = now
 
     # -- what the attempt asks
 
@@ -136,6 +141,8 @@ class Answer:
 
     def late(self) -> RouterError | None:
         """What passing `look_again_at` means: an error, or (None) that a silent stream is committed to."""
+        if monotonic() < self.look_again_at:
+            return None  # whoever waits had an earlier moment of its own
         if self.is_stream and self.silent_until < self.give_up_at:
             self.committed = True  # a head, and long silence behind it: the client learns that we are there
             return None
@@ -272,11 +279,11 @@ class Answer:
             return None
         comment_at = self._total_at
         if self.is_stream:
-            comment_at = max(self._progress_at, self._sent_at) + self._timeouts.comment_every_s
+            comment_at = max(self._progress_at, self._wrote_at) + self._timeouts.comment_every_s
             if now >= comment_at:
                 if not self._paused:
                     self._inbound.write_payload(_COMMENT)
-                    self._sent_at = now
+                    self._wrote_at = now
                 comment_at = now + self._timeouts.comment_every_s
         return min(idle_at, self._total_at, comment_at)
 

@@ -1,15 +1,16 @@
 """All that one request is, from its head to its last byte."""
 
 from math import inf
-from time import monotonic
 
 from router.base.errors import RouterError
 from router.config.snapshot import Snapshot
+from router.model.decision import Offer
 from router.model.keys import ApiKey
 from router.model.outcome import AttemptRecord
 from router.proxy.answer import Answer
+from router.proxy.backend import Target
 from router.proxy.facts import Facts
-from router.proxy.fleet import Backend, LivePlan, Target
+from router.proxy.fleet import LivePlan
 from router.proxy.surface import Ask
 from router.resilience.attempts import AttemptBudget
 from router.transport.inbound import Inbound
@@ -19,12 +20,16 @@ from router.transport.upstream import AnswerHead
 class Attempt:
     """One deployment being asked. It ends once, with an outcome in the words of `AttemptRecord`."""
 
-    __slots__ = ("answer", "began", "reused", "target")
+    __slots__ = ("answer", "began", "completion_tokens", "health_permit", "hedge", "reused", "target", "tokens")
 
-    def __init__(self, target: Target, now: float) -> None:
+    def __init__(self, target: Target, tokens: float, health_permit: int, now: float) -> None:
         self.target = target
+        self.tokens = tokens  # its outstanding work, as the deployment's meter has it
+        self.completion_tokens = 0.0  # of them those of a stream's answer, once it flows
+        self.health_permit = health_permit
         self.began = now
         self.reused = False
+        self.hedge = False  # a second copy, sent while the first was silent
         self.answer: Answer | None = None
 
     def record(self, outcome: str, now: float) -> AttemptRecord:
@@ -40,6 +45,7 @@ class Attempt:
             first_byte_ms=(first_byte_at - self.began) * 1000 if first_byte_at else 0.0,
             waited_ms=(now - self.began) * 1000,
             upstream_request_id=_request_id(head) if head is not None else "",
+            hedge=self.hedge,
         )
 
 
@@ -72,17 +78,25 @@ class Context:
         "client_id",
         "error",
         "facts",
+        "hedge",
+        "holder_failures",
         "id",
         "inbound",
         "key",
+        "left_holder",
         "patience_s",
         "plan",
+        "queued_s",
+        "refusals",
         "reveal",
         "snapshot",
         "status",
+        "tier",
+        "tokens",
         "total_at",
         "tried",
         "up_lines",
+        "wait_until",
     )
 
     def __init__(self, request_id: str, inbound: Inbound, snapshot: Snapshot) -> None:
@@ -96,11 +110,19 @@ class Context:
         self.reveal = False
         self.up_lines = b""
         self.facts: Facts | None = None
+        self.tokens = 0  # what it most likely costs, prompt and completion
         self.plan: LivePlan | None = None
         self._budget: AttemptBudget | None = None
         self.attempts: list[AttemptRecord] = []
-        self.tried: list[Backend] = []
+        self.refusals: dict[Target, str] = {}  # why each deployment that was passed over or asked in vain did not serve
+        self.tried: list[Target] = []
+        self.holder_failures = 0
+        self.left_holder = False  # its refusals are recorded: other clouds may be asked
+        self.tier = 0  # of the attempt that runs
+        self.wait_until = 0.0  # monotonic seconds: the end of its time in the waiting room; 0: it never waited
+        self.queued_s = 0.0
         self.attempt: Attempt | None = None  # the one that runs
+        self.hedge: Attempt | None = None  # its second copy
         self.answer: Answer | None = None
         self.status = 0  # what the client was sent
         self.error: RouterError | None = None
@@ -117,19 +139,9 @@ class Context:
     def operation_name(self) -> str:
         return self.ask.operation.name if self.ask is not None and self.ask.operation is not None else ""
 
-    def begin_attempt(self, target: Target) -> Attempt:
-        """Counts the request as in flight at the target's deployment, until `end_attempt`."""
-        target.backend.in_flight += 1
-        self.tried.append(target.backend)
-        self.attempt = Attempt(target, monotonic())
-        return self.attempt
-
-    def end_attempt(self, outcome: str, now: float) -> None:
-        """Gives back what `begin_attempt` took, and records the outcome; harmless where none runs."""
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:
-            attempt.target.backend.in_flight -= 1
-            self.attempts.append(attempt.record(outcome, now))
+    def refused_offers(self) -> tuple[Offer, ...]:
+        """Every deployment that this request was offered to and that did not serve it, in order."""
+        return tuple(Offer(target.id, target.cloud, why) for target, why in self.refusals.items())
 
 
 def _request_id(head: AnswerHead) -> str:

@@ -6,6 +6,7 @@ and stands twice is refused, since the deployment might read the other one.
 """
 
 import re
+import zlib
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,14 @@ from router.proxy.json_keys import top_level_values
 from router.proxy.multipart import boundary_of, text_fields
 
 Body = bytes | bytearray
+
+AFFINITY_BYTES: Final = 1024
+EMBEDDED_BYTES_MIN: Final = 4096  # a shorter body holds no file worth counting apart
+FILE_TOKENS: Final = 1000  # about what an image costs
+FORM_TOKENS: Final = 1000
+COMPLETION_TOKENS_MOST: Final = 1 << 24
+CHOICES_MOST: Final = 128
+_BASE64: Final = b";base64,"
 
 _MODEL: Final = re.compile(rb'"model"\s*:\s*')
 # Wherever the bytes spell a key that matters, in one pass. Inside a string the quotes would be escaped.
@@ -42,8 +51,8 @@ class Splice(msgspec.Struct, frozen=True, gc=False):
     text: bytes = b""
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What routing knows of a request."""
+class Facts(msgspec.Struct):
+    """What routing knows of a request. It is the `Work` that balancing and limits look at."""
 
     model: str
     stream: bool = False
@@ -53,6 +62,10 @@ class Facts(msgspec.Struct, frozen=True):
     model_at: Splice | None = None  # the value's span, quotes included in JSON; None: the body does not name it
     usage_at: Splice | None = None  # how `include_usage` is asked for; None: it is, or cannot be
     part_head: bytes = b""  # of a form that does not name the model: what stands before the name to be written
+    prompt_tokens: int = 1  # an estimate from the body's length
+    completion_tokens_max: int = 0  # all choices together; 0: not said
+    affinity: int = 0  # set by the plan's policy, from `affinity_of`
+    cache_key: str = ""  # the client's own `prompt_cache_key`
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -67,9 +80,18 @@ class _Fields(msgspec.Struct, gc=False):
     background: bool | UnsetType | None = UNSET
     previous_response_id: Any = None
     conversation: Any = None
+    # Read for estimates only: whatever else stands there is for the deployment to judge.
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
+    prompt_cache_key: Any = None
 
 
 _decode: Final = msgspec.json.Decoder(_Fields).decode
+_READ_ONCE: Final = (
+    *("model", "stream", "stream_options", "store", "background", "previous_response_id", "conversation"),
+)
 
 
 def json_facts(body: Body, operation: Operation, path_model: str | None) -> Facts:
@@ -96,7 +118,21 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
     wants_usage = isinstance(options, _StreamOptions) and options.include_usage is True
     usage_at = _usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None
     stored = _names_stored_state(body, fields, first, later)
-    return Facts(model, stream, wants_usage, fields.store is True, stored, model_at, usage_at)
+    cache_key = fields.prompt_cache_key
+    return Facts(
+        model,
+        stream,
+        wants_usage,
+        fields.store is True,
+        stored,
+        model_at,
+        usage_at,
+        b"",
+        prompt_tokens(body),
+        _completion_tokens_max(fields),
+        0,
+        cache_key if isinstance(cache_key, str) else "",
+    )
 
 
 def form_facts(body: Body, content_type: bytes, path_model: str | None) -> Facts:
@@ -117,7 +153,39 @@ def form_facts(body: Body, content_type: bytes, path_model: str | None) -> Facts
         stream=stream is not None and _text(body, stream, "stream").lower() in ("true", "1"),
         model_at=Splice(*span) if span is not None else None,
         part_head=part_head,
+        prompt_tokens=FORM_TOKENS,
     )
+
+
+def prompt_tokens(body: Body) -> int:
+    """Estimates a JSON body's prompt: four bytes a token, and a fixed price for each embedded file. At least 1."""
+    length = len(body)
+    if length < EMBEDDED_BYTES_MIN or _BASE64 not in body:
+        return (length >> 2) + 1
+    files = 0
+    at = body.find(_BASE64)
+    while at >= 0:
+        end = body.find(b'"', at)
+        end = end if end >= 0 else len(body)
+        length -= end - at
+        files += 1
+        at = body.find(_BASE64, end)
+    return (length >> 2) + files * FILE_TOKENS + 1
+
+
+def affinity_of(facts: Facts, body: Body) -> int:
+    """What requests have in common that may share a prompt cache: the client's word, or how their bodies begin."""
+    if facts.cache_key:
+        return zlib.crc32(facts.cache_key.encode("utf-8", "replace")) or 1
+    return zlib.crc32(memoryview(body)[:AFFINITY_BYTES]) or 1
+
+
+def _completion_tokens_max(fields: _Fields) -> int:
+    for said in (fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens):
+        if isinstance(said, int) and 0 < said <= COMPLETION_TOKENS_MOST:
+            choices = fields.n
+            return said * choices if isinstance(choices, int) and 1 < choices <= CHOICES_MOST else said
+    return 0
 
 
 def _text(body: Body, span: tuple[int, int], name: str) -> str:
@@ -159,7 +227,7 @@ def _exact_place(body: Body) -> Splice | None:
     Raises InvalidRequestError where a field that is read here stands twice.
     """
     places = top_level_values(body)
-    for name in _Fields.__struct_fields__:
+    for name in _READ_ONCE:
         if len(places.get(name, ())) > 1:
             raise _stands_twice(name)
     return Splice(*places["model"][0]) if "model" in places else None

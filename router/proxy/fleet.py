@@ -1,167 +1,166 @@
-"""The live side of a configuration: what its deployments are doing now.
-
-A `Backend` lives under its deployment's id and survives reloads while the deployment is unchanged. A `Target` is a
-backend as one operation sees it, with every byte of a request's head that does not change already written.
-"""
+"""The live side of a configuration: what its workloads and deployments are doing now, and the plans between them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
+from typing import Final
 
-import orjson
-
+from router.balancing.choice import Balancer, balancer_for
+from router.balancing.meter import Meter
 from router.config.snapshot import Snapshot
-from router.health.cooldown import Cooldown
-from router.model.fleet import Deployment
-from router.model.operation import OPERATIONS, BodyKind, Operation
+from router.health.health import Health
+from router.limits.concurrency import GradientLimit
+from router.limits.quota_twin import QuotaTwin
+from router.limits.waiting import WaitingRoom
+from router.model.fleet import Deployment, Endpoint, Kind
+from router.model.operation import OPERATIONS
 from router.model.plan import Permit, Plan
 from router.providers import dialect
-from router.providers.dialect import Judgement, Route
+from router.providers.identity import Identity, make_identity
+from router.proxy.backend import Backend, Quota, Standing, Target
+from router.proxy.queues import Queue
+from router.proxy.traffic import Traffic
 from router.transport.names import Names
 from router.transport.pool import Pool, PoolSettings
 from router.transport.tls import ResumingContext, client_context
 
-
-class Backend:
-    """One deployment, alive: its connections, its cooldown, and how much of it is in use."""
-
-    __slots__ = ("cooldown", "deployment", "draining", "failing", "in_flight", "pool", "quota", "weight")
-
-    def __init__(self, deployment: Deployment, pool: Pool, quota: Cooldown) -> None:
-        self.deployment = deployment
-        self.pool = pool
-        self.quota = quota  # shared by the deployments of one quota pool
-        self.cooldown = Cooldown()  # credential, missing, overloaded: it said so itself
-        self.failing = Cooldown()  # it failed without a word: last choice for a moment
-        self.in_flight = 0
-        self.draining = False
-        self.weight = _weight(deployment)
-
-    @property
-    def load(self) -> float:
-        return self.in_flight / self.weight
-
-    def refusal(self, now: float) -> str:
-        """Why nothing may be sent here now; empty where it may."""
-        if now < self.quota.until:
-            return "throttled"
-        if now < self.cooldown.until:
-            return self.cooldown.reason
-        if self.draining:
-            return "draining"
-        return "busy" if self.pool.full else ""
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until the refusal ends, as far as that is known; 0 where it is not."""
-        return max(self.quota.left_s(now), self.cooldown.left_s(now))
+LOOK_AGAIN_S: Final = 0.05  # how long a tier's list is good while one of its deployments is left out for a time
 
 
-class Target:
-    """A backend for one operation. `head` and `tail` enclose the few header lines that vary."""
+class Tier:
+    """Deployments that are balanced together, and which of them may be asked now."""
 
-    __slots__ = ("_dialect", "backend", "cloud", "head", "id", "model_value", "operation", "route", "tail")
+    __slots__ = ("_able", "_epoch", "_standing", "_until", "balancer", "targets")
 
-    def __init__(self, backend: Backend, operation: Operation, route: Route) -> None:
-        endpoint = backend.deployment.endpoint
-        self.backend = backend
-        self.id = backend.deployment.id
-        self.cloud = backend.deployment.cloud
-        self.operation = operation
-        self.route = route
-        name = backend.deployment.name
-        # As it stands in the body: a JSON string, or a form's text.
-        self.model_value = orjson.dumps(name) if operation.body is BodyKind.JSON else name.encode()
-        extra = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
-        self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
-            route.target,
-            endpoint.base_url.authority.encode(),
-            extra.encode("latin-1"),
-        )
-        self._dialect = dialect(endpoint.provider)
-        credential = self._dialect.credential(endpoint)
-        # The credential comes last: nothing that a client sent stands behind it.
-        self.tail = (b"%b: %b\r\n" % credential if credential is not None else b"") + b"\r\n"
+    def __init__(self, targets: tuple[Target, ...], balancer: Balancer, standing: Standing) -> None:
+        self.targets = targets
+        self.balancer = balancer
+        self._standing = standing
+        self._able: Sequence[Target] = targets
+        self._epoch = -1
+        self._until = 0.0
 
-    @property
-    def load(self) -> float:
-        return self.backend.load
-
-    def judge(self, status: int, fields: Mapping[bytes, bytes], body: bytes) -> Judgement:
-        """What an answer that is no success says, in this endpoint's dialect."""
-        return self._dialect.judge(status, fields, body)
-
-    def judge_event(self, error: object) -> Judgement:
-        """Likewise for an error inside a stream."""
-        return self._dialect.judge_event(error)
+    def able(self, now: float) -> Sequence[Target]:
+        """Those that have no standing reason to be left out. Remembered until something changed, or may have."""
+        if self._epoch != self._standing.epoch or now >= self._until:
+            able = [target for target in self.targets if not target.backend.refusal(now)]
+            whole = len(able) == len(self.targets)
+            self._able = self.targets if whole else able
+            # What is left out comes back when its time has come, which is nobody's event.
+            self._until = inf if whole else now + LOOK_AGAIN_S
+            self._epoch = self._standing.epoch
+        return self._able
 
 
 class LivePlan:
     """A plan whose deployments are live targets."""
 
-    __slots__ = ("labels", "permit", "plan", "tiers")
+    __slots__ = (
+        "holder",
+        "holder_tiers",
+        "labels",
+        "one_endpoint",
+        "permit",
+        "plan",
+        "queue",
+        "room",
+        "tiers",
+        "traffic",
+    )
 
-    def __init__(self, plan: Plan, tiers: tuple[tuple[Target, ...], ...]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tiers: tuple[Tier, ...],
+        holder_tiers: int,
+        traffic: Traffic,
+        queue: Queue,
+        room: WaitingRoom,
+    ) -> None:
         self.plan = plan
         self.permit = plan.permit
         self.tiers = tiers
+        self.holder = plan.holder
+        self.holder_tiers = holder_tiers
+        self.traffic = traffic
+        self.queue = queue  # of all that ask for this model
+        self.room = room  # this plan's own in it
         self.labels = (plan.model, plan.operation, plan.reason, plan.permit.rule_version)  # what its records say
+        self.one_endpoint = len({target.backend.deployment.endpoint.id for target in self.targets()}) == 1
 
     def targets(self) -> Iterator[Target]:
         for tier in self.tiers:
-            yield from tier
-
-    @property
-    def one_endpoint(self) -> bool:
-        return len({target.backend.deployment.endpoint.id for target in self.targets()}) == 1
+            yield from tier.targets
 
 
 class Fleet:
     """All backends, and the plans that lead to them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names) -> None:
-        self._loop, self._names = loop, names
+    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, rng: random.Random) -> None:
+        self._loop, self._names, self._rng = loop, names, rng
+        self.standing = Standing()
         self.backends: dict[str, Backend] = {}
+        self.identities: dict[str, Identity] = {}  # by endpoint
         self.plans: dict[tuple[str, str, str], LivePlan] = {}
+        self.traffic: dict[str, Traffic] = {}
         self.permits: dict[str, Permit] = {}
-        self._quotas: dict[str, Cooldown] = {}
+        self.queues: dict[str, Queue] = {}  # by model
+        self._endpoints: dict[str, Endpoint] = {}
+        self._quotas: dict[str, Quota] = {}
         self._contexts: dict[tuple[str, str | None], ResumingContext] = {}  # by endpoint and its authorities
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """Takes over a new configuration in one step. Backends of unchanged deployments stay as they are."""
-        pools = {pool_id: self._quotas.get(pool_id) or Cooldown() for pool_id in _quota_pools(snapshot)}
+    def adopt(self, snapshot: Snapshot) -> list[Identity]:
+        """Takes over a new configuration in one step. Backends of unchanged deployments stay as they are.
+
+        Returns the identities that nobody uses any more, for the caller to close.
+        """
+        now = self._loop.time()
+        identities = self._identities_of(snapshot)
         contexts = {
             (endpoint.id, endpoint.ca_file): self._contexts.get((endpoint.id, endpoint.ca_file))
             or client_context(endpoint.ca_file)  # 20 ms, for the system's authorities: once an endpoint, not a reload
             for endpoint in snapshot.endpoints.values()
             if endpoint.base_url.tls
         }
-        backends = {}
-        for deployment in snapshot.deployments.values():
-            settings = PoolSettings(
-                deployment.connections_max, snapshot.server.upstream_idle_s, deployment.endpoint.timeouts.connect_s
-            )
-            quota = pools[deployment.quota_pool] if deployment.quota_pool is not None else None
-            old = self.backends.get(deployment.id)
-            if old is not None and old.deployment == deployment:
-                old.pool.settings = settings
-                backends[deployment.id] = old
-            else:
-                context = contexts.get((deployment.endpoint.id, deployment.endpoint.ca_file))
-                pool = Pool(self._loop, self._names, deployment, settings, context)
-                new = backends[deployment.id] = Backend(deployment, pool, quota or Cooldown())
-                new.draining = old is not None and old.draining  # an operator's word, whatever else changes
+        quotas = self._quotas_of(snapshot, now)
+        backends = {
+            deployment.id: self._backend(snapshot, deployment, quotas, identities, contexts)
+            for deployment in snapshot.deployments.values()
+        }
+        traffic = {}
+        for name, workload in snapshot.workloads.items():
+            known = self.traffic.get(name)
+            if known is None or not known.like(workload.policy, snapshot.retries):
+                known = Traffic(name, workload.policy, snapshot.retries, now)
+            traffic[name] = known
+        models = {deployment.model for deployment in snapshot.deployments.values()}
+        queues = {model: self.queues.get(model) or Queue() for model in models}
+        waiting_max = snapshot.limits.waiting_max
         targets: dict[tuple[str, str], Target] = {}
-        plans = {key: _live(plan, backends, targets) for key, plan in snapshot.plans.items()}
+        plans = {
+            key: self._live(plan, backends, targets, traffic[plan.workload], queues[plan.model], waiting_max)
+            for key, plan in snapshot.plans.items()
+        }
         replaced = [old for name, old in self.backends.items() if backends.get(name) is not old]
-        self.backends, self.plans, self._quotas, self._contexts = backends, plans, pools, contexts
+        unused = [old for name, old in self.identities.items() if identities.get(name) is not old]
+        self.backends, self.plans, self.identities = backends, plans, identities
+        self.traffic, self.queues = traffic, queues
+        self._quotas, self._contexts, self._endpoints = quotas, contexts, dict(snapshot.endpoints)
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}
+        self.standing.changed()
         for backend in replaced:
             backend.pool.close()
+        return unused
 
-    def endpoint_failing(self, failed: Backend, now: float) -> None:
-        """Makes the other deployments of an endpoint that takes no connection the last choice for a moment as well."""
-        for backend in self.backends.values():
-            if backend is not failed and backend.deployment.endpoint.id == failed.deployment.endpoint.id:
-                backend.failing.start("connect", None, now)
+    def siblings(self, backend: Backend) -> Iterator[Backend]:
+        """The other deployments of its endpoint."""
+        endpoint_id = backend.deployment.endpoint.id
+        return (
+            other
+            for other in self.backends.values()
+            if other is not backend and other.deployment.endpoint.id == endpoint_id
+        )
 
     def total(self, read: Callable[[Pool], int]) -> int:
         return sum(read(backend.pool) for backend in self.backends.values())
@@ -174,31 +173,104 @@ class Fleet:
         for backend in self.backends.values():
             backend.pool.close()
 
+    def _identities_of(self, snapshot: Snapshot) -> dict[str, Identity]:
+        return {
+            name: self.identities[name] if self._endpoints.get(name) == endpoint else make_identity(endpoint)
+            for name, endpoint in snapshot.endpoints.items()
+        }
 
-def _live(plan: Plan, backends: dict[str, Backend], known: dict[tuple[str, str], Target]) -> LivePlan:
-    tiers = []
-    for tier in plan.tiers:
-        targets = []
-        for deployment in tier:
-            operation = OPERATIONS[plan.operation]
-            key = deployment.id, plan.operation
-            if key not in known:
-                route = dialect(deployment.endpoint.provider).route(deployment, operation)
-                if route is None:
-                    continue
-                known[key] = Target(backends[deployment.id], operation, route)
-            targets.append(known[key])
-        if targets:
-            tiers.append(tuple(targets))
-    return LivePlan(plan, tuple(tiers))
+    def _quotas_of(self, snapshot: Snapshot, now: float) -> dict[str, Quota]:
+        """By the pool's name, or by the only deployment's. What is known of an unchanged quota is kept."""
+        quotas: dict[str, Quota] = {}
+        for deployment in snapshot.deployments.values():
+            name = _quota_name(deployment)
+            if name not in quotas:
+                old = self._quotas.get(name)
+                kept = old is not None and _same_limits(self.backends.get(deployment.id), deployment)
+                has_twin = snapshot.limits.quota_twin and deployment.kind is Kind.STANDARD
+                twin = None
+                if has_twin and (deployment.tpm is not None or deployment.rpm is not None):
+                    twin = QuotaTwin(deployment.tpm, deployment.rpm, now)
+                if old is not None and kept and (old.twin is None) == (twin is None):
+                    quotas[name] = old
+                else:
+                    quotas[name] = Quota(twin)
+        return quotas
+
+    def _backend(
+        self,
+        snapshot: Snapshot,
+        deployment: Deployment,
+        quotas: Mapping[str, Quota],
+        identities: Mapping[str, Identity],
+        contexts: Mapping[tuple[str, str | None], ResumingContext],
+    ) -> Backend:
+        endpoint = deployment.endpoint
+        settings = PoolSettings(
+            deployment.connections_max, snapshot.server.upstream_idle_s, endpoint.timeouts.connect_s
+        )
+        old = self.backends.get(deployment.id)
+        if old is not None and old.deployment == deployment:
+            old.pool.settings = settings
+            old.quota = quotas[_quota_name(deployment)]
+            old.health.settings = snapshot.health
+            return old
+        pool = Pool(self._loop, self._names, deployment, settings, contexts.get((endpoint.id, endpoint.ca_file)))
+        meter = Meter(_capacity(deployment))
+        new = Backend(
+            deployment,
+            pool,
+            quotas[_quota_name(deployment)],
+            Health(snapshot.health, self._rng, meter.forgive),
+            meter,
+            GradientLimit(snapshot.limits, deployment.connections_max, deployment.concurrent_max),
+            identities[endpoint.id],
+            self.standing,
+        )
+        new.draining = old is not None and old.draining  # an operator's word, whatever else changes
+        return new
+
+    def _live(
+        self,
+        plan: Plan,
+        backends: Mapping[str, Backend],
+        known: dict[tuple[str, str], Target],
+        traffic: Traffic,
+        queue: Queue,
+        waiting_max: int,
+    ) -> LivePlan:
+        operation = OPERATIONS[plan.operation]
+        tiers: list[Tier] = []
+        holder_tiers = 0
+        for index, tier in enumerate(plan.tiers):
+            targets = []
+            for deployment in tier:
+                key = deployment.id, plan.operation
+                if key not in known:
+                    speaks = dialect(deployment.endpoint.provider)
+                    route = speaks.route(deployment, operation)
+                    if route is None:
+                        continue
+                    known[key] = Target(backends[deployment.id], operation, route, speaks)
+                targets.append(known[key])
+            if targets:
+                balancer = balancer_for(plan.prefer, traffic.policy.affinity, self._rng)
+                tiers.append(Tier(tuple(targets), balancer, self.standing))
+                holder_tiers += index < plan.holder_tiers
+        room = queue.room(plan.workload, plan.operation, waiting_max)
+        return LivePlan(plan, tuple(tiers), holder_tiers, traffic, queue, room)
 
 
-def _quota_pools(snapshot: Snapshot) -> set[str]:
-    return {d.quota_pool for d in snapshot.deployments.values() if d.quota_pool is not None}
+def _quota_name(deployment: Deployment) -> str:
+    return f"pool {deployment.quota_pool}" if deployment.quota_pool is not None else deployment.id
 
 
-def _weight(deployment: Deployment) -> float:
-    """Capacity, for balancing: tokens a minute, or requests a minute at a thousand tokens each."""
+def _same_limits(old: Backend | None, deployment: Deployment) -> bool:
+    return old is not None and (old.deployment.tpm, old.deployment.rpm) == (deployment.tpm, deployment.rpm)
+
+
+def _capacity(deployment: Deployment) -> float:
+    """For balancing: tokens a minute, or requests a minute at a thousand tokens each."""
     if deployment.tpm is not None:
         return max(deployment.tpm / 1000, 0.001)
     return float(deployment.rpm or 100)

@@ -10,14 +10,16 @@ from router.base.errors import (
     StreamBrokenError,
 )
 from router.limits.admission import admit_body
+from router.limits.estimate import tokens_of
 from router.model.error_body import error_body
 from router.model.operation import BodyKind, Ending
 from router.providers.errors import client_error
 from router.providers.headers import answer_headers, retry_headers
 from router.proxy.answer import Answer, broken
-from router.proxy.attempts import PassedError, first_answer
+from router.proxy.attempts import first_answer
 from router.proxy.context import Caller, Context
-from router.proxy.facts import Facts, form_facts, json_facts
+from router.proxy.exhaustion import PassedError
+from router.proxy.facts import Facts, affinity_of, form_facts, json_facts
 from router.proxy.fleet import LivePlan
 from router.proxy.outgoing import client_patience_s, client_request_id, up_headers
 from router.proxy.replies import (
@@ -35,7 +37,7 @@ from router.transport.inbound import Inbound, Server
 
 async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
     """Serves one request and, whatever becomes of it, gives back all that it took."""
-    ctx = Context(rt.new_request_id(), inbound, rt.snapshot)
+    ctx = Context(rt.new_request_id(), inbound, rt.current())
     try:
         ask = _recognise(ctx, rt)
         if ask.operation is None:
@@ -55,8 +57,6 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
             await _relay(ctx, answer)
     except RouterError as error:
         ctx.error = error
-        if ctx.answer is not None and isinstance(error, StreamBrokenError):
-            rt.attempt_failed(ctx.answer.target.backend, "broken", error)
         _reply_error(ctx, error)
     except Exception as error:  # noqa: BLE001 - our bug: the client gets an answer, the log a trace, the process goes on
         ctx.error = RouterError("The router failed. The request id is in the header x-request-id.")
@@ -126,6 +126,9 @@ def _place(ctx: Context, rt: Runtime) -> LivePlan:
             "or a file), and this model is served by several. Send what it needs in the request itself.",
             code="stateful_needs_home",
         )
+    ctx.tokens = tokens_of(facts)
+    if plan.traffic.policy.affinity:
+        facts.affinity = affinity_of(facts, ctx.inbound.body)
     return plan
 
 
@@ -221,10 +224,9 @@ def _pass_error(ctx: Context, answer: Answer) -> None:
 def _reply_error(ctx: Context, error: RouterError) -> None:
     """Tells the client, in the way that is still open."""
     inbound = ctx.inbound
-    if ctx.answer is not None:
-        ctx.answer.abort()
-    elif ctx.attempt is not None and ctx.attempt.answer is not None:  # our bug, in the middle of an attempt
-        ctx.attempt.answer.abort()
+    for attempt in (ctx.attempt, ctx.hedge):
+        if attempt is not None and attempt.answer is not None:  # our bug, in the middle of an attempt
+            attempt.answer.abort()
     if isinstance(error, ClientGoneError):
         ctx.status = 499
         inbound.abandon()

@@ -6,9 +6,10 @@ from math import inf
 from typing import Final
 
 from router.model.operation import BodyKind
+from router.proxy.backend import Target
 from router.proxy.context import Context
 from router.proxy.facts import Facts, Splice
-from router.proxy.fleet import Target
+from router.proxy.failures import IdentityLostError
 
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
 CLIENT_ID_BYTES_MAX: Final = 128
@@ -18,23 +19,35 @@ _OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tra
 
 
 def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
-    """Returns head and body in pieces that are written one after the other. The body is not copied where it is long."""
+    """Returns head and body in pieces that are written one after the other. The body is not copied where it is long.
+
+    The identity's lines come last in the head: nothing that a client sent stands behind them. Raises IdentityLostError.
+    """
     facts = ctx.facts
     assert facts is not None
     body = ctx.inbound.body
     place = facts.model_at
+    identity = target.identity.tail
+    if identity is None:  # its token went while this request waited
+        raise IdentityLostError("There is no valid credential for the deployment now.")
     if place is not None and facts.usage_at is None and len(body) <= JOIN_BYTES_MAX:
         # Usual: a short body in which the model's name alone changes.
         name = target.model_value
         length = len(body) - place.end + place.start + len(name)
         content = (body[: place.start], name, body[place.end :])
-        return [b"".join((target.head, ctx.up_lines, _length_line(length), target.tail, *content))]
+        return [b"".join((target.head, ctx.up_lines, length_line(length), identity, b"\r\n", *content))]
     pieces = _pieces(body, facts, target)
     length = sum(map(len, pieces))
-    head = b"".join((target.head, ctx.up_lines, _length_line(length), target.tail))
+    head = b"".join((target.head, ctx.up_lines, length_line(length), identity, b"\r\n"))
     if length <= JOIN_BYTES_MAX:
         return [head + b"".join(pieces)]
     return [head, *pieces]
+
+
+def request_body(ctx: Context, target: Target) -> list[bytes | memoryview]:
+    """Returns the body in pieces."""
+    assert ctx.facts is not None
+    return _pieces(ctx.inbound.body, ctx.facts, target)
 
 
 def up_headers(fields: dict[bytes, bytes]) -> bytes:
@@ -81,7 +94,7 @@ def _model_splice(body: bytes | bytearray, facts: Facts, target: Target) -> Spli
 
 
 @lru_cache(maxsize=4096)
-def _length_line(length: int) -> bytes:
+def length_line(length: int) -> bytes:
     return b"content-length: %d\r\n" % length
 
 

@@ -1,20 +1,26 @@
 """What all requests of a process share: the configuration, the live fleet, and the books that are kept of them."""
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from typing import Protocol
+from concurrent.futures import Executor
+from typing import Final, Protocol
 
-from router.balancing.power_of_two import PowerOfTwo
 from router.base.clock import Clock
-from router.base.errors import RouterError, UnauthorizedError
+from router.base.errors import UnauthorizedError
 from router.config.snapshot import Snapshot
+from router.model.decision import Decision, Leave
 from router.model.keys import ApiKey
 from router.model.outcome import RequestRecord
 from router.model.plan import Permit
+from router.proxy.backend import Backend
 from router.proxy.context import Context
-from router.proxy.fleet import Backend, Fleet
+from router.proxy.fleet import Fleet
+from router.proxy.queues import Queues
+
+CREDENTIAL_OUT_S: Final = 30.0  # an operator has to act; meanwhile one try in so many seconds
 
 
 class Books(Protocol):
@@ -25,23 +31,60 @@ class Books(Protocol):
     def event(self, event: str, /, **fields: object) -> None: ...
 
 
+class Decisions(Protocol):
+    """Where it is recorded why each request went where it went."""
+
+    def write(self, record: Leave | Decision) -> object:
+        """False: it could not be recorded, so nothing may be sent by it."""
+        ...
+
+    def write_event(self, event: str, /, **fields: object) -> None: ...
+
+
 class Runtime:
     """Shared by every request; `adopt` swaps the configuration, and running requests keep theirs."""
 
-    def __init__(self, snapshot: Snapshot, fleet: Fleet, balancer: PowerOfTwo, books: Books, clock: Clock) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        snapshot: Snapshot,
+        fleet: Fleet,
+        waiting: Queues,
+        books: Books,
+        decisions: Decisions,
+        signers: Executor,
+        clock: Clock,
+    ) -> None:
+        self.loop = loop
         self.snapshot = snapshot
         self.fleet = fleet
-        self.balancer = balancer
+        self.waiting = waiting
         self.books = books
+        self.decisions = decisions
+        self.signers = signers  # threads for signatures
         self.clock = clock
         self.violations = 0
         self.in_flight: dict[str, int] = {}  # by workload
+        self.credential_failures: dict[str, int] = {}  # by endpoint, since the start
         self._request_prefix = f"req_{secrets.token_hex(6)}-"  # of this process, among all that ever run
         self._requests = 0
+        self.closing: set[asyncio.Task[None]] = set()
 
     def adopt(self, snapshot: Snapshot) -> None:
-        self.fleet.adopt(snapshot)
+        """Puts a configuration in force, and says in the decision log what its rules are."""
+        unused = self.fleet.adopt(snapshot)
         self.snapshot = snapshot
+        self.decisions.write_event("configuration", **described(snapshot))
+        for identity in unused:
+            self.closing.add(task := self.loop.create_task(identity.close()))
+            task.add_done_callback(self.closing.discard)
+
+    def current(self) -> Snapshot:
+        """The configuration in force, in the phase of this very moment: a rule's window may have begun or ended."""
+        snapshot, wall = self.snapshot, self.clock.wall()
+        if not snapshot.since <= wall < snapshot.until:
+            self.adopt(snapshot.at(wall))
+        return self.snapshot
 
     def new_request_id(self) -> str:
         """Unique over processes and restarts; it need not be a secret."""
@@ -79,7 +122,7 @@ class Runtime:
         assert ctx.plan is not None
         assert ctx.key is not None
         plan = ctx.plan.plan
-        if ctx.snapshot is self.snapshot:
+        if ctx.snapshot is self.current():
             return plan.permit
         # The plan may be newer than the request, which began when its head came: the body took its time.
         began_with = ctx.snapshot.workloads[ctx.key.workload].permit
@@ -89,28 +132,37 @@ class Runtime:
         same = key.workload == ctx.key.workload and key.may_use(plan.model)
         return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
 
-    def attempt_failed(self, backend: Backend, outcome: str, error: RouterError) -> None:
-        """Lets a deployment cool down as its failure demands, and writes down what is news."""
-        if outcome in ("client_gone", "withdrawn"):  # which says nothing about the deployment
-            return
-        if outcome == "violation":
-            self.violations += 1
-            self.books.event("placement_violation", deployment=backend.deployment.id)
-            return
-        wait_s = getattr(getattr(error, "judgement", None), "wait_s", None)
-        now = self.clock.monotonic()
-        if outcome == "throttled":
-            cooldown = backend.quota
-        elif outcome in ("credential", "missing") or (outcome == "overloaded" and wait_s is not None):
-            cooldown = backend.cooldown
-        else:
-            cooldown = backend.failing
-        if outcome == "connect":  # that is its endpoint's fault, so the next attempt had better go to another one
-            self.fleet.endpoint_failing(backend, now)
-        if cooldown.start(outcome, wait_s, now):
-            self.books.event(
-                "cooldown", deployment=backend.deployment.id, reason=outcome, wait_s=round(cooldown.left_s(now), 3)
-            )
+    def credential_refused(self, backend: Backend, now: float) -> None:
+        """Takes a whole endpoint out whose credential was refused, and raises the alert; one try in a while remains."""
+        endpoint_id = backend.deployment.endpoint.id
+        self.credential_failures[endpoint_id] = self.credential_failures.get(endpoint_id, 0) + 1
+        self.books.event("credential_refused", endpoint=endpoint_id)
+        for member in (backend, *self.fleet.siblings(backend)):
+            member.health.condemn("credential", now, CREDENTIAL_OUT_S)
+        self.fleet.standing.changed()
+
+
+def described(snapshot: Snapshot) -> dict[str, object]:
+    """What an auditor must know to judge the decisions that follow."""
+    return {
+        "version": snapshot.version,
+        "workloads": {
+            name: {"rule": workload.reason, "rule_version": workload.permit.rule_version}
+            for name, workload in snapshot.workloads.items()
+        },
+        "holders": [
+            {
+                "rule_version": plan.permit.rule_version,
+                "workload": plan.workload,
+                "model": plan.model,
+                "operation": plan.operation,
+                "holder": plan.holder,
+                "deployments": [deployment.id for tier in plan.tiers[: plan.holder_tiers] for deployment in tier],
+            }
+            for plan in snapshot.plans.values()
+            if plan.holder
+        ],
+    }
 
 
 def _unauthorized() -> UnauthorizedError:

@@ -3,21 +3,24 @@
 from time import monotonic
 
 from router.base.errors import Origin, RouterError, StreamBrokenError, UpstreamError
+from router.model.decision import Decision
 from router.model.outcome import RequestRecord
 from router.proxy.context import Context
+from router.proxy.ending import end_attempt
 from router.proxy.runtime import Runtime
 
 
 def settle(ctx: Context, rt: Runtime) -> None:
-    """Gives back the slots and writes the request's record."""
+    """Gives back the slots, and writes the request's record and why it went where it went."""
     error, inbound, key, plan, answer = ctx.error, ctx.inbound, ctx.key, ctx.plan, ctx.answer
     if error is None and ctx.status < 400:
         outcome, code = "ok", ""
     else:
         outcome, code = _outcome(ctx), error.code if error is not None else ""
     now = monotonic()
-    if ctx.attempt is not None:
-        ctx.end_attempt(_attempt_outcome(outcome), now)
+    for attempt in (ctx.attempt, ctx.hedge):
+        if attempt is not None:
+            end_attempt(ctx, rt, attempt, _attempt_outcome(outcome), now)
     if key is not None:
         rt.in_flight[key.workload] -= 1
     if error is not None:
@@ -26,25 +29,39 @@ def settle(ctx: Context, rt: Runtime) -> None:
     model, operation, reason, rule_version = plan.labels if plan is not None else ("", ctx.operation_name, "", "")
     started_at, first_byte_at = inbound.started_at, inbound.first_byte_at
     total_s = now - started_at
+    at = rt.clock.wall() - total_s
+    name, workload = (key.name, key.workload) if key is not None else ("", "")
+    served_by, cloud = (answer.target.id, answer.target.cloud) if answer is not None else ("", "")
+    refusals = ctx.refused_offers() if ctx.refusals else ()
+    if plan is not None:
+        offers = (*refusals, answer.target.accepted) if answer is not None else refusals
+        rt.decisions.write(
+            Decision(
+                ctx.id, at, name, workload, model, operation, reason, rule_version, offers, served_by, cloud, outcome
+            )
+        )
     rt.books.request(
         RequestRecord(
             id=ctx.id,
-            at=rt.clock.wall() - total_s,
+            at=at,
             outcome=outcome,
             status=ctx.status,
             total_ms=total_s * 1000,
             client_request_id=ctx.client_id,
-            key=key.name if key is not None else "",
-            workload=key.workload if key is not None else "",
+            key=name,
+            workload=workload,
             model=model,
             operation=operation,
             plan=reason,
             rule_version=rule_version,
             stream=ctx.facts is not None and ctx.facts.stream,
-            served_by=answer.target.id if answer is not None else "",
-            cloud=answer.target.cloud if answer is not None else "",
+            served_by=served_by,
+            cloud=cloud,
             code=code,
             attempts=tuple(ctx.attempts),
+            refusals=refusals,
+            left_holder=ctx.left_holder,
+            queued_ms=ctx.queued_s * 1000,
             first_byte_ms=(first_byte_at - started_at) * 1000 if first_byte_at else 0.0,
             overhead_ms=(total_s - inbound.waited_s) * 1000,
             bytes_in=inbound.bytes_in,

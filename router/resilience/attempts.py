@@ -19,6 +19,11 @@ class AttemptBudget:
         self.stale_resent = False
         self.single_send = single_send  # an explicit `store: true` leaves something behind: never sent twice
 
+    @property
+    def allows_another(self) -> bool:
+        """One more send may follow the one that runs, if that fails."""
+        return self.sends + 1 < SENDS_MAX and not self.single_send
+
     def allows_resend(self) -> bool:
         """A reused connection died without one answer byte: once more on a fresh one, and free."""
         if self.stale_resent or self.single_send:

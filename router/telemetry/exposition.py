@@ -17,6 +17,7 @@ from router.telemetry import names
 from router.telemetry.metrics import Histogram, RequestMetrics
 from router.telemetry.names import Kind, Metric
 
+VERDICTS: Final = ("up", "degraded", "throttled", "ejected", "probing", "draining", "unknown")
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -34,6 +35,19 @@ class DeploymentReading:
     idle: int
     busy: int
     available: bool
+    verdict: str  # of `VERDICTS`
+    in_flight_max: int
+    quota_avoided: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadReading:
+    """One workload at this moment."""
+
+    workload: str
+    retries: int
+    hedges: int
+    budget_left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,12 @@ class Gauges:
     draining: bool
     in_flight: Mapping[str, int]  # by workload
     deployments: Sequence[DeploymentReading]
+    workloads: Sequence[WorkloadReading]
+    waiting: Mapping[str, int]  # by model
+    credential_failures: Mapping[str, int]  # by endpoint
+    decisions: int
+    decisions_dropped: int
+    anchor_failures: int
     client_connections: int
     buffered_bytes: int
     dials: int
@@ -94,6 +114,8 @@ def _request_numbers(requests: RequestMetrics) -> dict[str, Numbers]:
             for labels, tokens in list(requests.tokens.items())
             for kind in kinds
         ],
+        names.OFFERS.name: [*requests.accepted().items(), *list(requests.refusals.items())],
+        names.DEPARTURES.name: list(requests.departures.items()),
         names.CLIENT_DISCONNECTS.name: [((), requests.count("client_gone"))],
         names.TRUNCATED_STREAMS.name: [((), requests.count("stream_broken"))],
     }
@@ -112,6 +134,14 @@ def _process_numbers(gauges: Gauges) -> dict[str, Numbers]:
         names.REQUESTS_IN_FLIGHT.name: [((workload,), count) for workload, count in gauges.in_flight.items()],
         names.UPSTREAM_DIALS.name: [((), gauges.dials)],
         names.UPSTREAM_REUSES.name: [((), gauges.reuses)],
+        names.RETRIES.name: [((w.workload,), w.retries) for w in gauges.workloads],
+        names.HEDGES.name: [((w.workload,), w.hedges) for w in gauges.workloads],
+        names.RETRY_BUDGET.name: [((w.workload,), w.budget_left) for w in gauges.workloads],
+        names.WAITING.name: [((model,), count) for model, count in gauges.waiting.items()],
+        names.CREDENTIAL_FAILURES.name: [((name,), count) for name, count in gauges.credential_failures.items()],
+        names.DECISIONS.name: [((), gauges.decisions)],
+        names.DECISIONS_DROPPED.name: [((), gauges.decisions_dropped)],
+        names.ANCHOR_FAILURES.name: [((), gauges.anchor_failures)],
         names.PLACEMENT_VIOLATIONS.name: [((), gauges.violations)],
         names.CLIENT_CONNECTIONS.name: [((), gauges.client_connections)],
         names.BUFFERED_BYTES.name: [((), gauges.buffered_bytes)],
@@ -127,6 +157,11 @@ def _deployment_numbers(deployments: Sequence[DeploymentReading]) -> dict[str, N
     return {
         names.ATTEMPTS_IN_FLIGHT.name: [((d.deployment,), d.in_flight) for d in deployments],
         names.DEPLOYMENT_AVAILABLE.name: [((d.deployment, d.cloud), int(d.available)) for d in deployments],
+        names.VERDICT.name: [
+            ((d.deployment, d.cloud, state), int(state == d.verdict)) for d in deployments for state in VERDICTS
+        ],
+        names.IN_FLIGHT_MAX.name: [((d.deployment,), d.in_flight_max) for d in deployments],
+        names.QUOTA_AVOIDED.name: [((d.deployment,), d.quota_avoided) for d in deployments],
         names.UPSTREAM_CONNECTIONS.name: [
             ((d.deployment, state), count) for d in deployments for state, count in (("idle", d.idle), ("busy", d.busy))
         ],

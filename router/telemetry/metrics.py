@@ -8,6 +8,7 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import Final
 
+from router.model.decision import ACCEPTED
 from router.model.outcome import RequestRecord
 from router.telemetry.names import FIRST_BYTE, OVERHEAD, REQUEST_DURATION, Metric
 
@@ -66,6 +67,8 @@ class RequestMetrics:
         self.request: dict[tuple[str, str], Histogram] = {}
         self.first_byte: dict[tuple[str, str], Histogram] = {}
         self.tokens: dict[tuple[str, str, str], TokenCount] = {}
+        self.refusals: dict[tuple[str, str, str], int] = {}  # by workload, cloud and reason
+        self.departures: dict[tuple[str, str], int] = {}  # by workload and the cloud that served
         self.overhead = Histogram(OVERHEAD)
         # By the record's own values, which may be empty: several of them can share one cell.
         self._found: dict[tuple[str, str, str, str, str], _Cell] = {}
@@ -92,6 +95,26 @@ class RequestMetrics:
         for attempt in record.attempts:
             labels = (attempt.cloud, attempt.deployment, attempt.outcome)
             attempts[labels] = attempts.get(labels, 0) + 1
+
+        if record.refusals:
+            self._count_refusals(record)
+
+    def _count_refusals(self, record: RequestRecord) -> None:
+        for offer in record.refusals:
+            refused = (record.workload, offer.cloud, offer.outcome)
+            self.refusals[refused] = self.refusals.get(refused, 0) + 1
+        if record.left_holder:
+            left = (record.workload, record.cloud or NO_CLOUD)
+            self.departures[left] = self.departures.get(left, 0) + 1
+
+    def accepted(self) -> dict[tuple[str, str, str], int]:
+        """Offers that were taken: finished requests that a cloud served, by workload and cloud."""
+        taken: dict[tuple[str, str, str], int] = {}
+        for (workload, _, _, cloud, _), cell in list(self.cells.items()):
+            if cloud != NO_CLOUD:
+                labels = (workload, cloud, ACCEPTED)
+                taken[labels] = taken.get(labels, 0) + cell.count
+        return taken
 
     def count(self, outcome: str) -> int:
         """Finished requests with this outcome, over all labels."""

@@ -117,6 +117,69 @@ UPSTREAM_DIALS: Final = Metric("router_upstream_dials_total", Kind.COUNTER, "", 
 UPSTREAM_REUSES: Final = Metric(
     "router_upstream_reuses_total", Kind.COUNTER, "", (), "Attempts sent on a pooled connection."
 )
+OFFERS: Final = Metric(
+    "router_offers_total",
+    Kind.COUNTER,
+    "",
+    ("workload", "cloud", "outcome"),
+    "Requests offered to a deployment: accepted, or refused for this reason.",
+)
+DEPARTURES: Final = Metric(
+    "router_departures_total",
+    Kind.COUNTER,
+    "",
+    ("workload", "cloud"),
+    "Requests that went on after the cloud with the right of first refusal had refused; cloud served them.",
+)
+QUOTA_AVOIDED: Final = Metric(
+    "router_quota_avoided_total",
+    Kind.COUNTER,
+    "",
+    ("deployment",),
+    "Sends that would most likely have been answered with 429, and were made elsewhere or later.",
+)
+RETRIES: Final = Metric(
+    "router_retries_total", Kind.COUNTER, "", ("workload",), "Further sends after one that failed, hedges left out."
+)
+RETRY_BUDGET: Final = Metric(
+    "router_retry_budget_left", Kind.GAUGE, "", ("workload",), "Further sends that the live traffic allows now."
+)
+HEDGES: Final = Metric(
+    "router_hedges_total", Kind.COUNTER, "", ("workload",), "Second copies sent while the first was silent."
+)
+WAITING: Final = Metric(
+    "router_waiting_requests", Kind.GAUGE, "", ("model",), "Requests that wait until a deployment may be asked."
+)
+VERDICT: Final = Metric(
+    "router_deployment_verdict",
+    Kind.GAUGE,
+    "",
+    ("deployment", "cloud", "state"),
+    "1 for the state that a deployment is judged to be in, 0 for the others.",
+)
+IN_FLIGHT_MAX: Final = Metric(
+    "router_attempts_in_flight_max",
+    Kind.GAUGE,
+    "",
+    ("deployment",),
+    "Attempts that may run at one time: learned, or the provider's limit, less what slow start holds back.",
+)
+CREDENTIAL_FAILURES: Final = Metric(
+    "router_credential_failures_total",
+    Kind.COUNTER,
+    "",
+    ("endpoint",),
+    "Times that an endpoint refused our credential, or that none could be had. An operator has to act.",
+)
+DECISIONS: Final = Metric(
+    "router_decision_log_records_total", Kind.COUNTER, "", (), "Records in the decision log's chain, since it began."
+)
+DECISIONS_DROPPED: Final = Metric(
+    "router_decision_log_dropped_total", Kind.COUNTER, "", (), "Records that the decision log had no room for."
+)
+ANCHOR_FAILURES: Final = Metric(
+    "router_decision_log_anchor_failures_total", Kind.COUNTER, "", (), "Anchors that could not be written."
+)
 PLACEMENT_VIOLATIONS: Final = Metric(
     "router_placement_violations_total",
     Kind.COUNTER,
@@ -153,6 +216,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     UPSTREAM_CONNECTIONS,
     UPSTREAM_DIALS,
     UPSTREAM_REUSES,
+    OFFERS,
+    DEPARTURES,
+    QUOTA_AVOIDED,
+    RETRIES,
+    RETRY_BUDGET,
+    HEDGES,
+    WAITING,
+    VERDICT,
+    IN_FLIGHT_MAX,
+    CREDENTIAL_FAILURES,
+    DECISIONS,
+    DECISIONS_DROPPED,
+    ANCHOR_FAILURES,
     PLACEMENT_VIOLATIONS,
     CLIENT_CONNECTIONS,
     BUFFERED_BYTES,

@@ -8,7 +8,7 @@ so every wait is a loop: `while not condition: await fiber.park(...)`.
 import types
 from collections.abc import Callable, Coroutine, Generator
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from router.transport.wheel import Wheel
 
@@ -16,6 +16,17 @@ from router.transport.wheel import Wheel
 @types.coroutine
 def _suspend() -> Generator[None, None, None]:
     yield
+
+
+T = TypeVar("T")
+
+
+class Parking(Protocol):
+    """Where a coroutine waits: a fiber, or one branch of it."""
+
+    async def park(self, deadline: float, error: Callable[[], BaseException | None]) -> None:
+        """See `Fiber.park`."""
+        ...
 
 
 class Fiber:
@@ -103,3 +114,56 @@ class Fiber:
             raise
         finally:
             self._running = False
+
+
+class Branch(Generic[T]):
+    """One of several coroutines that a fiber runs side by side; whoever runs it steps it after each wake."""
+
+    __slots__ = ("_coroutine", "_error", "deadline", "failure", "result")
+
+    def __init__(self) -> None:
+        self._coroutine: Coroutine[Any, Any, T] | None = None
+        self._error: Callable[[], BaseException | None] | None = None
+        self.deadline = 0.0  # monotonic seconds: until then it need not be stepped without a wake
+        self.result: T | None = None
+        self.failure: BaseException | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self._coroutine is None
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Runs `coroutine` up to its first wait."""
+        self._coroutine = coroutine
+        self._resume(None)
+
+    async def park(self, deadline: float, error: Callable[[], BaseException | None]) -> None:
+        """Waits to be stepped."""
+        self.deadline, self._error = deadline, error
+        await _suspend()
+        self._error = None
+
+    def step(self, now: float) -> None:
+        """Lets it look at its condition again, or raises in it what passing its deadline means."""
+        passed = now >= self.deadline and self._error is not None
+        self._resume(self._error() if passed and self._error is not None else None)
+
+    def throw(self, failure: BaseException) -> None:
+        """Ends it where it waits."""
+        if self._coroutine is not None:
+            self._resume(failure)
+
+    def _resume(self, failure: BaseException | None) -> None:
+        coroutine = self._coroutine
+        assert coroutine is not None
+        try:
+            if failure is None:
+                coroutine.send(None)
+            else:
+                coroutine.throw(failure)
+        except StopIteration as stop:
+            self._coroutine = None
+            self.result = stop.value
+        except BaseException as error:  # noqa: BLE001 - it is the owner's to raise
+            self._coroutine = None
+            self.failure = error

@@ -38,7 +38,8 @@ async def gone(r: RunningRouter, call: Call) -> None:
     # It says nothing about the deployment.
     backend = r.worker.assembly.fleet.backends["azure/gpt-4o-dep"]
     assert not backend.refusal(r.worker.assembly.loop.time())
-    assert backend.failing.until == 0.0
+    assert backend.health.clear
+    assert backend.meter.penalty(r.worker.assembly.loop.time()) == 1.0
 
 
 @pytest.mark.parametrize("kind", ASKS)

@@ -17,7 +17,7 @@ from router.transport.pool import Dial
 from router.transport.upstream import AnswerHead, UpstreamConnection
 from tests.adversity.client import Ask, Call, ask, chat, responses, sent
 from tests.adversity.test_attempts import QUICK
-from tests.router_kit import INTERNAL_KEY, Cloud, RunningRouter, router
+from tests.router_kit import INTERNAL_KEY, Cloud, RunningRouter, heal, router
 
 OF_A_REQUEST = (Context, Inbound, Answer, Attempt, Fiber, Dial)
 OF_A_CONNECTION = (Connection, UpstreamConnection, AnswerHead)  # one to a deployment keeps its last answer's head
@@ -80,8 +80,7 @@ def forgive(r: RunningRouter) -> None:
     for cloud in r.clouds.values():
         cloud.faults.clear()
     for backend in r.worker.assembly.fleet.backends.values():
-        for cooldown in (backend.quota, backend.cooldown, backend.failing):
-            cooldown.until = 0.0
+        heal(backend)
 
 
 async def half_a_body(r: RunningRouter) -> None:
@@ -160,7 +159,9 @@ async def test_a_request_is_freed_without_the_collector(kind: str, no_collector:
 
 async def test_two_thousand_requests_of_all_kinds_leave_nothing() -> None:
     quick = [kind for name, kind in KINDS.items() if "stall" not in name]
-    async with router(*clouds(), timeouts={**QUICK, "commit_json_s": 0.1}) as r:
+    # Every second request fails here, which no budget for retries is made for.
+    generous = {"budget_floor_per_s": 1000}
+    async with router(*clouds(), timeouts={**QUICK, "commit_json_s": 0.1}, resilience=generous) as r:
         assembly = r.worker.assembly
 
         async def all_kinds(times: int) -> None:

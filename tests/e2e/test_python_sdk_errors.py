@@ -21,7 +21,7 @@ from openai import (
 
 from router.emulator.bodies import BODIES, About
 from tests.e2e.kit import ASK_HI, CHAT, RESPONSES, SAY_HI, Sdk, azure, every_sdk, openai_sdk, sdk
-from tests.router_kit import API_KEY, CANARY, INTERNAL_KEY, RunningRouter, router
+from tests.router_kit import API_KEY, CANARY, INTERNAL_KEY, RunningRouter, heal, router
 
 UNREVEALED = ("azure", "deployment", "127.0.0.1", "eastus", "chat-dep", CANARY)
 
@@ -177,7 +177,7 @@ async def test_an_error_of_the_cloud_is_raised_as_what_it_means(
     async with router(azure()) as r, every_sdk(r) as clients:
         for client in (clients[0], clients[-1]):
             fail(r, upstream, body=body)
-            r.worker.assembly.fleet.backends["azure-east/chat-dep"].cooldown.until = 0.0
+            heal(r.worker.assembly.fleet.backends["azure-east/chat-dep"])
             error = await raised(client)
 
             assert type(error) is expected

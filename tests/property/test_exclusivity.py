@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from router.config.keys import digest
 from router.emulator import Distribution, Settings
-from router.health.cooldown import Cooldown
 from tests.adversity.client import Ask, ask, chat, responses, sent
-from tests.router_kit import API_KEY, Cloud, RunningRouter, router, write_config
+from tests.router_kit import API_KEY, Cloud, RunningRouter, heal, router, write_config
 
 AZURE = ("azure-a", "azure-b", "azure-c")
 OTHER = "other"
@@ -123,9 +122,8 @@ class World:
         for name in AZURE:
             self.r.clouds[name].faults.clear()
         for backend in self.r.worker.assembly.fleet.backends.values():
-            for cooldown in (backend.quota, backend.cooldown, backend.failing):
-                cooldown.until = Cooldown().until
-            backend.draining = False
+            heal(backend)
+            backend.drain(False)
 
     async def client(self, kind: str, phase: str | None, changed: asyncio.Event) -> None:
         request = self._request(kind)

@@ -144,7 +144,7 @@ def test_the_events_of_the_log_are_the_code_s() -> None:
     sent = {
         node.args[0].value
         for node in nodes()
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("event", "_tell")
         if node.args and isinstance(node.args[0], ast.Constant)
     }
     sent |= {

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from router.model.decision import Offer
 from router.model.outcome import AttemptRecord, RequestRecord, Usage
-from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage
+from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage, WorkloadReading
 from router.telemetry.metrics import Histogram, RequestMetrics
 from router.telemetry.names import FIRST_BYTE, METRICS, OVERHEAD, Kind
 
@@ -21,9 +22,15 @@ GAUGES = Gauges(
     draining=False,
     in_flight={"api": 3, "internal": 0},
     deployments=(
-        DeploymentReading("eastus2/ptu", "azure", in_flight=2, idle=5, busy=2, available=True),
-        DeploymentReading("ord/llama", "coreweave", in_flight=0, idle=1, busy=0, available=False),
+        DeploymentReading("eastus2/ptu", "azure", 2, 5, 2, True, "up", 100, 3),
+        DeploymentReading("ord/llama", "coreweave", 0, 1, 0, False, "ejected", 4, 0),
     ),
+    workloads=(WorkloadReading("internal", retries=4, hedges=1, budget_left=9.5),),
+    waiting={"gpt-4o": 2},
+    credential_failures={"eastus2": 1},
+    decisions=1234,
+    decisions_dropped=0,
+    anchor_failures=0,
     client_connections=7,
     buffered_bytes=4096,
     dials=11,
@@ -119,6 +126,20 @@ def test_a_served_request_counts_everywhere_once() -> None:
     assert found[of("router_overhead_seconds_count")] == 1
 
 
+def test_offers_are_counted_by_what_became_of_them() -> None:
+    requests = RequestMetrics()
+    refusals = (Offer("eastus2/ptu", "azure", "throttled"), Offer("eastus2/std", "azure", "throttled"))
+    requests.record(served(workload="internal", cloud="coreweave", refusals=refusals, left_holder=True))
+    requests.record(served(workload="internal", cloud="azure"))
+    requests.record(served(workload="internal", cloud="", outcome="refused", refusals=refusals[:1]))
+
+    found = samples(requests)
+    assert found[of("router_offers_total", workload="internal", cloud="azure", outcome="throttled")] == 3
+    assert found[of("router_offers_total", workload="internal", cloud="azure", outcome="accepted")] == 1
+    assert found[of("router_offers_total", workload="internal", cloud="coreweave", outcome="accepted")] == 1
+    assert found[of("router_departures_total", workload="internal", cloud="coreweave")] == 1
+
+
 def test_every_attempt_counts_for_its_own_deployment() -> None:
     requests = RequestMetrics()
     failed = AttemptRecord("westus/std", "azure", "throttled", 429)
@@ -210,7 +231,9 @@ def test_accept_chooses_the_format(accept: str, content_type: str) -> None:
 
 def test_both_formats_hold_the_whole_table_and_nothing_else() -> None:
     requests = RequestMetrics()
-    requests.record(served())
+    requests.record(
+        served(workload="internal", refusals=(Offer("eastus2/ptu", "azure", "throttled"),), left_holder=True)
+    )
     page = MetricsPage(requests, lambda: GAUGES)
     text = page.render("")[0].decode()
     openmetrics = page.render("application/openmetrics-text")[0].decode()

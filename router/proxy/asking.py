@@ -1,0 +1,126 @@
+"""One deployment, asked once: a connection, the send, and the wait for the commit point of its answer."""
+
+from math import inf
+from time import monotonic
+
+from router.base.errors import RouterError, StaleConnectionError, UpstreamTimeoutError
+from router.model.plan import Permit
+from router.proxy.answer import Answer
+from router.proxy.backend import Target
+from router.proxy.choice import may_choose
+from router.proxy.context import Attempt, Context
+from router.proxy.ending import end_attempt
+from router.proxy.failures import SlowError, WithdrawnError, outcome_of, raise_for
+from router.proxy.outgoing import request_parts
+from router.proxy.runtime import Runtime
+from router.proxy.signing import signed_parts
+from router.transport.fiber import Parking
+from router.transport.upstream import UpstreamConnection
+
+
+async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> Answer:
+    """Returns a committed answer, or one that is the client's to see. Ends the attempt where it raises.
+
+    A reused connection that turns out to be dead costs one free resend. Raises UpstreamError, ClientGoneError.
+    """
+    target = attempt.target
+    resent = False
+    try:
+        # Before a connection is taken: from then on nothing but the send may fail.
+        if target.identity.signs:
+            parts = await signed_parts(ctx, rt, target, waiter)
+        else:
+            parts = request_parts(ctx, target)
+        while True:
+            # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
+            connection = target.backend.pool.take(_permit(ctx, rt, target)) if not resent else None
+            attempt.reused = connection is not None
+            if connection is None:
+                connection = await _dialled(ctx, rt, target, waiter)
+            answer = attempt.answer = _answer(ctx, target)
+            answer.bind(connection)
+            try:
+                # The permit is asked for again: a reload may have come while the connection was dialled.
+                connection.send(_permit(ctx, rt, target), parts, answer)
+                twin = target.backend.quota.twin
+                if twin is not None:
+                    twin.charge(ctx.tokens, answer.sent_at)
+                while not answer.decided:
+                    await waiter.park(answer.look_again_at, answer.late)
+                    if answer.objective_at < inf:
+                        _give_up_if_slow(ctx, rt, answer)
+                raise_for(answer)
+                return answer
+            except StaleConnectionError as error:
+                if not ctx.budget.allows_resend():
+                    raise
+                resent = True
+                attempt.answer = None
+                error.with_traceback(None)  # the answer holds it, and it the frames that hold the answer
+    except RouterError as error:
+        if attempt.answer is not None:
+            attempt.answer.abort()
+        if ctx.attempt is attempt:
+            ctx.attempt = None
+        else:
+            ctx.hedge = None
+        end_attempt(ctx, rt, attempt, outcome_of(error), monotonic(), error)
+        raise
+
+
+def _permit(ctx: Context, rt: Runtime, target: Target) -> Permit:
+    """What the request may use at this moment. Raises WithdrawnError where a reload took the target's cloud away."""
+    permit = rt.permit(ctx)
+    if not permit.allows(target.cloud):
+        raise WithdrawnError("The deployment is no longer one that this request may use.")
+    return permit
+
+
+async def _dialled(ctx: Context, rt: Runtime, target: Target, waiter: Parking) -> UpstreamConnection:
+    """Waits for a new connection. Raises ConnectError, WithdrawnError, ClientGoneError."""
+    dial = target.backend.pool.dial(_permit(ctx, rt, target), ctx.inbound.wake)
+    try:
+        while not dial.done:
+            await waiter.park(ctx.total_at, _total_passed)
+    except BaseException:
+        dial.cancel()
+        if dial.connection is not None:
+            target.backend.pool.give(dial.connection)
+        raise
+    if dial.connection is None:
+        assert dial.error is not None
+        raise dial.error
+    return dial.connection
+
+
+def _answer(ctx: Context, target: Target) -> Answer:
+    facts, plan = ctx.facts, ctx.plan
+    assert facts is not None
+    assert plan is not None
+    now = monotonic()
+    timeouts = target.backend.deployment.endpoint.timeouts
+    commit_s = min(timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s, ctx.patience_s)
+    hide_usage = facts.usage_at is not None and target.route.usage_option
+    give_up_at = min(now + commit_s, ctx.total_at)
+    answer = Answer(ctx.inbound, target, timeouts, facts.stream, hide_usage, give_up_at, ctx.total_at, now)
+    objective_s = plan.traffic.objective_s
+    if objective_s is not None and facts.stream:
+        answer.objective_at = now + objective_s
+    return answer
+
+
+def _give_up_if_slow(ctx: Context, rt: Runtime, answer: Answer) -> None:
+    """Raises SlowError past the workload's objective, where another deployment may be asked instead."""
+    now = monotonic()
+    if now < answer.objective_at or answer.decided:
+        return
+    answer.objective_at = inf  # once: the last one that may be asked is waited for
+    plan = ctx.plan
+    assert plan is not None
+    may_ask = ctx.budget.allows_another and plan.traffic.retries.left(now) >= 1.0
+    if may_ask and may_choose(ctx, rt.permit(ctx), now):
+        raise SlowError("The deployment was slower than the objective.")
+
+
+def _total_passed() -> RouterError:
+    return UpstreamTimeoutError("The request took longer than it may.")

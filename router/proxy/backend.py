@@ -1,0 +1,219 @@
+"""One deployment, alive, and how one operation of it is asked.
+
+A `Backend` lives under its deployment's id and survives reloads while the deployment is unchanged. A `Target` is a
+backend as one operation sees it, with every byte of a request's head that does not change already written.
+"""
+
+import zlib
+from collections.abc import Mapping
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from router.balancing.meter import Meter
+from router.balancing.prices import cost_nano_usd
+from router.health.cooldown import Cooldown
+from router.health.health import Health
+from router.health.verdict import State, Verdict, merged
+from router.limits.concurrency import GradientLimit
+from router.limits.quota_twin import QuotaTwin
+from router.model.decision import ACCEPTED, Offer
+from router.model.fleet import Deployment
+from router.model.operation import BodyKind, Operation
+from router.model.work import Work
+from router.providers.dialect import Dialect, Judgement, Route
+from router.providers.identity import Identity
+from router.transport.pool import Pool
+
+if TYPE_CHECKING:
+    from router.proxy.context import Attempt
+    from router.transport.inbound import Inbound
+
+_PRESSED_SHARE: Final = 0.8  # of the concurrency limit: from here on affinity brings nobody here any more
+# What a deployment said of itself, in the words of a refusal.
+_COOLING: Final[Mapping[str, str]] = {"missing": "no_deployment", "overloaded": "busy"}
+
+
+class Standing:
+    """Counts the changes of what deployments may be asked, so that whoever remembers an answer knows when it is old."""
+
+    __slots__ = ("epoch",)
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def changed(self) -> None:
+        self.epoch += 1
+
+
+class Quota:
+    """What the deployments of one quota share: the wait that they were told, and the twin of its limits."""
+
+    __slots__ = ("cooldown", "twin")
+
+    def __init__(self, twin: QuotaTwin | None) -> None:
+        self.cooldown = Cooldown()
+        self.twin = twin  # None: the provider's limits are not known, or not of this kind
+
+
+class Backend:
+    """One deployment: its connections, its health, its load, and what may be sent to it now."""
+
+    __slots__ = (
+        "avoided",
+        "cooldown",
+        "deployment",
+        "draining",
+        "health",
+        "identity",
+        "in_flight",
+        "limit",
+        "meter",
+        "pool",
+        "quota",
+        "standing",
+        "streaming",
+        "unanswered",
+    )
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        pool: Pool,
+        quota: Quota,
+        health: Health,
+        meter: Meter,
+        limit: GradientLimit,
+        identity: Identity,
+        standing: Standing,
+    ) -> None:
+        self.deployment = deployment
+        self.pool = pool
+        self.quota = quota
+        self.health = health
+        self.meter = meter
+        self.limit = limit
+        self.identity = identity
+        self.standing = standing
+        self.cooldown = Cooldown()  # it said itself that it cannot serve: missing, overloaded
+        self.in_flight = 0
+        self.draining = False
+        self.avoided = 0  # requests that its twin sent elsewhere
+        self.unanswered: dict[Attempt, float] = {}  # streams asked for and without a first byte, the oldest first
+        self.streaming: dict[Attempt, Inbound] = {}  # streams that flow
+
+    def refusal(self, now: float) -> str:
+        """Why nothing may be sent here, whatever it is, in the words of `decision.REFUSALS`; empty where it may."""
+        if self.draining:
+            return "draining"
+        if now < self.quota.cooldown.until:
+            return "throttled"
+        if now < self.cooldown.until:
+            return _COOLING.get(self.cooldown.reason, "unhealthy")
+        if not self.health.clear and (why := self.health.refusal(now)):
+            return why
+        if self.identity.tail is None and not self.identity.signs:
+            return "unhealthy"  # no token yet, or none any more
+        return ""
+
+    def refusal_of(self, tokens: int, now: float) -> str:
+        """Why this one request may not be sent here at this moment; empty where it may."""
+        if self.in_flight >= self.in_flight_max(now) or self.pool.full:
+            return "busy"
+        twin = self.quota.twin
+        if twin is not None and twin.wait_s(tokens, now) > 0.0:
+            return "over_quota"
+        return ""
+
+    def in_flight_max(self, now: float) -> float:
+        """Its concurrency limit, of which slow start leaves a share. At least one."""
+        limit = self.limit.limit
+        return limit if self.health.clear else max(1.0, limit * self.health.ramp(now))
+
+    def drain(self, draining: bool) -> None:
+        """An operator's word: nothing new is sent here, until it is taken back."""
+        self.draining = draining
+        self.standing.changed()
+
+    @property
+    def pressed(self) -> bool:
+        return self.in_flight >= _PRESSED_SHARE * self.limit.limit
+
+    def wait_s(self, tokens: int, now: float) -> float:
+        """Seconds until it may be asked, as far as that is known; infinity where it is not."""
+        waits = [cooldown.left_s(now) for cooldown in (self.quota.cooldown, self.cooldown) if cooldown.active(now)]
+        if not self.health.clear:
+            waits.append(max(0.0, self.health.verdict(now).until - now))
+        twin = self.quota.twin
+        if twin is not None:
+            waits.append(twin.wait_s(tokens, now))
+        known = max(waits, default=0.0)
+        return known if known > 0.0 else inf
+
+    def verdict(self, now: float) -> Verdict:
+        """Health, throttling and the operator's word as one, with its reason."""
+        found = self.health.verdict(now)
+        if self.identity.tail is None and not self.identity.signs:
+            found = Verdict(State.EJECTED, "no_credential")
+        elif self.cooldown.active(now):
+            found = Verdict(State.EJECTED, self.cooldown.reason, self.cooldown.until)
+        return merged(found, now, throttled_until=self.quota.cooldown.until, draining=self.draining)
+
+
+class Target:
+    """A backend for one operation. `head` and the identity's lines enclose the few header lines that vary."""
+
+    __slots__ = (
+        "_dialect",
+        "accepted",
+        "backend",
+        "cloud",
+        "hash",
+        "head",
+        "id",
+        "identity",
+        "meter",
+        "model_value",
+        "operation",
+        "route",
+    )
+
+    def __init__(self, backend: Backend, operation: Operation, route: Route, dialect: Dialect) -> None:
+        endpoint = backend.deployment.endpoint
+        self.backend = backend
+        self.meter = backend.meter
+        self.identity = backend.identity
+        self.id = backend.deployment.id
+        self.hash = zlib.crc32(self.id.encode())  # the same in every process
+        self.cloud = backend.deployment.cloud
+        self.accepted = Offer(self.id, self.cloud, ACCEPTED)
+        self.operation = operation
+        self.route = route
+        name = backend.deployment.name
+        # As it stands in the body: a JSON string, or a form's text.
+        self.model_value = orjson.dumps(name) if operation.body is BodyKind.JSON else name.encode()
+        extra = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
+        self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
+            route.target,
+            endpoint.base_url.authority.encode(),
+            extra.encode("latin-1"),
+        )
+        self._dialect = dialect
+
+    @property
+    def pressed(self) -> bool:
+        return self.backend.pressed
+
+    def price_nano_usd(self, work: Work) -> int:
+        """What this request will cost here, as far as its body tells. For a deployment without a price: 0."""
+        price = self.backend.deployment.price
+        return cost_nano_usd(price, work.prompt_tokens, work.completion_tokens_max, 0) if price is not None else 0
+
+    def judge(self, status: int, fields: Mapping[bytes, bytes], body: bytes) -> Judgement:
+        """What an answer that is no success says, in this endpoint's dialect."""
+        return self._dialect.judge(status, fields, body)
+
+    def judge_event(self, error: object) -> Judgement:
+        """Likewise for an error inside a stream."""
+        return self._dialect.judge_event(error)

@@ -1,0 +1,139 @@
+"""Which deployment is asked next, and why the others are not: the second of the three barriers."""
+
+from collections.abc import Sequence
+
+from router.base.errors import PlacementViolationError
+from router.model.decision import Leave, Offer
+from router.model.plan import Permit
+from router.proxy.backend import Target
+from router.proxy.context import Context
+from router.proxy.fleet import Tier
+from router.proxy.runtime import Runtime
+
+
+def choose(ctx: Context, permit: Permit, now: float) -> Target | None:
+    """Picks from the first tier that has a deployment which may be asked; None where no tier has.
+
+    A tier is passed only when each of its deployments has a reason in `ctx.refusals`.
+    """
+    plan = ctx.plan
+    assert plan is not None
+    for index, tier in enumerate(plan.tiers):
+        if ctx.holder_failures and index < plan.holder_tiers and _holder_has_failed(ctx, tier):
+            continue
+        target = _pick(ctx, tier, permit, now)
+        if target is not None:
+            ctx.tier = index
+            return target
+    return None
+
+
+def may_choose(ctx: Context, permit: Permit, now: float) -> bool:
+    """Whether any other deployment of the plan could be asked at this moment. Notes nothing."""
+    plan, running = ctx.plan, ctx.attempt
+    assert plan is not None
+    return any(
+        target not in ctx.refusals
+        and (running is None or target is not running.target)
+        and permit.allows(target.cloud)
+        and not target.backend.refusal(now)
+        and not target.backend.refusal_of(ctx.tokens, now)
+        for target in plan.targets()
+    )
+
+
+def choose_hedge(ctx: Context, permit: Permit, now: float) -> Target | None:
+    """Picks a second deployment of the running attempt's tier. Nobody is refused anything by it."""
+    plan, running = ctx.plan, ctx.attempt
+    assert plan is not None
+    assert running is not None
+    tier = plan.tiers[ctx.tier]
+    able = [
+        target
+        for target in tier.able(now)
+        if target is not running.target
+        and target not in ctx.refusals
+        and permit.allows(target.cloud)
+        and not target.backend.refusal_of(ctx.tokens, now)
+    ]
+    assert ctx.facts is not None
+    return tier.balancer.pick(able, ctx.facts, now) if able else None
+
+
+def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
+    """Writes down why the holder did not serve, before another cloud is dialled.
+
+    Raises PlacementViolationError where a deployment of the holder has no reason: our bug, and nothing is sent.
+    """
+    plan, key = ctx.plan, ctx.key
+    assert plan is not None
+    assert key is not None
+    offers = [Offer("", plan.holder, "no_deployment")] if not plan.holder_tiers else []
+    for tier in plan.tiers[: plan.holder_tiers]:
+        for held in tier.targets:
+            why = ctx.refusals.get(held)
+            if why is None:
+                raise PlacementViolationError("The request was about to pass over the cloud that is asked first.")
+            offers.append(Offer(held.id, held.cloud, why))
+    model, operation, reason, rule_version = plan.labels
+    rt.decisions.write(
+        Leave(
+            request=ctx.id,
+            at=rt.clock.wall(),
+            key=key.name,
+            workload=key.workload,
+            model=model,
+            operation=operation,
+            rule=reason,
+            rule_version=rule_version,
+            offers=tuple(offers),
+            to=target.id,
+            to_cloud=target.cloud,
+        )
+    )
+    ctx.left_holder = True
+
+
+def _pick(ctx: Context, tier: Tier, permit: Permit, now: float) -> Target | None:
+    facts, refusals = ctx.facts, ctx.refusals
+    assert facts is not None
+    able: Sequence[Target] = tier.able(now)
+    if refusals:
+        able = [target for target in able if target not in refusals]
+    while able or (able := _unexplained(ctx, tier, now)):
+        target = tier.balancer.pick(able, facts, now)
+        if permit.allows(target.cloud):
+            backend = target.backend
+            why = backend.refusal_of(ctx.tokens, now)
+            if not why:
+                return target
+            backend.avoided += why == "over_quota"
+        else:
+            why = "no_deployment"  # a reload took it away from this request
+        refusals[target] = why
+        able = [other for other in able if other is not target]
+    return None
+
+
+def _unexplained(ctx: Context, tier: Tier, now: float) -> list[Target]:
+    """Notes the standing refusals of a tier that is about to be passed; returns those that have none after all."""
+    missed = []
+    for target in tier.targets:
+        if target not in ctx.refusals:
+            why = target.backend.refusal(now)
+            if why:
+                ctx.refusals[target] = why
+            else:
+                missed.append(target)
+    return missed
+
+
+def _holder_has_failed(ctx: Context, tier: Tier) -> bool:
+    """After so many failed sends to the holder its other deployments count as failed."""
+    plan = ctx.plan
+    assert plan is not None
+    if ctx.holder_failures < plan.traffic.policy.holder_attempts:
+        return False
+    for target in tier.targets:
+        ctx.refusals.setdefault(target, "failed")
+    return True

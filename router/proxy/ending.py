@@ -1,0 +1,155 @@
+"""An attempt's begin, its first byte and its end: what each means for the deployment that was asked."""
+
+from math import inf
+from time import monotonic
+from typing import Final
+
+from router.balancing.meter import tokens_of
+from router.base.errors import RouterError
+from router.proxy.backend import Backend, Target
+from router.proxy.context import Attempt, Context
+from router.proxy.runtime import Runtime
+
+# Outcomes that say nothing about a deployment's health.
+_SAY_NOTHING: Final = frozenset({"answered", "client_gone", "hedge_lost", "withdrawn", "violation", "slow"})
+# How a failed attempt stands among the refusals; what is not here has failed.
+_REFUSED_AS: Final = {"throttled": "throttled", "slow": "slow"}
+
+
+def begin_attempt(ctx: Context, target: Target) -> Attempt:
+    """Takes what an attempt needs of its deployment, until `end_attempt`."""
+    now = monotonic()
+    facts, backend = ctx.facts, target.backend
+    assert facts is not None
+    health = backend.health
+    attempt = Attempt(target, tokens_of(facts), health.begin(now), now)
+    if not health.clear:
+        backend.standing.changed()  # a probe's slot is taken
+    backend.in_flight += 1
+    if facts.stream:
+        backend.unanswered[attempt] = now
+    backend.meter.begin(attempt.tokens)
+    return attempt
+
+
+def first_byte_came(ctx: Context, attempt: Attempt) -> None:
+    """The answer's head is here and good: what it teaches about the deployment's speed and limits."""
+    answer = attempt.answer
+    facts = ctx.facts
+    assert answer is not None
+    assert answer.head is not None
+    assert facts is not None
+    backend = attempt.target.backend
+    now = answer.first_byte_at
+    first_byte_s = now - answer.sent_at
+    backend.meter.observe(first_byte_s, facts, now)
+    backend.limit.observe(first_byte_s, backend.in_flight, now)
+    if not backend.health.clear:
+        # A probe has told what it was sent for: a stream may take minutes more, and others wait for the verdict.
+        backend.health.succeeded(attempt.health_permit, now)
+        backend.standing.changed()
+    twin = backend.quota.twin
+    if twin is not None:
+        twin.answered(answer.head.fields, answer.head.status, now)
+    if facts.stream:
+        backend.unanswered.pop(attempt, None)
+        if answer.is_stream:
+            backend.meter.progress(facts.prompt_tokens)  # it has been read
+            attempt.tokens = attempt.completion_tokens = max(0.0, attempt.tokens - facts.prompt_tokens)
+            backend.streaming[attempt] = ctx.inbound
+
+
+def end_attempt(
+    ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float, error: RouterError | None = None
+) -> None:
+    """Gives back what `begin_attempt` took, and lets the deployment bear what its failure means."""
+    backend = attempt.target.backend
+    backend.in_flight -= 1
+    if ctx.facts is not None and ctx.facts.stream:
+        backend.unanswered.pop(attempt, None)
+        backend.streaming.pop(attempt, None)
+    backend.meter.end(attempt.tokens, now)
+    ctx.attempts.append(attempt.record(outcome, now))
+    if outcome == "served":
+        health = backend.health
+        if not health.clear:
+            backend.standing.changed()  # a probe's slot is free, or it is back
+        health.succeeded(attempt.health_permit, now)
+    else:
+        _bear(ctx, rt, attempt, outcome, now, error)
+    if rt.waiting.count and ctx.plan is not None:
+        rt.waiting.capacity_came(ctx.plan.queue)
+
+
+def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float, error: RouterError | None) -> None:
+    target = attempt.target
+    backend = target.backend
+    health = backend.health
+    backend.standing.changed()
+    if ctx.answer is None and outcome not in ("answered", "client_gone", "hedge_lost", "violation"):
+        ctx.tried.append(target)
+        ctx.refusals[target] = _REFUSED_AS.get(outcome, "failed")
+        plan = ctx.plan
+        if plan is not None and target.cloud == plan.holder and outcome != "withdrawn":
+            ctx.holder_failures += 1
+    if outcome in _SAY_NOTHING:
+        health.ignored(attempt.health_permit, now)
+        if outcome == "slow":
+            assert ctx.facts is not None
+            backend.meter.observe(now - attempt.began, ctx.facts, now)  # at least so slow
+        elif outcome == "violation":
+            rt.violations += 1
+            rt.books.event("placement_violation", deployment=target.id)
+        return
+    wait_s = getattr(getattr(error, "judgement", None), "wait_s", None)
+    if outcome == "throttled":
+        health.ignored(attempt.health_permit, now)
+        _throttled(rt, backend, wait_s, now)
+    elif outcome == "credential":
+        health.ignored(attempt.health_permit, now)
+        rt.credential_refused(backend, now)
+    elif outcome == "missing" or (outcome == "overloaded" and wait_s is not None):
+        health.ignored(attempt.health_permit, now)
+        backend.limit.dropped(backend.in_flight, now)
+        if backend.cooldown.start(outcome, wait_s, now):
+            _tell(rt, backend, outcome, backend.cooldown.left_s(now))
+    else:
+        _failed(rt, backend, attempt, outcome, now)
+
+
+def _throttled(rt: Runtime, backend: Backend, wait_s: float | None, now: float) -> None:
+    """A 429 is a word about quota: everybody who draws on it waits."""
+    quota = backend.quota
+    if quota.twin is not None:
+        quota.twin.refused(wait_s, now)
+    if quota.cooldown.start("throttled", wait_s, now):
+        _tell(rt, backend, "throttled", quota.cooldown.left_s(now))
+
+
+def _failed(rt: Runtime, backend: Backend, attempt: Attempt, outcome: str, now: float) -> None:
+    backend.meter.failed(now)
+    if outcome in ("timeout", "overloaded"):
+        backend.limit.dropped(backend.in_flight, now)
+    event = backend.health.failed(attempt.health_permit, outcome, now)
+    if event:
+        _tell_health(rt, backend, event, outcome, now)
+    if outcome == "connect":  # that is its endpoint's fault: the others there had better not be asked one by one
+        for sibling in rt.fleet.siblings(backend):
+            sibling.meter.failed(now)
+            if sibling.health.clear and (event := sibling.health.failed(sibling.health.begin(now), outcome, now)):
+                _tell_health(rt, sibling, event, outcome, now)
+
+
+def _tell(rt: Runtime, backend: Backend, reason: str, wait_s: float) -> None:
+    rt.books.event("cooldown", deployment=backend.deployment.id, reason=reason, wait_s=round(wait_s, 3))
+
+
+def _tell_health(rt: Runtime, backend: Backend, event: str, reason: str, now: float) -> None:
+    until = backend.health.verdict(now).until
+    rt.books.event(
+        "health",
+        deployment=backend.deployment.id,
+        change=event,
+        reason=reason,
+        wait_s=round(until - now, 3) if until != inf else None,
+    )

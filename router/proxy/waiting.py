@@ -1,0 +1,68 @@
+"""Requests for which nothing is free wait here, in the order of their importance, and not for long."""
+
+from math import inf
+from time import monotonic
+
+from router.limits.waiting import shed
+from router.proxy.backend import Target
+from router.proxy.choice import choose
+from router.proxy.context import Context
+from router.proxy.runtime import Runtime
+
+
+async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
+    """Waits in the plan's room until a deployment may be asked; None where none can be in time.
+
+    Raises ClientGoneError, UnauthorizedError (a reload took the key away).
+    """
+    plan = ctx.plan
+    assert plan is not None
+    room, traffic = plan.room, plan.traffic
+    now = began = monotonic()
+    if not ctx.wait_until:
+        ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
+    until = ctx.wait_until
+    priority = traffic.policy.priority
+    if now + _wait_known_s(ctx, now) > until or shed(priority, len(room), room.size_max, 1.0):
+        return None
+    ticket = room.enter(priority, until, ctx.inbound.wake)
+    if ticket is None:
+        return None
+    rt.waiting.entered(plan.queue)
+    target: Target | None = None
+    try:
+        while target is None:
+            await ctx.inbound.park(until, _nothing)
+            now = monotonic()
+            if ticket.evicted or now >= until:
+                break
+            _forget_what_may_have_changed(ctx)
+            target = choose(ctx, rt.permit(ctx), now)
+    finally:
+        ctx.queued_s += now - began
+        room.leave(ticket, took=target is not None, now=now)
+        rt.waiting.left()
+    return target
+
+
+def _wait_known_s(ctx: Context, now: float) -> float:
+    """Seconds until a deployment that was not asked yet may be asked at the earliest; infinity where none will."""
+    assert ctx.plan is not None
+    waits = [inf]
+    for target in ctx.plan.targets():
+        if target not in ctx.tried:
+            backend = target.backend
+            if backend.refusal(now) or backend.refusal_of(ctx.tokens, now) != "busy":
+                waits.append(backend.wait_s(ctx.tokens, now))
+            else:
+                waits.append(0.0)  # whenever a running request ends
+    return min(waits)
+
+
+def _forget_what_may_have_changed(ctx: Context) -> None:
+    """Keeps the refusals of those that were asked; the others are looked at again."""
+    ctx.refusals = {target: why for target, why in ctx.refusals.items() if target in ctx.tried}
+
+
+def _nothing() -> None:
+    """Passing the deadline is a wake like any other."""
