@@ -368,7 +368,7 @@ def written_segments(folder: Path) -> list[tuple[int, Path]]:
     found = segments_in(folder)
     while found:
         with found[-1][1].open("rb") as file:
-            if file.read(1) != b"\0":
+            if file.read(1) not in (b"", b"\0"):  # being prepared, and prepared
                 break
         found.pop()
     return found

@@ -218,7 +218,7 @@ def test_a_log_that_rolls_and_is_pruned_verifies_at_any_moment(site: Site) -> No
     writer.start()
     checks = 0
     while not done.is_set():
-        if site.anchors.exists():
+        if site.anchors.exists() and site.anchors.stat().st_size:
             told = site.verify()
             assert told.exit_code == 0 or (told.exit_code == 2 and "call again" in told.stderr), told.output
             checks += told.exit_code == 0
