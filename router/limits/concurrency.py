@@ -19,12 +19,14 @@ WINDOW_SAMPLES: Final = 50  # their mean logarithm varies by 0.14 at a sigma of 
 TOLERANCE: Final = 2.0  # times the usual
 SMOOTHING: Final = 0.2  # of a fall
 GRADIENT_MIN: Final = 0.5
-BASE_FALLS: Final = 0.1  # share of the way, a window: an unhurried time is believed soon
+WARM_WINDOWS: Final = 10  # the first bytes that come first are the fastest ones: nothing is judged by them
+BASE_WARMS: Final = 0.3  # share of the way to a window's time, for so long
+BASE_FALLS: Final = 0.1  # later: an unhurried time is believed soon
 BASE_RISES: Final = 0.02  # and a slower one late, lest a queue become the usual
 BASE_RISES_BUSY: Final = 0.002
 SQUEEZE: Final = 0.5
-SQUEEZE_WINDOWS: Final = 20  # after which a squeeze that is not obeyed ends
-QUEUE: Final = 0.3  # share of the fall of the limit that a time must follow, in logarithms, to be a queue's
+SQUEEZE_S: Final = 30.0  # after which a squeeze ends where long streams do not make room for it
+QUEUE: Final = 0.35  # share of the fall of the limit that a time must follow, in logarithms, to be a queue's
 STEADY: Final = 1.2  # times the last window's requests in flight
 SAME: Final = 0.25  # two times so near to each other, in logarithms, are one
 SURE_WINDOWS: Final = 60  # for so long what a squeeze found is not asked again
@@ -40,6 +42,7 @@ class GradientLimit:
         "_calm_at",
         "_ceiling",
         "_count",
+        "_descends",
         "_ends_at",
         "_exact",
         "_log_sum",
@@ -47,10 +50,12 @@ class GradientLimit:
         "_peak",
         "_peak_before",
         "_settled",
+        "_squeeze_until",
         "_squeezed_from",
         "_sure",
         "_sure_windows",
         "_typical_before",
+        "_windows",
         "adaptive",
         "limit",
     )
@@ -72,6 +77,9 @@ class GradientLimit:
         self._typical_before = 0.0  # and the typical time
         self._peak_before = 0  # requests in flight, at most, in the last window at that limit
         self._settled = 0  # first bytes since the limit last changed its course
+        self._windows = 0  # up to WARM_WINDOWS
+        self._squeeze_until = 0.0
+        self._descends = False  # a squeeze has found a queue, and not its end yet
         self._sure = False  # a squeeze has confirmed the usual time
         self._sure_windows = 0  # for which that needs no more proof
 
@@ -90,6 +98,7 @@ class GradientLimit:
             return
         self._calm_at = now + CALM_S
         self._squeezed_from = 0.0
+        self._descends = False
         self._settled = 0
         self._set(min(self._exact, in_flight) * BACK_OFF)
         self._open_window(now)
@@ -102,58 +111,57 @@ class GradientLimit:
     def _close_window(self, now: float) -> None:
         typical, peak, count = self._log_sum / self._count, self._peak, self._count
         self._open_window(now)
-        base = self._base
-        if base is None:
-            self._base = typical
-        elif self._squeezed_from:
-            self._squeezed(base, typical, peak, count)
+        base = typical if self._base is None else self._base
+        if self._squeezed_from:
+            self._squeezed(base, typical, peak, count, now)
+            return
+        busy = 2 * peak > self.limit
+        if self._windows < WARM_WINDOWS:
+            self._windows += 1
+            share = BASE_WARMS
+        elif typical < base:
+            share = BASE_FALLS
         else:
-            busy = 2 * peak > self.limit
-            share = BASE_FALLS if typical < base else BASE_RISES_BUSY if busy else BASE_RISES
-            self._base = base = base + share * (typical - base)
-            if busy and self.adaptive:
-                self._adapt(base, typical, peak, count)
+            share = BASE_RISES_BUSY if busy else BASE_RISES
+        self._base = base = base + share * (typical - base)
+        if busy and self.adaptive:
+            self._adapt(base, typical, peak, count, now)
 
-    def _adapt(self, base: float, typical: float, peak: int, count: int) -> None:
+    def _adapt(self, base: float, typical: float, peak: int, count: int, now: float) -> None:
         gradient = max(GRADIENT_MIN, TOLERANCE * exp(base - typical))
         # Only while the load is steady: times that still rise would seem to take no notice of a squeeze.
         self._settled = self._settled + count if peak <= STEADY * self._peak_before else 0
         self._peak_before = peak
         self._sure_windows -= 1
-        sure = self._sure_windows > 0
-        if gradient >= 1.0 and (sure or 10 * peak < 9 * self.limit or self._exact >= self._ceiling):
+        if not self._descends and (gradient >= 1.0 or self._windows < WARM_WINDOWS):
             self._set(self._exact + sqrt(self._exact))
-        elif sure:
+        elif self._sure_windows > 0:
             self._set(self._exact * (1.0 - SMOOTHING * (1.0 - gradient)))
         elif self._settled >= 2 * self.limit:  # all who are in flight came under this limit
             self._squeezed_from, self._typical_before = self._exact, typical
+            self._squeeze_until = now + SQUEEZE_S
+            self._settled = 0
             self._set(min(self._exact, peak) * SQUEEZE)
-            self._settled = self._sure_windows = 0
 
-    def _squeezed(self, base: float, typical: float, peak: int, count: int) -> None:
+    def _squeezed(self, base: float, typical: float, peak: int, count: int, now: float) -> None:
         """A smaller limit has been in force for a while: did the time follow?"""
-        self._sure_windows -= 1
         if peak > self.limit:  # too many are still there from before
-            if self._sure_windows < -SQUEEZE_WINDOWS:
+            if now >= self._squeeze_until:  # nothing is proved, so nothing falls: overload would drop requests as well
                 self._set(self._squeezed_from)
-                self._squeezed_from = 0.0
+                self._squeezed_from, self._settled = 0.0, 0
             return
         self._settled += count
         if self._settled < self.limit + count:
             return  # these came before
         queue = QUEUE * log(self._peak_before / self._exact)
         found = queue > 0.0 and typical < self._typical_before - queue
-        if found:
-            sure = self._sure and abs(typical - base) < SAME
-            self._base = min(base, typical)
-        else:
-            sure = True
-            self._base = typical
+        sure = not found or (self._sure and abs(typical - base) < SAME)
+        self._base = min(base, typical) if found else typical
         if sure:
             self._set(self._squeezed_from)
-            self._sure, self._sure_windows = True, SURE_WINDOWS
-        self._squeezed_from = 0.0
-        self._settled = 0
+            self._sure_windows = SURE_WINDOWS
+        self._sure, self._descends = sure, not sure  # else the end of the queue is further down
+        self._squeezed_from, self._settled = 0.0, 0
 
     def _open_window(self, now: float) -> None:
         self._log_sum = 0.0

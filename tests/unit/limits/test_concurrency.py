@@ -71,14 +71,22 @@ def test_a_providers_own_limit_is_never_passed() -> None:
 
 
 def test_a_squeeze_that_is_not_obeyed_ends() -> None:
-    limit = gradient()
-    limits = []
-    for i in range(20_000):
-        limit.observe(0.2, 150, i / 50)  # whoever sends does not look at the limit
+    limit, now, limits = gradient(), 0.0, []
+    for i in range(10_000):
+        now += 0.02
+        slow = i >= 3000
+        limit.observe(1.0 if slow else 0.2, 1000 if slow else 100, now)  # whoever sends does not look at the limit
         limits.append(limit.limit)
-    assert min(limits) < 100, "it was tried"
-    assert limits.count(limits[-1]) < len(limits)
-    assert max(limits[-5000:]) >= 100
+    before, lowest = limits[2999], min(limits[3000:])
+    assert lowest <= before / 2, "it was tried"
+    assert limits[3000:].count(before) > 0.2 * 7000, "and given up each time"
+
+
+def test_long_streams_are_not_waited_for_at_the_start() -> None:
+    """Two hundred streams of twenty seconds where the limit starts at one hundred: half a minute is enough."""
+    run = Load(PLENTY, lambda _: 10.0, lognormal(lambda _: 0.5, 0.8), stream_s=20.0).run(gradient(), 120.0)
+    assert run.limits[-1] >= 250
+    assert run.elsewhere <= 0.1 * (run.served + run.elsewhere)
 
 
 def test_an_operator_can_switch_it_off() -> None:
