@@ -30,7 +30,7 @@ QUEUE: Final = 0.35  # share of the fall of the limit that a time must follow, i
 STEADY: Final = 1.2  # times the last window's requests in flight
 SAME: Final = 0.25  # two times so near to each other, in logarithms, are one
 SURE_WINDOWS: Final = 60  # for so long what a squeeze found is not asked again
-BACK_OFF: Final = 0.9  # of the requests in flight are the limit after a drop (AIMD)
+BACK_OFF: Final = 0.9  # is left after a drop (AIMD)
 CALM_S: Final = 1.0  # drops within so long are one event
 
 
@@ -92,15 +92,18 @@ class GradientLimit:
         if now >= self._ends_at and self._count >= WINDOW_SAMPLES:
             self._close_window(now)
 
-    def dropped(self, in_flight: int, now: float) -> None:
-        """A timeout, or an answer that says "too many": the limit falls below what was in flight."""
-        if not self.adaptive or now < self._calm_at:
+    def dropped(self, in_flight: int, now: float, *, too_many: bool = False) -> None:
+        """A timeout or an overload: the limit falls, where so much was in flight that this may be why.
+
+        `too_many`: the provider says that it was, so that the limit falls below what was in flight.
+        """
+        if not self.adaptive or now < self._calm_at or (2 * in_flight < self.limit and not too_many):
             return
         self._calm_at = now + CALM_S
         self._squeezed_from = 0.0
         self._descends = False
         self._settled = 0
-        self._set(min(self._exact, in_flight) * BACK_OFF)
+        self._set((min(self._exact, in_flight) if too_many else self._exact) * BACK_OFF)
         self._open_window(now)
 
     @property

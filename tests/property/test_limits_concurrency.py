@@ -25,14 +25,14 @@ def test_the_limit_stays_between_its_bounds(
         for _ in range(WINDOW_SAMPLES):
             gradient.observe(first_byte_s, in_flight, now)
         if dropped:
-            gradient.dropped(in_flight, now)
+            gradient.dropped(in_flight, now, too_many=in_flight % 2 == 0)
         assert lowest <= gradient.limit <= highest
 
 
 @given(st.integers(5, 900), st.floats(1, 1e6))
-def test_a_drop_goes_below_what_was_in_flight(in_flight: int, now: float) -> None:
+def test_too_many_goes_below_what_was_in_flight(in_flight: int, now: float) -> None:
     gradient = GradientLimit(LimitSettings(), 1000)
-    gradient.dropped(in_flight, now)
+    gradient.dropped(in_flight, now, too_many=True)
     assert gradient.limit < max(in_flight, 5)
 
 

@@ -48,17 +48,29 @@ def test_longer_prompts_are_no_queue() -> None:
     assert min(run.limits[300:]) >= 300, "264 on average are in flight"
 
 
-def test_a_drop_takes_the_limit_below_what_was_in_flight_once() -> None:
+def test_a_drop_takes_a_tenth_once_a_moment() -> None:
     limit = gradient()
-    limit.dropped(40, 10.0)
-    assert limit.limit == 36
-    limit.dropped(39, 10.5)
-    assert limit.limit == 36, "of the same moment"
-    limit.dropped(36, 11.5)
-    assert limit.limit == 32
+    limit.dropped(60, 10.0)
+    assert limit.limit == 90
+    limit.dropped(59, 10.5)
+    assert limit.limit == 90, "of the same moment"
+    limit.dropped(58, 11.5)
+    assert limit.limit == 81
     for i in range(100):
         limit.dropped(limit.limit, 20.0 + 2 * i)
     assert limit.limit == LimitSettings().concurrency_min
+
+
+def test_a_drop_while_hardly_anything_runs_says_nothing_of_the_limit() -> None:
+    limit = gradient()
+    limit.dropped(3, 10.0)
+    assert limit.limit == 100
+
+
+def test_being_told_that_it_was_too_many_goes_below_that_at_once() -> None:
+    limit = gradient()
+    limit.dropped(10, 10.0, too_many=True)
+    assert limit.limit == 9
 
 
 def test_a_providers_own_limit_is_never_passed() -> None:
