@@ -3,14 +3,13 @@
 Whether the log is what was written is for `chain`. This room reads the records in order and trusts them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from router.accounting.chain import Event, Record
 from router.model.decision import REFUSALS, Decision, Leave, Offer
-from router.model.plan import Plan
 
 _EXCLUSIVE: Final = "exclusive:"
 _FIRST_REFUSAL: Final = "first_refusal:"
@@ -19,8 +18,8 @@ _REFUSED: Final = frozenset(REFUSALS)
 _Asked = tuple[str, str, str, str]  # workload, model, operation, rule version
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What a cloud with the right of first refusal has for one workload, model and operation."""
+class Held(msgspec.Struct, frozen=True):
+    """What a cloud with the right of first refusal has for one workload, model and operation under one rule."""
 
     workload: str
     model: str
@@ -30,33 +29,11 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     deployments: tuple[str, ...]
 
 
-class Declared(msgspec.Struct, frozen=True, array_like=True):
-    """A condition of the contract that an operator has declared met."""
-
-    name: str
-    at: float  # wall seconds
-    by: str
-
-
 class Configuration(msgspec.Struct, frozen=True):
-    """The fields of the event `configuration`."""
+    """The fields of the event `configuration` that are judged by; it may have more."""
 
     version: str
-    rules: dict[str, str]  # by rule version, the rule in words
-    held: tuple[Held, ...]
-    conditions: tuple[Declared, ...] = ()
-
-
-def configuration_fields(version: str, plans: Iterable[Plan], conditions: Iterable[Declared] = ()) -> dict[str, object]:
-    """The fields of the event `configuration`. `plans`: all that may come to be used, in any window of time."""
-    rules, held = {}, []
-    for plan in plans:
-        rules[plan.permit.rule_version] = plan.reason
-        if plan.holder:
-            ids = sorted(each.id for tier in plan.tiers[: plan.holder_tiers] for each in tier)
-            asked = (plan.workload, plan.model, plan.operation, plan.permit.rule_version)
-            held.append(Held(*asked, plan.holder, tuple(ids)))
-    return msgspec.structs.asdict(Configuration(version, rules, tuple(held), tuple(conditions)))
+    holders: tuple[Held, ...]
 
 
 class Problem(NamedTuple):
@@ -125,7 +102,7 @@ class Auditor:
         except msgspec.ValidationError as error:
             self._tell(Problem("configuration", f"a configuration that cannot be read: {error}"))
             return
-        held = {(each.workload, each.model, each.operation, each.rule_version): each for each in configuration.held}
+        held = {(each.workload, each.model, each.operation, each.rule_version): each for each in configuration.holders}
         self._configurations.append(_InForce(event.at, held))
 
     def _read_decision(self, decision: Decision) -> None:

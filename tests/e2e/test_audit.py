@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +20,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import main
+from router.config.load import load
 from router.model.decision import Decision, Leave, Offer
+from router.proxy.runtime import described
 from router.telemetry.decision_log import DecisionLog, DecisionLogSettings
 
+ROOT = Path(__file__).parents[2]
 REFUSED = (Offer("azure-1/ptu", "azure", "throttled"), Offer("azure-2/std", "azure", "slow"))
 ORACLE = Offer("oracle-1/llama", "oracle", "accepted")
-HELD = ["internal", "gpt-4o", "chat", "v1", "azure", ["azure-1/ptu", "azure-2/std"]]
+HELD = {
+    "workload": "internal",
+    "model": "gpt-4o",
+    "operation": "chat",
+    "rule_version": "v1",
+    "holder": "azure",
+    "deployments": ["azure-1/ptu", "azure-2/std"],
+}
 INTERNAL = ("k", "internal", "gpt-4o", "chat", "first_refusal:azure", "v1")
 API = ("k", "api", "gpt-4o", "chat", "exclusive:azure", "v2")
 
@@ -45,7 +57,7 @@ class Site:
 
     def write(self, more: Callable[[DecisionLog], None] = lambda log: None, *, close: bool = True) -> DecisionLog:
         log = DecisionLog(self.settings)
-        log.write_event("configuration", version="a", rules={"v1": "first_refusal:azure"}, held=[HELD])
+        log.write_event("configuration", version="a", holders=[HELD])
         now = time.time()
         for number in range(20):
             log.write(
@@ -204,7 +216,7 @@ def test_a_log_that_rolls_and_is_pruned_verifies_at_any_moment(site: Site) -> No
 
     def write() -> None:
         log = DecisionLog(site.settings)
-        log.write_event("configuration", version="a", rules={"v1": "first_refusal:azure"}, held=[HELD])
+        log.write_event("configuration", version="a", holders=[HELD])
         for number in range(20_000):
             if number % 20 == 0:
                 time.sleep(0.001)  # so that segments are prepared as fast as they are filled
@@ -240,6 +252,26 @@ def test_violations_and_departures_are_reported_with_their_place(site: Site) -> 
     data = site.segment.read_bytes()
     assert data[found[0]["offset"] :].startswith(b'43 ["request","bad"')
     assert "exclusivity: request bad under exclusive:azure was offered to oracle" in site.verify().stdout
+
+
+def test_what_the_router_says_of_its_configuration_is_what_the_audit_reads(tmp_path: Path) -> None:
+    file = ROOT / "config" / "examples" / "first-refusal.yaml"
+    names = re.findall(r"\$\{(\w+)\}", file.read_text("utf-8"))
+    snapshot = load(str(file), {name: hashlib.sha256(name.encode()).hexdigest() for name in names})
+    plan = next(plan for plan in snapshot.plans.values() if plan.holder)
+    held = [each for tier in plan.tiers[: plan.holder_tiers] for each in tier]
+    asked = ("k", plan.workload, plan.model, plan.operation, plan.reason, plan.permit.rule_version)
+    refused = tuple(Offer(each.id, each.cloud, "busy") for each in held)
+
+    log = DecisionLog(DecisionLogSettings(str(tmp_path)))
+    log.write_event("configuration", **described(snapshot))
+    log.write(Leave("whole", 1.0, *asked, refused, "o/l", "other"))
+    log.write(Leave("short", 1.0, *asked, refused[1:], "o/l", "other"))
+    log.close()
+
+    (chain,) = json.loads(run("audit", "verify", tmp_path, "--json").stdout)["writers"]
+    (found,) = chain["findings"]
+    assert f"request short went to other under {plan.reason}, and no refusal of {held[0].id}" in found["text"]
 
 
 def test_two_workers_have_a_chain_each(site: Site) -> None:

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.accounting.audit import Auditor, Declared, Problem, configuration_fields
+from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Event
 from router.model.decision import REFUSALS, Decision, Leave, Offer
-from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint
-from router.model.plan import Permit, Plan
 
 RULE = {
     "workload": "internal",
@@ -28,8 +26,9 @@ ORACLE = Offer("oracle-1/llama", "oracle", "accepted")
 
 
 def configuration(*deployments: str, at: float = 0.0, rule_version: str = "v1", version: str = "a") -> Event:
-    held = [["internal", "gpt-4o", "chat", rule_version, "azure", list(deployments)]]
-    fields = {"version": version, "rules": {rule_version: "first_refusal:azure"}, "held": held}
+    asked = {"workload": "internal", "model": "gpt-4o", "operation": "chat", "rule_version": rule_version}
+    holders = [{**asked, "holder": "azure", "deployments": list(deployments)}]
+    fields = {"version": version, "workloads": {}, "holders": holders}
     return Event("configuration", at, fields)
 
 
@@ -133,7 +132,7 @@ def test_a_repeated_configuration_is_the_same_one() -> None:
 
 
 def test_without_the_configuration_nothing_is_explained() -> None:
-    for first in (Event("configuration", 0.0, {"version": "a", "rules": {}, "held": []}), Event("started", 0.0, {})):
+    for first in (Event("configuration", 0.0, {"version": "a", "holders": []}), Event("started", 0.0, {})):
         _, problems = audit(first, leave(PTU, STD), decision(PTU, STD, ORACLE))
         assert ["the log does not say what the holder had" in each.text for each in problems] == [True]
 
@@ -191,29 +190,3 @@ def test_a_departure_is_explained_exactly_if_all_have_refused(held: set[str], re
 
     explained = held <= {deployment for deployment, _ in refused} if held else bool(refused)
     assert (problems == []) == explained
-
-
-def test_the_fields_are_made_of_the_plans() -> None:
-    def deployment(cloud: str, name: str) -> Deployment:
-        url = BaseUrl("https", f"{cloud}.example", 443, "")
-        return Deployment(
-            Endpoint(cloud, cloud, "openai", url, Credential(AuthKind.NONE)), "gpt-4o", name, frozenset({"chat"})
-        )
-
-    ours, theirs = deployment("azure", "b"), deployment("oracle", "c")
-    permit = Permit("internal", frozenset({"azure", "oracle"}), "v1")
-    tiers = ((ours,), (deployment("azure", "a"),), (theirs,))
-    plan = Plan("internal", "gpt-4o", "chat", tiers, permit, "first_refusal:azure", "azure", 2)
-    other = Plan("api", "gpt-4o", "chat", ((ours,),), Permit("api", frozenset({"azure"}), "v2"), "exclusive:azure")
-    fields = configuration_fields("a", [plan, other], [Declared("agi-clause", 5.0, "legal")])
-
-    # As a reader gets them: through JSON.
-    read = msgspec.json.decode(msgspec.json.encode(Event("configuration", 0.0, fields)), type=Event)
-    assert read.fields == {
-        "version": "a",
-        "rules": {"v1": "first_refusal:azure", "v2": "exclusive:azure"},
-        "held": [["internal", "gpt-4o", "chat", "v1", "azure", ["azure/a", "azure/b"]]],
-        "conditions": [["agi-clause", 5.0, "legal"]],
-    }
-    refused = [Offer(name, "azure", "busy") for name in ("azure/a", "azure/b")]
-    assert audit(read, leave(*refused), decision(*refused, ORACLE))[1] == []
