@@ -150,8 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         slots=options.slots,
         load=options.load,
         quota=options.quota,
-        # What a sweep of so many takes is the machine's time, not the routers': ours stands for a hundred of them.
-        sweep_s=0.25 if options.routers * options.deployments <= 5000 else 1.0,
+        # So many sweeps would take longer than all that they judge; fewer only make us slower to see what happened.
+        sweep_s=0.25 if options.routers * options.deployments <= 5000 else 2.0,
         judge=not options.no_health,
         alike=options.alike,
         events=() if options.calm else events,
@@ -228,7 +228,11 @@ def _write(setup: Setup, results: dict[str, Figures], stem: str) -> None:
     described = asdict(setup) | {"samples": len(setup.samples)}
     content = {"setup": described, "balancers": {name: asdict(found) for name, found in results.items()}}
     (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    marks = [(event.since_s, event.until_s, event.kind) for event in setup.events]
+    spans = {(event.since_s, event.until_s) for event in setup.events}
+    marks = [
+        (*span, ", ".join(event.kind for event in setup.events if (event.since_s, event.until_s) == span))
+        for span in sorted(spans)
+    ]
     panels = [
         Panel(
             "p99 of the time to the first byte, seconds",

@@ -42,7 +42,19 @@ class Ask:
 class View:
     """One deployment, as one router knows it."""
 
-    __slots__ = ("cloud", "cooldown", "hash", "health", "id", "meter", "number", "pressed", "twin", "waits")
+    __slots__ = (
+        "cloud",
+        "cooldown",
+        "hash",
+        "health",
+        "id",
+        "meter",
+        "number",
+        "pressed",
+        "twin",
+        "untouched",
+        "waits",
+    )
 
     def __init__(self, number: int, cloud: Cloud, settings: HealthSettings, rng: random.Random) -> None:
         self.number, self.id = number, str(number)
@@ -53,6 +65,7 @@ class View:
         self.cooldown = Cooldown()
         self.twin = QuotaTwin(cloud.quota_tokens, None, 0.0)
         self.pressed = False
+        self.untouched = True  # nothing was ever sent here, so nothing stands against it
         self.waits: dict[int, float] = {}  # attempts without a first byte, oldest first: when they were sent
 
     @property
@@ -148,7 +161,9 @@ class Gateway:
 
     def _try(self, trip: Trip) -> None:
         now, tokens = self.timeline.now, charged_tokens(trip.ask)
-        able = [view for view in self._views if view not in trip.tried and view.may_be_asked(tokens, now)]
+        able = [view for view in self._views if view.untouched or view.may_be_asked(tokens, now)]
+        if trip.tried:
+            able = [view for view in able if view not in trip.tried]
         if not able:
             self.books.unserved += 1
             return
@@ -171,6 +186,7 @@ class Attempt:
         """`tokens`: what the quota is charged."""
         view, timeline, sample = self._view, self._gateway.timeline, self._trip.sample
         view.meter.begin(self._tokens_left)
+        view.untouched = False
         view.waits[id(self)] = self._sent_at
         view.twin.charge(tokens, self._sent_at)
         if view.cloud.dead:

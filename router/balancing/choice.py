@@ -26,7 +26,7 @@ class Candidate(Protocol):
 
     @property
     def hash(self) -> int:
-        """64 bits that follow from `id` alone, the same in every process."""
+        """Follows from `id` alone, the same in every process; at least 32 bits of it vary."""
         ...
 
     @property

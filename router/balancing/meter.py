@@ -16,6 +16,7 @@ ANSWER_TOKENS: Final = 500.0  # of an answer to a client that names no maximum, 
 _FADE_S: Final = 10.0  # tau of all that is remembered here, as in Finagle's peak EWMA
 _RISE: Final = 0.25  # of the way up that one slower answer moves the peak: one outlier is no slow deployment
 _PREFILL_TOKENS: Final = 4000.0
+_SLOW: Final = 1.5  # times the peers' view, from where on the excess counts twice
 _PEERS_S: Final = 0.5  # the cost of an unknown one as long as nobody has told the peers' view
 _PENALTY_MAX: Final = 2.0**20
 _FORGIVEN: Final = 0.7  # of the penalty is left after each success: two of them undo one failure
@@ -129,11 +130,17 @@ class Meter:
         return (self.stream if stream else self.whole).cost_s(now) * self.penalty(now)
 
     def load(self, stream: bool, now: float, tokens: float = TYPICAL_TOKENS) -> float:
-        """Cost × outstanding tokens, with those of the request to be placed, in proportion to capacity."""
+        """Cost × outstanding tokens, with those of the request to be placed, in proportion to capacity.
+
+        In proportion alone, one ten times slower would always have a request where its peers have ten.
+        """
         first = self.stream if stream else self.whole
         cost = first.peers_s
         if first.peak_s:
             cost += (first.peak_s - cost) * exp((first.at - now) / _FADE_S)
+            slower = cost / (_SLOW * first.peers_s)
+            if slower > 1.0:
+                cost *= slower
         if self._penalty != 1.0:
             cost *= self.penalty(now)
         return cost * self.engine * (self.tokens + tokens) / (self.capacity * self.ramp)

@@ -17,7 +17,7 @@ STEPS = st.lists(st.tuples(st.floats(0.0, 30.0), st.integers(0, 60), st.integers
 def test_no_window_spends_more_than_its_requests_allow(
     retries: RetrySettings, steps: list[tuple[float, int, int]], now: float
 ) -> None:
-    """At every spend: those of the last window, this one included, are at most max(share × requests, floor × window)."""
+    """At every spend: the window's, this one included, are at most max(share × its requests, floor × window)."""
     budget = RetryBudget(retries, now)
     requests: list[float] = []
     spends: list[float] = []

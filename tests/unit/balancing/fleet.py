@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from zlib import crc32
 
 from router.balancing.meter import Meter
 from router.model.work import Work
@@ -29,7 +29,7 @@ class Place:
 
     @property
     def hash(self) -> int:
-        return int.from_bytes(blake2b(self.id.encode(), digest_size=8).digest(), "big")
+        return crc32(self.id.encode())
 
     def price_nano_usd(self, work: Work) -> int:
         return self.price

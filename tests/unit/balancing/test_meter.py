@@ -6,8 +6,10 @@ from router.balancing.meter import Meter, tokens_of
 from router.balancing.peers import tell_peers
 from tests.unit.balancing.fleet import Ask
 
+NO_PROMPT = Ask(prompt_tokens=0)
 
-def seen(first_byte_s: float, *, times: int = 20, until: float = 100.0, ask: Ask = Ask(prompt_tokens=0)) -> Meter:
+
+def seen(first_byte_s: float, *, times: int = 20, until: float = 100.0, ask: Ask = NO_PROMPT) -> Meter:
     """A meter that saw so many equal answers, ten a second, up to `until`."""
     meter = Meter(100.0)
     for number in range(times):
@@ -75,6 +77,15 @@ def test_what_is_old_fades_to_the_view_of_the_peers() -> None:
     assert slow.cost_s(True, 110.0) == pytest.approx(0.5 + 4.5 / 2.718, rel=0.01)
     assert slow.cost_s(True, 200.0) == pytest.approx(0.5, rel=0.01)
     assert fast.cost_s(True, 200.0) == pytest.approx(0.5, rel=0.01)
+
+
+def test_clearly_slower_than_the_peers_counts_twice() -> None:
+    slow, usual = seen(5.0), seen(0.5)
+    tell_peers([slow, usual])
+    assert slow.load(True, 100.0) == pytest.approx(usual.load(True, 100.0) * 10 * (10 / 1.5))
+    a_little = seen(0.7)
+    tell_peers([a_little, usual])
+    assert a_little.load(True, 100.0) == pytest.approx(usual.load(True, 100.0) * 1.4)
 
 
 def test_an_unknown_one_is_taken_for_one_of_its_peers() -> None:
