@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from router.model.fleet import AuthKind, Deployment, Endpoint
+from router.model.fleet import AuthKind, Deployment
 from router.model.operation import Operation
-from router.providers.credentials import credential_header
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
 from router.providers.targets import encode_path, encode_segment
@@ -85,9 +84,6 @@ class AzureOpenAI:
         if operation.deployment_scoped:
             path = b"/deployments/" + encode_segment(deployment.name) + path
         return Route(prefix + path + query, not operation.deployment_scoped, usage_option, needs_done=True)
-
-    def credential(self, endpoint: Endpoint) -> tuple[bytes, bytes] | None:
-        return credential_header(endpoint.credential)
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
         return judge_answer(status, headers, body)

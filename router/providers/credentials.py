@@ -74,14 +74,6 @@ def described(error: BaseException, *secrets: str | None) -> str:
     return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}…"
 
 
-def credential_header(credential: Credential) -> tuple[bytes, bytes] | None:
-    """Returns name and value of a written-down credential; None for an endpoint that asks for nothing."""
-    if credential.secret is None:
-        return None
-    value = credential.secret.reveal().encode("latin-1")
-    return (b"api-key", value) if credential.kind is AuthKind.API_KEY else (b"authorization", b"Bearer " + value)
-
-
 class StaticIdentity:
     """The same lines each time: a key, or nothing."""
 
@@ -89,8 +81,10 @@ class StaticIdentity:
     signs: Final = False
 
     def __init__(self, credential: Credential) -> None:
-        header = credential_header(credential)
-        self.tail: bytes | None = b"%b: %b\r\n" % header if header is not None else b""
+        self.tail: bytes | None = b""
+        if credential.secret is not None:
+            line = b"api-key: %b\r\n" if credential.kind is AuthKind.API_KEY else b"authorization: Bearer %b\r\n"
+            self.tail = line % credential.secret.reveal().encode("latin-1")
 
     def sign(self, _method: bytes, _host: bytes, _target: bytes, _headers: Lines, _body: Body) -> bytes:
         return self.tail or b""

@@ -1,4 +1,4 @@
-"""What a dialect must know: where an operation lives, how we identify ourselves, and what an error means.
+"""What a dialect must know: where an operation lives, which credentials it takes, and what an error means.
 
 It refuses to know what follows from an error: cooldowns, retries and ejections belong to other rooms.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.model.fleet import AuthKind, Deployment, Endpoint
+from router.model.fleet import AuthKind, Deployment
 from router.model.operation import Operation
 
 
@@ -56,10 +56,6 @@ class Dialect(Protocol):
 
     def route(self, deployment: Deployment, operation: Operation) -> Route | None:
         """Returns None where this dialect, or the endpoint's api-version, has no such operation."""
-        ...
-
-    def credential(self, endpoint: Endpoint) -> tuple[bytes, bytes] | None:
-        """Returns the header that identifies us, to be added last; None for an open endpoint."""
         ...
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:

@@ -45,6 +45,7 @@ def _signer(source: OciSource) -> Signer:
         ValueError,
         TypeError,
         OSError,
+        RuntimeError,
     ) as error:
         raise IdentityError(f"Oracle's signing key cannot be used: {described(error, secret)}") from error
     more = {"opc-compartment-id": source.compartment} if source.compartment is not None else {}
@@ -61,7 +62,11 @@ def _vendor_signer(source: OciSource, passphrase: str | None) -> Any:
             config = cloud_module(AuthKind.OCI, "oci.config").from_file(source.config_file, source.profile)
             return cloud_module(AuthKind.OCI, "oci.signer").Signer.from_config(config)
         case OciPrincipal.INSTANCE:
-            return cloud_module(AuthKind.OCI, "oci.auth.signers").InstancePrincipalsSecurityTokenSigner()
+            # It would try for a minute and a half by itself: the keeper of the tokens comes again.
+            once = cloud_module(AuthKind.OCI, "oci.retry").NoneRetryStrategy()
+            return cloud_module(AuthKind.OCI, "oci.auth.signers").InstancePrincipalsSecurityTokenSigner(
+                retry_strategy=once, federation_client_retry_strategy=once
+            )
         case OciPrincipal.RESOURCE:
             return cloud_module(AuthKind.OCI, "oci.auth.signers").get_resource_principals_signer()
 

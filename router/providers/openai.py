@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from router.model.fleet import AuthKind, Deployment, Endpoint
+from router.model.fleet import AuthKind, Deployment
 from router.model.operation import OPERATIONS, Operation
-from router.providers.credentials import credential_header
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
 from router.providers.targets import encode_path
@@ -23,9 +22,6 @@ class OpenAI:
         target = encode_path(deployment.endpoint.base_url.path) + operation.path.encode()
         # Some compatible servers never send `[DONE]`: the finish reasons have to do.
         return Route(target, model_in_body=True, usage_option=operation.asks_usage, needs_done=False)
-
-    def credential(self, endpoint: Endpoint) -> tuple[bytes, bytes] | None:
-        return credential_header(endpoint.credential)
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
         return judge_answer(status, headers, body)

@@ -1,10 +1,12 @@
 """How endpoints are told who we are: keys, tokens with an end, and signatures that an independent reading accepts."""
 
 import asyncio
+import base64
 import json
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -333,6 +335,39 @@ async def test_oracles_own_configuration_file_gives_the_key(tmp_path: Path) -> N
     request = as_received(identity)
     key_id = f"ocid1.tenancy.oc1..b/ocid1.user.oc1..a/aa:bb:{':'.join(['cc'] * 14)}"
     assert OciSignatureCheck(OciKey(key_id, PUBLIC), SystemClock()).problem(request) is None
+
+
+async def test_a_resource_signs_with_its_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Oracle's functions and containers have it: a token and a key in files that the environment names."""
+    parts = ({"alg": "RS256"}, {"exp": int(time.time()) + 1200, "res_tenant": "t", "res_id": "r"})
+    text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
+    token = tmp_path / "rpst"
+    token.write_text(f"{text}.c2ln")
+    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_VERSION", "2.2")
+    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_RPST", str(token))
+    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM", str(oci_source(tmp_path).key_file))
+    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_REGION", "us-chicago-1")
+    identity = identity_of(Credential(AuthKind.OCI, source=OciSource(OciPrincipal.RESOURCE)))
+
+    await identity.refresh()
+    check = OciSignatureCheck(OciKey(f"ST${text}.c2ln", PUBLIC), SystemClock())
+    assert check.problem(as_received(identity)) is None
+    due_s = identity.refresh_in_s(ManualClock().wall())
+    assert due_s is not None
+    assert 0 < due_s <= 900  # the session ends within the hour
+
+
+@pytest.mark.parametrize("principal", [OciPrincipal.INSTANCE, OciPrincipal.RESOURCE])
+async def test_a_machine_that_is_not_oracles_is_told_in_one_line(
+    principal: OciPrincipal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OCI_RESOURCE_PRINCIPAL_VERSION", raising=False)
+    monkeypatch.setenv("OCI_METADATA_BASE_URL", "http://127.0.0.1:9/opc/v2")
+    identity = identity_of(Credential(AuthKind.OCI, source=OciSource(principal)))
+
+    with pytest.raises(IdentityError, match="Oracle's signing key cannot be used") as caught:
+        await identity.refresh()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "no key", "passphrase"])

@@ -2,9 +2,10 @@
 
 import pytest
 
-from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint, Secret
+from router.config.hosts import parse_base_url
+from router.model.fleet import AuthKind, BaseUrl, Credential, Deployment, Endpoint
 from router.model.operation import OPERATIONS
-from router.providers import dialect
+from router.providers import DIALECTS, dialect
 from router.providers.azure_openai import ApiVersion
 
 AZURE = BaseUrl("https", "contoso.openai.azure.com", 443, "")
@@ -141,20 +142,48 @@ def test_compatible_servers_have_every_operation_under_their_prefix(operation: s
     assert route.usage_option is (operation in ("chat", "completions"))
 
 
-@pytest.mark.parametrize("provider", ["azure_openai", "openai"])
 @pytest.mark.parametrize(
-    ("credential", "header"),
+    ("provider", "base", "operations"),
     [
-        (Credential(AuthKind.API_KEY, Secret("k")), (b"api-key", b"k")),
-        (Credential(AuthKind.BEARER, Secret("t")), (b"authorization", b"Bearer t")),
-        (NO_AUTH, None),
+        ("oci", "https://inference.generativeai.r.oci.oraclecloud.com/openai/v1", {"chat", "responses"}),
+        (
+            "oci",
+            "https://inference.generativeai.r.oci.oraclecloud.com/20231130/actions/v1",
+            {"chat", "responses"},
+        ),
+        ("bedrock", "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1", {"chat", "responses"}),
+        ("bedrock", "https://bedrock-mantle.us-west-2.api.aws/v1", {"chat", "responses"}),
+        ("vertex", "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/openapi", {"chat"}),
+        ("vertex", "https://aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/123", {"chat"}),
     ],
 )
-def test_the_credential_is_one_header(
-    provider: str, credential: Credential, header: tuple[bytes, bytes] | None
+def test_other_clouds_have_the_operations_that_are_compatible_there(
+    provider: str, base: str, operations: set[str]
 ) -> None:
-    endpoint = Endpoint("e", "azure", provider, AZURE, credential)
-    assert dialect(provider).credential(endpoint) == header
+    base_url = parse_base_url(base)
+    assert isinstance(base_url, BaseUrl)
+    at = deployment(base_url=base_url, provider=provider)
+    routes = {name: dialect(provider).route(at, operation) for name, operation in OPERATIONS.items()}
+
+    assert {name for name, route in routes.items() if route is not None} == operations
+    for name, route in routes.items():
+        if route is not None:
+            assert route.target.decode() == base_url.path + OPERATIONS[name].path
+            assert route.model_in_body
+            assert not route.needs_done
+            assert route.usage_option is (name == "chat")
+
+
+def test_each_provider_says_which_credentials_it_takes() -> None:
+    taken = {name: {kind.value for kind in each.identities} for name, each in DIALECTS.items()}
+
+    assert taken == {
+        "azure_openai": {"api_key", "bearer", "entra"},
+        "openai": {"bearer", "none"},
+        "oci": {"bearer", "oci"},
+        "bedrock": {"bearer", "sigv4"},
+        "vertex": {"google"},
+    }
 
 
 def test_an_unknown_provider_is_an_error() -> None:
