@@ -103,8 +103,11 @@ class Assembly:
         await asyncio.sleep(0)  # aborted transports report their end in the next iteration
         self.wheel.stop()
         self.signers.shutdown(wait=False)
+        try:
+            await self.loop.run_in_executor(None, self.decisions.close)  # it waits for the disk
+        except OSError as error:
+            self.books.event("anchor_failed", reason=error.strerror or "unknown")
         self.books.log.close()
-        self.decisions.close()
 
     def _identity_failed(self, endpoint_id: str, text: str) -> None:
         failures = self.runtime.credential_failures

@@ -189,7 +189,13 @@ class AddedLatency:
 
 
 MODES: Final[tuple[Mode, ...]] = (
-    ClosedLoop("json-1k", "≤ 2.0 ×", chat_body(SMALL)),
+    ClosedLoop("json-1k", "≤ 2.3 ×", chat_body(SMALL)),
+    ClosedLoop(
+        "decision-log",
+        "on − off ≤ 0.25 ×",
+        chat_body(SMALL),
+        subjects=("nginx", "router", "router-no-decisions"),
+    ),
     ClosedLoop("json-16k", "", chat_body(LARGE)),
     ClosedLoop("stream-50", "≤ 1.3 ×", chat_body(SMALL, stream=True, usage=True), streams=True),
     PacedStreams("stream-paced", "≤ 1.3 ×", chat_body(SMALL, stream=True, usage=True)),

@@ -102,22 +102,35 @@ class NaiveAiohttp:
 
 
 class Router:
-    """The router as committed, with `config/bench.yaml` moved to free ports."""
+    """The router as committed, with `config/bench.yaml` moved to free ports.
 
-    name, path = "router", CLIENT_PATH
+    `decisions`: the decision log is on. The other way is for telling what it costs, and for nothing else.
+    """
+
+    path = CLIENT_PATH
+
+    def __init__(self, *, decisions: bool = True) -> None:
+        self.name = "router" if decisions else "router-no-decisions"
+        self._decisions = decisions
 
     def launch(self, site: Site) -> Launch:
         port, admin = free_port(), free_port()
-        config = site.folder / "router.yaml"
-        derive_config(ROUTER_CONFIG, config, site, port, admin)
+        config = site.folder / f"{self.name}.yaml"
+        derive_config(ROUTER_CONFIG, config, site, port, admin, self.name)
+        if not self._decisions:
+            document = YAML().load(config)
+            del document["decision_log"]
+            YAML().dump(document, config)
         command = [sys.executable, "-m", "router", "serve", "--config", str(config)]
         return Launch(command, port, lambda: answers_200(admin, "/readyz"))
 
 
-SUBJECTS: Final[dict[str, Subject]] = {subject.name: subject for subject in (Nginx(), NaiveAiohttp(), Router())}
+SUBJECTS: Final[dict[str, Subject]] = {
+    subject.name: subject for subject in (Nginx(), NaiveAiohttp(), Router(), Router(decisions=False))
+}
 
 
-def derive_config(source: Path, target: Path, site: Site, port: int, admin: int) -> None:
+def derive_config(source: Path, target: Path, site: Site, port: int, admin: int, name: str) -> None:
     """Writes the router's configuration with other ports, and with TLS to the upstream where the site has it."""
     if not source.exists():
         raise BenchError(f"{source.name} is missing")
@@ -125,7 +138,9 @@ def derive_config(source: Path, target: Path, site: Site, port: int, admin: int)
     document = yaml.load(source)
     document["server"]["listen"] = f"127.0.0.1:{port}"
     document["server"]["admin"] = f"127.0.0.1:{admin}"
-    document["server"]["access_log"] = str(site.folder / "access.log")  # on, and to a file, as in production
+    document["server"]["access_log"] = str(site.folder / f"{name}.log")  # on, and to a file, as in production
+    if "decision_log" in document:
+        document["decision_log"]["dir"] = str(site.folder / f"{name}-decisions")
     for endpoint in document["endpoints"].values():
         endpoint["base_url"] = site.upstream
         if site.ca_file is not None:

@@ -25,6 +25,9 @@ def serve(file: str) -> None:
 
     try:
         sys.exit(run(Path(file), os.environ, snapshot, tell))
+    except ValueError as error:  # of the decision log: a key or a size that cannot work
+        click.echo(f"cannot start: {error}", err=True)
+        sys.exit(1)
     except OSError as error:
         click.echo(
             f"cannot start: {error.strerror or error}. server.listen is {server.listen.host}:{server.listen.port}, "

@@ -17,6 +17,7 @@ from router.limits.settings import LimitSettings
 WINDOW_S: Final = 1.0
 WINDOW_SAMPLES: Final = 50  # their mean logarithm varies by 0.14 at a sigma of 1: log(2) is five times that
 TOLERANCE: Final = 2.0  # times the usual
+SUSPECT: Final = log(TOLERANCE)
 SMOOTHING: Final = 0.2  # of a fall
 GRADIENT_MIN: Final = 0.5
 WARM_WINDOWS: Final = 10  # the first bytes that come first are the fastest ones: nothing is judged by them
@@ -127,7 +128,8 @@ class GradientLimit:
         else:
             share = BASE_RISES_BUSY if busy else BASE_RISES
         self._base = base = base + share * (typical - base)
-        if busy and self.adaptive:
+        # Far below a limit that nobody has measured yet, only what looks like a queue is looked into.
+        if self.adaptive and (busy or self._descends or (self._windows >= WARM_WINDOWS and typical > base + SUSPECT)):
             self._adapt(base, typical, peak, count, now)
 
     def _adapt(self, base: float, typical: float, peak: int, count: int, now: float) -> None:
@@ -140,7 +142,7 @@ class GradientLimit:
             self._set(self._exact + sqrt(self._exact))
         elif self._sure_windows > 0:
             self._set(self._exact * (1.0 - SMOOTHING * (1.0 - gradient)))
-        elif self._settled >= 2 * self.limit:  # all who are in flight came under this limit
+        elif self._settled >= 2 * min(self.limit, peak):  # all who are in flight came under this limit
             self._squeezed_from, self._typical_before = self._exact, typical
             self._squeeze_until = now + SQUEEZE_S
             self._settled = 0

@@ -46,7 +46,7 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
                 if twin is not None:
                     twin.charge(ctx.tokens, answer.sent_at)
                 while not answer.decided:
-                    await waiter.park(answer.look_again_at, answer.late)
+                    await waiter.park(min(answer.look_again_at, answer.objective_at), answer.late)
                     if answer.objective_at < inf:
                         _give_up_if_slow(ctx, rt, answer)
                 raise_for(answer)
@@ -118,7 +118,7 @@ def _give_up_if_slow(ctx: Context, rt: Runtime, answer: Answer) -> None:
     plan = ctx.plan
     assert plan is not None
     may_ask = ctx.budget.allows_another and plan.traffic.retries.left(now) >= 1.0
-    if may_ask and may_choose(ctx, rt.permit(ctx), now):
+    if may_ask and may_choose(ctx, rt.permit(ctx), now, answer.target):
         raise SlowError("The deployment was slower than the objective.")
 
 

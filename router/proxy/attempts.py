@@ -27,9 +27,7 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
     traffic.retries.request(monotonic())
     while True:
         permit = rt.permit(ctx)
-        # Nobody overtakes those who wait already, unless it is more important.
-        may_go = not rt.waiting.count or plan.queue.may_pass(traffic.policy.priority)
-        target = choose(ctx, permit, monotonic()) if may_go else None
+        target = choose(ctx, permit, monotonic(), plan.queue if rt.waiting.count else None)
         if target is None:
             target = await wait_for_target(ctx, rt)
         if target is None:

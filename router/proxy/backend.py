@@ -143,13 +143,17 @@ class Backend:
     def wait_s(self, tokens: int, now: float) -> float:
         """Seconds until it may be asked, as far as that is known; infinity where it is not."""
         waits = [cooldown.left_s(now) for cooldown in (self.quota.cooldown, self.cooldown) if cooldown.active(now)]
-        if not self.health.clear:
+        if self.health.refusal(now):
             waits.append(max(0.0, self.health.verdict(now).until - now))
         twin = self.quota.twin
         if twin is not None:
             waits.append(twin.wait_s(tokens, now))
         known = max(waits, default=0.0)
         return known if known > 0.0 else inf
+
+    def probed_now(self, now: float) -> bool:
+        """A request is finding out at this moment whether it is back: all others wait for that one's end."""
+        return self.verdict(now).state is State.PROBING
 
     def verdict(self, now: float) -> Verdict:
         """Health, throttling and the operator's word as one, with its reason."""

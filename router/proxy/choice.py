@@ -2,40 +2,45 @@
 
 from collections.abc import Sequence
 
-from router.base.errors import PlacementViolationError
+from router.base.errors import PlacementViolationError, RefusedError
 from router.model.decision import Leave, Offer
 from router.model.plan import Permit
 from router.proxy.backend import Target
 from router.proxy.context import Context
 from router.proxy.fleet import Tier
+from router.proxy.queues import Queue
 from router.proxy.runtime import Runtime
 
 
-def choose(ctx: Context, permit: Permit, now: float) -> Target | None:
+def choose(ctx: Context, permit: Permit, now: float, others: Queue | None = None) -> Target | None:
     """Picks from the first tier that has a deployment which may be asked; None where no tier has.
 
-    A tier is passed only when each of its deployments has a reason in `ctx.refusals`.
+    A tier is passed only when each of its deployments has a reason in `ctx.refusals`. `others`: those who wait
+    already, whom this request does not overtake unless it is more important.
     """
     plan = ctx.plan
     assert plan is not None
     for index, tier in enumerate(plan.tiers):
         if ctx.holder_failures and index < plan.holder_tiers and _holder_has_failed(ctx, tier):
             continue
-        target = _pick(ctx, tier, permit, now)
+        target = _pick(ctx, tier, permit, now, others)
         if target is not None:
             ctx.tier = index
             return target
     return None
 
 
-def may_choose(ctx: Context, permit: Permit, now: float) -> bool:
-    """Whether any other deployment of the plan could be asked at this moment. Notes nothing."""
-    plan, running = ctx.plan, ctx.attempt
+def may_choose(ctx: Context, permit: Permit, now: float, slow: Target) -> bool:
+    """Whether another deployment could be asked at this moment, were the attempt at `slow` given up. Notes nothing."""
+    plan = ctx.plan
     assert plan is not None
+    running = {attempt.target for attempt in (ctx.attempt, ctx.hedge) if attempt is not None}
+    holder_is_done = slow.cloud == plan.holder and ctx.holder_failures + 1 >= plan.traffic.policy.holder_attempts
     return any(
         target not in ctx.refusals
-        and (running is None or target is not running.target)
+        and target not in running
         and permit.allows(target.cloud)
+        and not (holder_is_done and target.cloud == plan.holder)
         and not target.backend.refusal(now)
         and not target.backend.refusal_of(ctx.tokens, now)
         for target in plan.targets()
@@ -64,6 +69,7 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
     """Writes down why the holder did not serve, before another cloud is dialled.
 
     Raises PlacementViolationError where a deployment of the holder has no reason: our bug, and nothing is sent.
+    Raises RefusedError where the log cannot take the record: the promise is worth more than the answer.
     """
     plan, key = ctx.plan, ctx.key
     assert plan is not None
@@ -76,7 +82,7 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
                 raise PlacementViolationError("The request was about to pass over the cloud that is asked first.")
             offers.append(Offer(held.id, held.cloud, why))
     model, operation, reason, rule_version = plan.labels
-    rt.decisions.write(
+    recorded = rt.decisions.write(
         Leave(
             request=ctx.id,
             at=rt.clock.wall(),
@@ -91,12 +97,19 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
             to_cloud=target.cloud,
         )
     )
+    if not recorded:
+        raise RefusedError(
+            "The router cannot record why this request would be served elsewhere, so it is not. Retry in a second.",
+            code="decision_log_full",
+            headers={"retry-after": "1", "retry-after-ms": "1000"},
+        )
     ctx.left_holder = True
 
 
-def _pick(ctx: Context, tier: Tier, permit: Permit, now: float) -> Target | None:
-    facts, refusals = ctx.facts, ctx.refusals
+def _pick(ctx: Context, tier: Tier, permit: Permit, now: float, others: Queue | None) -> Target | None:
+    facts, refusals, plan = ctx.facts, ctx.refusals, ctx.plan
     assert facts is not None
+    assert plan is not None
     able: Sequence[Target] = tier.able(now)
     if refusals:
         able = [target for target in able if target not in refusals]
@@ -106,7 +119,9 @@ def _pick(ctx: Context, tier: Tier, permit: Permit, now: float) -> Target | None
             backend = target.backend
             why = backend.refusal_of(ctx.tokens, now)
             if not why:
-                return target
+                if others is None or not others.promised(backend, plan.traffic.policy.priority):
+                    return target
+                why = "busy"
             backend.avoided += why == "over_quota"
         else:
             why = "no_deployment"  # a reload took it away from this request

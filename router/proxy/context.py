@@ -141,7 +141,11 @@ class Context:
 
     def refused_offers(self) -> tuple[Offer, ...]:
         """Every deployment that this request was offered to and that did not serve it, in order."""
-        return tuple(Offer(target.id, target.cloud, why) for target, why in self.refusals.items())
+        offers = tuple(Offer(target.id, target.cloud, why) for target, why in self.refusals.items())
+        plan = self.plan
+        if plan is not None and plan.holder and not plan.holder_tiers:
+            return (Offer("", plan.holder, "no_deployment"), *offers)
+        return offers
 
 
 def _request_id(head: AnswerHead) -> str:

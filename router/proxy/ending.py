@@ -13,7 +13,7 @@ from router.proxy.runtime import Runtime
 # Outcomes that say nothing about a deployment's health.
 _SAY_NOTHING: Final = frozenset({"answered", "client_gone", "hedge_lost", "withdrawn", "violation", "slow"})
 # How a failed attempt stands among the refusals; what is not here has failed.
-_REFUSED_AS: Final = {"throttled": "throttled", "slow": "slow"}
+_REFUSED_AS: Final = {"throttled": "throttled", "slow": "slow", "withdrawn": "no_deployment"}
 
 
 def begin_attempt(ctx: Context, target: Target) -> Attempt:
@@ -110,7 +110,8 @@ def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float,
         rt.credential_refused(backend, now)
     elif outcome == "missing" or (outcome == "overloaded" and wait_s is not None):
         health.ignored(attempt.health_permit, now)
-        backend.limit.dropped(backend.in_flight, now)
+        if outcome == "overloaded":
+            backend.limit.dropped(backend.in_flight, now)
         if backend.cooldown.start(outcome, wait_s, now):
             _tell(rt, backend, outcome, backend.cooldown.left_s(now))
     else:

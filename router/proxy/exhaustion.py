@@ -34,8 +34,9 @@ def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
     assert plan is not None
     now = monotonic()
     reasons = [_reason(ctx, target, now) for target in plan.targets()]
-    waits = [wait for target in plan.targets() if 0 < (wait := target.backend.wait_s(ctx.tokens, now)) < inf]
-    headers = retry_after(0.0 if _UNTRIED in reasons else min(waits, default=NO_WAIT_KNOWN_S))
+    waits = [_wait_s(ctx, target, now) for target in plan.targets()]
+    known_s = min((wait for wait in waits if wait < inf), default=NO_WAIT_KNOWN_S)
+    headers = retry_after(0.0 if _UNTRIED in reasons else known_s)
     if reasons and _THROTTLING.issuperset(reasons):
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
     if isinstance(last, FailedAnswerError):
@@ -58,6 +59,12 @@ def _as_client_sees(last: FailedAnswerError, ctx: Context, headers: dict[str, st
 
 def _reason(ctx: Context, target: Target, now: float) -> str:
     return target.backend.refusal(now) or ctx.refusals.get(target, _UNTRIED)
+
+
+def _wait_s(ctx: Context, target: Target, now: float) -> float:
+    """Seconds until the deployment may be asked, as far as that is known; one that was busy, or failed, any moment."""
+    wait_s = target.backend.wait_s(ctx.tokens, now)
+    return NO_WAIT_KNOWN_S if wait_s == inf and not target.backend.refusal(now) else wait_s
 
 
 def _counted(reasons: list[str]) -> str:

@@ -257,7 +257,8 @@ class Fleet:
                 balancer = balancer_for(plan.prefer, traffic.policy.affinity, self._rng)
                 tiers.append(Tier(tuple(targets), balancer, self.standing))
                 holder_tiers += index < plan.holder_tiers
-        room = queue.room(plan.workload, plan.operation, waiting_max)
+        reach = (target.backend for tier in tiers for target in tier.targets)
+        room = queue.room(plan.workload, plan.operation, waiting_max, reach)
         return LivePlan(plan, tuple(tiers), holder_tiers, traffic, queue, room)
 
 

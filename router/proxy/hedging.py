@@ -25,7 +25,8 @@ async def ask_hedged(ctx: Context, rt: Runtime, target: Target) -> Answer:
     assert ctx.facts is not None
     hedging = ctx.plan.traffic.hedging
     assert hedging is not None
-    hedging.request(monotonic())
+    if not ctx.attempts:
+        hedging.request(monotonic())
     race = _Race(ctx, rt)
     race.enter(target)
     wait_s = hedging.after_s(target.meter, ctx.facts.stream)

@@ -1,9 +1,11 @@
 """Who waits for which model, and who is told when capacity may have come free."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 from router.limits.waiting import Ticket, WaitingRoom
+from router.proxy.backend import Backend
 from router.transport.wheel import Wheel
 
 LOOK_EVERY_S: Final = 0.05  # cooldowns and quotas end by time, which is nobody's event
@@ -12,32 +14,41 @@ LOOK_EVERY_S: Final = 0.05  # cooldowns and quotas end by time, which is nobody'
 class Queue:
     """The rooms of one model: one for each plan, so that all in a room can use the same deployments."""
 
-    __slots__ = ("rooms",)
+    __slots__ = ("_reach", "rooms")
 
     def __init__(self) -> None:
         self.rooms: dict[tuple[str, str], WaitingRoom] = {}  # by workload and operation
+        self._reach: dict[tuple[str, str], frozenset[Backend]] = {}  # what those in a room wait for
 
-    def room(self, workload: str, operation: str, size_max: int) -> WaitingRoom:
-        room = self.rooms.setdefault((workload, operation), WaitingRoom(size_max))
+    def room(self, workload: str, operation: str, size_max: int, reach: Iterable[Backend]) -> WaitingRoom:
+        key = workload, operation
+        room = self.rooms.setdefault(key, WaitingRoom(size_max))
         room.size_max = size_max
+        self._reach[key] = frozenset(reach)
         return room
 
-    def may_pass(self, priority: int) -> bool:
-        """Whether a newcomer may look for a deployment at once: nobody waits who would go before it."""
-        return all(room.may_pass(priority) for room in self.rooms.values())
+    def promised(self, backend: Backend, priority: int) -> bool:
+        """Whether somebody waits for this deployment who goes before a newcomer of this priority.
+
+        The others are the newcomer's at once: who waits for a dead cloud costs nobody a live one.
+        """
+        return any(not room.may_pass(priority) and backend in self._reach[key] for key, room in self.rooms.items())
 
     def capacity_came(self, now: float) -> None:
-        """Wakes the first of each room, the most important rooms first, for as long as those who wake find something.
+        """Wakes the most important one over all rooms, again and again, while those who wake find something.
 
-        A wake runs the request up to its next wait, so whether it left the room is known at once.
+        A wake runs the request up to its next wait, so whether it left the room is known at once. In the room of one
+        who found nothing the others would find nothing either.
         """
-        firsts = [(room, first) for room in self.rooms.values() if (first := room.first(now)) is not None]
-        firsts.sort(key=_importance)
-        for room, first in firsts:
-            ticket: Ticket | None = first
-            while ticket is not None:
-                ticket.wake()
-                ticket = room.first(now) if not ticket.present else None
+        rooms = [room for room in self.rooms.values() if len(room)]
+        while rooms:
+            firsts = [(first, room) for room in rooms if (first := room.first(now)) is not None]
+            if not firsts:
+                return
+            first, room = min(firsts, key=_importance)
+            first.wake()
+            if first.present:
+                rooms.remove(room)
 
 
 class Queues:
@@ -73,10 +84,10 @@ class Queues:
     def on_time(self, now: float) -> float | None:
         """The wheel's call."""
         self._occupied = {queue for queue in self._occupied if any(map(len, queue.rooms.values()))}
-        for queue in self._occupied:
+        for queue in tuple(self._occupied):  # who is woken may make place for one who waits for another model
             queue.capacity_came(now)
-        return now + LOOK_EVERY_S if self._occupied else None
+        return now + LOOK_EVERY_S if self.count else None
 
 
-def _importance(entry: tuple[WaitingRoom, Ticket]) -> tuple[int, float]:
-    return -entry[1].priority, entry[1].deadline
+def _importance(entry: tuple[Ticket, WaitingRoom]) -> tuple[int, float]:
+    return -entry[0].priority, entry[0].deadline

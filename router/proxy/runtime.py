@@ -15,6 +15,7 @@ from router.model.decision import Decision, Leave
 from router.model.keys import ApiKey
 from router.model.outcome import RequestRecord
 from router.model.plan import Permit
+from router.placement import written
 from router.proxy.backend import Backend
 from router.proxy.context import Context
 from router.proxy.fleet import Fleet
@@ -34,7 +35,7 @@ class Books(Protocol):
 class Decisions(Protocol):
     """Where it is recorded why each request went where it went."""
 
-    def write(self, record: Leave | Decision) -> object:
+    def write(self, record: Leave | Decision) -> bool:
         """False: it could not be recorded, so nothing may be sent by it."""
         ...
 
@@ -146,6 +147,10 @@ def described(snapshot: Snapshot) -> dict[str, object]:
     """What an auditor must know to judge the decisions that follow."""
     return {
         "version": snapshot.version,
+        "conditions": [
+            {"name": condition.name, "declared": written(condition.declared), "by": condition.by}
+            for condition in snapshot.conditions
+        ],
         "workloads": {
             name: {"rule": workload.reason, "rule_version": workload.permit.rule_version}
             for name, workload in snapshot.workloads.items()

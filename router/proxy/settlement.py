@@ -32,7 +32,7 @@ def settle(ctx: Context, rt: Runtime) -> None:
     at = rt.clock.wall() - total_s
     name, workload = (key.name, key.workload) if key is not None else ("", "")
     served_by, cloud = (answer.target.id, answer.target.cloud) if answer is not None else ("", "")
-    refusals = ctx.refused_offers() if ctx.refusals else ()
+    refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
     if plan is not None:
         offers = (*refusals, answer.target.accepted) if answer is not None else refusals
         rt.decisions.write(

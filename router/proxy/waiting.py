@@ -23,7 +23,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
         ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
     until = ctx.wait_until
     priority = traffic.policy.priority
-    if now + _wait_known_s(ctx, now) > until or shed(priority, len(room), room.size_max, 1.0):
+    if now + _wait_known_s(ctx, now) >= until or shed(priority, len(room), room.size_max, 1.0):
         return None
     ticket = room.enter(priority, until, ctx.inbound.wake)
     if ticket is None:
@@ -39,6 +39,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
             _forget_what_may_have_changed(ctx)
             target = choose(ctx, rt.permit(ctx), now)
     finally:
+        now = monotonic()
         ctx.queued_s += now - began
         room.leave(ticket, took=target is not None, now=now)
         rt.waiting.left()
@@ -52,8 +53,8 @@ def _wait_known_s(ctx: Context, now: float) -> float:
     for target in ctx.plan.targets():
         if target not in ctx.tried:
             backend = target.backend
-            if backend.refusal(now) or backend.refusal_of(ctx.tokens, now) != "busy":
-                waits.append(backend.wait_s(ctx.tokens, now))
+            if backend.refusal(now) or backend.refusal_of(ctx.tokens, now) == "over_quota":
+                waits.append(0.0 if backend.probed_now(now) else backend.wait_s(ctx.tokens, now))
             else:
                 waits.append(0.0)  # whenever a running request ends
     return min(waits)

@@ -64,7 +64,7 @@ class DecisionLogSettings:
 class DecisionSink(Protocol):
     """What the rooms above need of a decision log."""
 
-    def write(self, record: Leave | Decision) -> None: ...
+    def write(self, record: Leave | Decision) -> bool: ...
 
     def write_event(self, event: str, /, **fields: object) -> None: ...
 
@@ -78,7 +78,8 @@ class NoDecisionLog:
 
     sequence, head, dropped = 0, ORIGIN, 0
 
-    def write(self, record: Leave | Decision) -> None: ...
+    def write(self, record: Leave | Decision) -> bool:  # noqa: ARG002 - as the log's
+        return False  # nothing may be sent by what was not recorded
 
     def write_event(self, event: str, /, **fields: object) -> None: ...
 
@@ -173,8 +174,8 @@ class DecisionLog:
         """The hash of the last record, in hex."""
         return self._chain.head
 
-    def write(self, record: Leave | Decision) -> None:
-        """Chains a record. Whoever permits a send by it may send when this returns."""
+    def write(self, record: Leave | Decision) -> bool:
+        """Chains a record. Whoever permits a send by it may send when this returns True; False: it was dropped."""
         try:
             payload = self._encode(record)
         except UnicodeEncodeError:
@@ -186,7 +187,7 @@ class DecisionLog:
             line = self._chain.seal(payload)
             self._position = end = position + len(line)
             self._mapping[position:end] = line
-        return None
+        return True
 
     def write_event(self, event: str, /, **fields: object) -> None:
         """Chains what a reader must know. The last `configuration` is repeated in each segment."""
@@ -264,21 +265,22 @@ class DecisionLog:
         self._append(payload)
         return True
 
-    def _write_into_next(self, payload: bytes) -> None:
+    def _write_into_next(self, payload: bytes) -> bool:
         """For a record that has no room in this segment: rolls if the next one is prepared, else drops it."""
         if self._closing:
             self.dropped += 1
-            return
+            return False
         if self._next is not None and len(payload) <= self._segment.size // _RECORDS_A_SEGMENT_MIN:
             self._roll(self._next)
             if payload is not self._configuration:
                 self._append(payload)
-            return
+            return True
         self.dropped += 1
         self._missed += 1
         if self._missed == 1:
             self._missed_since = self._clock.wall()
             self._append_own(self._event("records_dropping", {}))
+        return False
 
     def _roll(self, segment: _Segment) -> None:
         """Goes on in the prepared segment."""

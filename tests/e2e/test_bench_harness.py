@@ -332,7 +332,7 @@ class TestSubjects:
         )
         site = Site(tmp_path, Cores(0, 1), upstream_port=8123, ca_file=tmp_path / "ca.pem")
 
-        derive_config(source, tmp_path / "router.yaml", site, port=8001, admin=8002)
+        derive_config(source, tmp_path / "router.yaml", site, port=8001, admin=8002, name="router")
 
         document = YAML(typ="safe").load(tmp_path / "router.yaml")
         assert document["server"] == {

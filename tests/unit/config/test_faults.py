@@ -224,7 +224,7 @@ CASES: dict[str, list[tuple[str, ...]]] = {
     "limits: {concurrency: adaptive}": [
         ("limits: {concurrency: on}", "limits.concurrency", "'on' is not adaptive or off"),
         ("limits: {concurrency_start: 0}", "limits.concurrency_start", "must be above 0"),
-        ("limits: {concurrency_min: 200}", "limits.concurrency_min", "is above concurrency_start"),
+        ("limits: {concurrency_min: 2000}", "limits.concurrency_min", "is above concurrency_start"),
         ("limits: {concurrency_start: 2}", "limits.concurrency_start", "which is above concurrency_start"),
         ("limits: {waiting_max: -1}", "limits.waiting_max", "must be at least 0"),
         ("limits: {quota_twin: 1}", "limits.quota_twin", "must be true or false"),

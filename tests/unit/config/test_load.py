@@ -27,6 +27,7 @@ EXAMPLE_ENVIRON = {
     **dict.fromkeys(("AZURE_EASTUS2_KEY", "AZURE_SWEDENCENTRAL_KEY", "AZURE_WESTUS3_KEY"), "x"),
     **dict.fromkeys(("COREWEAVE_KEY", "ORACLE_KEY", "SOFTBANK_KEY"), "x"),
     "BENCH_ACCESS_LOG": "off",
+    "BENCH_DECISIONS": "decisions",
     "ACME_KEY_SHA256": "a" * 64,
     "EVALUATION_KEY_SHA256": "b" * 64,
     "FIRST_KEY_SHA256": "c" * 64,

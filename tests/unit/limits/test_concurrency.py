@@ -21,6 +21,13 @@ def test_behind_a_queue_it_comes_to_a_few_times_the_servers(servers: int, load: 
     assert run.served >= 0.8 * servers * 900.0, "the servers have work"
 
 
+def test_a_generous_start_comes_down_to_a_queue_as_well() -> None:
+    """Nobody is refused for a limit that nothing speaks for, and far below it a queue is found all the same."""
+    run = Load(30, lambda _: 45.0, exponential(1.0)).run(gradient(start=1000), 900.0)
+    assert 30 <= median(run.limits[300:]) <= 90
+    assert run.served >= 0.8 * 30 * 900.0
+
+
 def test_a_queue_that_was_there_from_the_start_is_found() -> None:
     limit = gradient()
     for _ in range(50):
@@ -108,5 +115,5 @@ def test_an_operator_can_switch_it_off() -> None:
     assert limit.limit == 1000
 
 
-def gradient() -> GradientLimit:
-    return GradientLimit(LimitSettings(), 1000)
+def gradient(start: int = 100) -> GradientLimit:
+    return GradientLimit(LimitSettings(concurrency_start=start), 1000)
