@@ -61,6 +61,8 @@ WAYS: Final[Mapping[AuthKind, Mapping[str, Way]]] = MappingProxyType(
 _ANY_WAY: Final = frozenset({"scope", "quota_project", "service", "compartment"})
 _SECRETS: Final = frozenset({"client_secret", "secret_access_key", "session_token", "passphrase"})
 _FILES: Final = frozenset({"token_file", "service_account_file", "workload_identity_file", "key_file", "config_file"})
+_MANTLE: Final = "bedrock-mantle"
+_AWS_HOST: Final = re.compile(r"bedrock-(?:runtime|mantle)\.(?P<region>[a-z0-9-]+)\..+", re.ASCII)
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
@@ -177,7 +179,7 @@ def _entra(doc: Document, path: Path, part: EntraSection, section: EndpointSecti
         doc.fault((*path, "scope"), f"is no scope of an application: it ends in /.default, as {SCOPE_V1} does")
     if part.authority is not None:
         _check_authority(doc, (*path, "authority"), part.authority)
-    if section.emulated and part.managed_identity is None and not _is_on_loopback(part.authority):
+    if section.emulated and part.managed_identity is None and not is_loopback(_host(part.authority)):
         # What would be sent there is a real secret.
         doc.fault(path, "needs an authority on loopback: an emulated endpoint speaks to nobody else")
     classic = section.api_version is not None and section.api_version != "v1"
@@ -203,11 +205,12 @@ def _check_authority(doc: Document, path: Path, authority: str) -> None:
         doc.fault(path, "is no authority: write https:// and its host alone, as in https://login.microsoftonline.us")
 
 
-def _is_on_loopback(authority: str | None) -> bool:
+def _host(url: str | None) -> str:
+    """Empty where there is none: what is no URL has its own fault."""
     try:
-        return is_loopback(urlsplit(authority or "").hostname or "")
+        return urlsplit(url or "").hostname or ""
     except ValueError:
-        return False
+        return ""
 
 
 def _google(doc: Document, part: GoogleSection) -> GoogleSource:
@@ -219,11 +222,15 @@ def _google(doc: Document, part: GoogleSection) -> GoogleSource:
 def _aws(doc: Document, path: Path, part: AwsSection, section: EndpointSection) -> AwsSource:
     if not section.region:
         doc.fault((*path[:-1], "region"), "is missing: a SigV4 signature is for one region")
-    if not _SERVICE.fullmatch(part.service):
+    host = _host(section.base_url)
+    if (found := _AWS_HOST.fullmatch(host)) is not None and found["region"] != section.region and section.region:
+        doc.fault((*path[:-1], "region"), "is not the region of the host: its signatures would be refused")
+    service = part.service or (_MANTLE if host.startswith(f"{_MANTLE}.") else "bedrock")
+    if not _SERVICE.fullmatch(service):
         doc.fault((*path, "sigv4", "service"), "is no name of a service, such as bedrock or bedrock-mantle")
     return AwsSource(
         region=section.region,
-        service=part.service,
+        service=service,
         access_key_id=part.access_key_id,
         secret_access_key=_secret(part.secret_access_key),
         session_token=_secret(part.session_token),

@@ -25,6 +25,12 @@ from router.providers import DIALECTS, dialect
 _DATED: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?", re.ASCII)
 _AZURE: Final = "azure_openai"
 _AZURE_PATHS: Final = ("", "/openai", "/openai/v1")  # people paste the base URL of the SDKs too
+# How the path of each cloud's compatible surface ends, and how to write it.
+_SURFACES: Final = {
+    "oci": (re.compile(r".*/(openai|actions|predict)/v1"), "https://HOST/openai/v1"),
+    "bedrock": (re.compile(r".*/v1"), "https://HOST/openai/v1"),
+    "vertex": (re.compile(r".*/endpoints/[^/]+"), "https://HOST/v1/projects/P/locations/L/endpoints/openapi"),
+}
 
 
 def read_timeouts(section: TimeoutsSection, default: Timeouts) -> Timeouts:
@@ -146,6 +152,8 @@ def _read_base_url(doc: Document, path: Path, section: EndpointSection, hosts: H
     shown = f"{url.host!r}" if doc.literal(here) else "its host"
     if section.provider == _AZURE and url.path not in _AZURE_PATHS:
         doc.fault(here, "has a path that is not Azure's: write https://HOST alone, or with /openai/v1 as in the SDKs")
+    if section.provider in _SURFACES and not _SURFACES[section.provider][0].fullmatch(url.path):
+        doc.fault(here, f"has no path that is compatible with OpenAI: write {_SURFACES[section.provider][1]}")
     if section.emulated:
         # An emulator is the cloud only as far as this machine: nothing that it is sent can leave.
         if not is_loopback(url.host):

@@ -117,7 +117,7 @@ class AwsSection(Section):
     session_token: MaybeHidden = None
     profile: Text | None = None
     default_chain: bool | None = None
-    service: Text = "bedrock"
+    service: Text | None = None
 
 
 class OciSection(Section):
@@ -197,7 +197,7 @@ class EmulatorSection(Section):
 
 
 class EndpointSection(Section):
-    later = frozenset({"entra", "proxy"})
+    later = frozenset({"proxy"})
 
     cloud: Text
     provider: Text

@@ -1,4 +1,4 @@
-"""Fake clouds: they speak Azure's and OpenAI's dialects, and fail by script. For demos and tests, on loopback only.
+"""Fake clouds: they speak each provider's dialect, and fail by script. For demos and tests, on loopback only.
 
 They share nothing with the router but its ground floor: requests are parsed by h11, so that a request that two
 parsers would read differently shows. For a test, in its own loop:
@@ -10,7 +10,9 @@ parsers would read differently shows. For a test, in its own loop:
         azure.received.requests, azure.received.last.headers  # what it has seen; received.reset() forgets
         azure.faults.clear()
 
-`Endpoint("openai", ..., path="/v1")` is a server of OpenAI's dialect. `Emulator(load_endpoints(file))` starts all
+`Endpoint("openai", ..., path="/v1")` is a server of OpenAI's dialect; `oci`, `bedrock` and `vertex` are others. With
+`known=` (`credentials.known`) a cloud verifies signatures, or issues tokens on its own port and knows them until their
+end. `Emulator(load_endpoints(file))` starts all
 emulated endpoints of a router file. From outside the process, on each cloud's own port:
 
     GET, DELETE        /__emulator/received    counts, the last request; DELETE resets
