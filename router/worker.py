@@ -16,6 +16,7 @@ from typing import Final
 from router.admin.control import ReloadResult
 from router.admin.server import AdminServer
 from router.assembly import Assembly
+from router.base.clock import Clock, SystemClock
 from router.base.errors import RefusedError
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
@@ -30,8 +31,9 @@ BACKLOG: Final = 4096
 class Worker:
     """Implements the control plane's `ControlledRouter` over one `Assembly`."""
 
-    def __init__(self, file: Path, environ: Mapping[str, str], snapshot: Snapshot) -> None:
+    def __init__(self, file: Path, environ: Mapping[str, str], snapshot: Snapshot, clock: Clock | None = None) -> None:
         self._file, self._environ = file, environ
+        self._clock = clock or SystemClock()
         self._snapshot = snapshot
         self._assembly: Assembly | None = None
         self._listening: asyncio.Server | None = None
@@ -50,7 +52,7 @@ class Worker:
     async def start(self) -> None:
         """Opens both ports. Raises OSError where one is taken or the access log cannot be opened."""
         loop = asyncio.get_running_loop()
-        assembly = self._assembly = Assembly(self._snapshot, loop)
+        assembly = self._assembly = Assembly(self._snapshot, loop, self._clock)
         settings = self._snapshot.server
         try:
             await assembly.start_jobs()
@@ -156,7 +158,7 @@ class Worker:
             loop = asyncio.get_running_loop()
             try:
                 # Reading and checking is slow and touches nothing that requests use: off the loop.
-                new = await loop.run_in_executor(None, load, str(self._file), self._environ)
+                new = await loop.run_in_executor(None, load, str(self._file), self._environ, self._clock.wall())
                 faults = _unchangeable(self._file, old, new)
             except ConfigError as error:
                 faults = tuple(error.faults)

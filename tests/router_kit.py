@@ -7,6 +7,8 @@ For a test:
         r.clouds["cw"].received      # what that emulator saw
         r.worker                     # the Worker: `.assembly`, `.reload()`, `.set_drain(...)`
         r.records()                  # access log lines of finished requests so far, as dictionaries
+        r.decisions()                # the decision log so far, read back from its segments
+        await r.metric("router_offers_total", reason="busy")
 """
 
 import asyncio
@@ -19,19 +21,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
+from router.accounting.audit import Auditor
+from router.accounting.chain import Record, Verifier
+from router.cli.audit import writers_in
 from router.config.keys import digest
 from router.config.load import load
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
 from router.emulator.credentials.known import Known
 from router.health.health import Health
 from router.proxy.backend import Backend
+from router.telemetry.decision_log import written_segments
 from router.worker import Worker
 
 API_KEY = "sk-ir-test-api"
 INTERNAL_KEY = "sk-ir-test-internal"
 CANARY = "upstream-secret-canary"
+DECISIONS = "decisions"
 PATHS = {
     "azure_openai": "",
     "openai": "/v1",
@@ -129,6 +138,29 @@ class RunningRouter:
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [line for line in lines if "event" not in line]
 
+    def decisions(self) -> list[Record]:
+        """What stands in the decision log at this moment, checked as `audit verify` does."""
+        found, problems = _read_decisions(self.file.parent / DECISIONS)
+        assert problems == []
+        return found
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of /metrics that have this name and these labels."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.admin_url}/metrics") as answer:
+            page = await answer.text()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def backend(self, endpoint: str) -> Backend:
+        """The only deployment of an endpoint."""
+        backends = self.worker.assembly.fleet.backends.values()
+        (found,) = (backend for backend in backends if backend.deployment.endpoint.id == endpoint)
+        return found
+
     def events(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [line for line in lines if "event" in line]
@@ -155,6 +187,22 @@ class RunningRouter:
         await self.until(idle, within_s)
 
 
+def _read_decisions(folder: Path) -> tuple[list[Record], list[str]]:
+    """The records of all writers, and what is wrong with them."""
+    records: list[Record] = []
+    problems: list[str] = []
+    for writer, segments in writers_in(folder).items():
+        verifier, auditor = Verifier(writer), Auditor(lambda problem: problems.append(problem.text))
+        for number, path in written_segments(segments):
+            for record in verifier.segment(number, path.read_bytes()):
+                auditor.read(record)
+                records.append(record)
+        auditor.finish()
+        verifier.finish()
+        problems += [finding.text for finding in verifier.findings]
+    return records, problems
+
+
 def write_config(path: Path, sections: dict[str, dict[str, Any]], log: Path, **more: Any) -> None:
     """Writes a configuration (JSON is YAML): keys for an `api` (azure only) and an `internal` (all clouds) workload."""
     clouds = sorted({section["cloud"] for section in sections.values()})
@@ -177,6 +225,7 @@ def write_config(path: Path, sections: dict[str, dict[str, Any]], log: Path, **m
             {"name": "internal", "workload": "internal", "sha256": digest(INTERNAL_KEY).hex(), "models": ["*"]},
         ],
         **({"clouds": hosts} if hosts else {}),
+        "decision_log": {"dir": str(path.parent / DECISIONS), "segment_bytes": 1 << 20},
         **more,
     }
     path.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
@@ -187,9 +236,9 @@ async def router(*clouds: Cloud, **config: Any) -> AsyncIterator[RunningRouter]:
     """Starts clouds and router; ends both, and asserts that nothing was left behind.
 
     `config`: more top-level keys of the file (`timeouts`, `aliases`, `server` ...). Give `leaves=True` to skip the
-    assertion where the test itself leaves something running.
+    assertion where the test itself leaves something running, `clock` where it turns the time.
     """
-    leaves = config.pop("leaves", False)
+    leaves, clock = config.pop("leaves", False), config.pop("clock", None)
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
             emulators = {cloud.id: cloud.emulated() for cloud in clouds}
@@ -198,7 +247,7 @@ async def router(*clouds: Cloud, **config: Any) -> AsyncIterator[RunningRouter]:
             file, log = Path(folder) / "router.yaml", Path(folder) / "access.log"
             sections = {cloud.id: cloud.section(emulators[cloud.id].base_url) for cloud in clouds}
             write_config(file, sections, log, **config)
-            worker = Worker(file, {}, load(str(file), {}))
+            worker = Worker(file, {}, load(str(file), {}, clock.wall() if clock is not None else None), clock)
             await worker.start()
             running = RunningRouter(worker, emulators, file, log)
             try:
