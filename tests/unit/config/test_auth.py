@@ -290,6 +290,50 @@ def test_a_signature_needs_the_region(bench: Workbench) -> None:
     assert "is missing: a SigV4 signature is for one region" in fault.message
 
 
+def test_a_signature_is_for_the_hosts_own_region(bench: Workbench) -> None:
+    text = at("bedrock", "{sigv4: {default_chain: true}}").replace("region: us-west-2", "region: us-east-1")
+    (fault,) = bench.faults(text, ENV)
+
+    assert fault.path == "endpoints.ord.region"
+    assert "is not the region of the host" in fault.message
+    bench.load(at("bedrock", "{bearer: x}").replace("region: us-west-2", "region: us-east-1"), ENV)  # a name like any
+
+
+@pytest.mark.parametrize(
+    ("host", "written", "service"),
+    [
+        ("bedrock-runtime.us-west-2.amazonaws.com/openai/v1", "", "bedrock"),
+        ("bedrock-mantle.us-west-2.api.aws/v1", "", "bedrock-mantle"),
+        ("bedrock-mantle.us-west-2.api.aws/v1", ", service: bedrock", "bedrock"),
+    ],
+)
+def test_the_service_is_the_hosts_unless_it_is_written(bench: Workbench, host: str, written: str, service: str) -> None:
+    text = at("bedrock", f"{{sigv4: {{default_chain: true{written}}}}}")
+    text = text.replace("bedrock-runtime.us-west-2.amazonaws.com/openai/v1", host)
+
+    assert bench.load(text, ENV).endpoints["ord"].credential.source == AwsSource("us-west-2", service)
+
+
+@pytest.mark.parametrize(
+    ("provider", "old", "new"),
+    [
+        ("oci", "/openai/v1", ""),
+        ("oci", "/openai/v1", "/20231130/actions/chat"),
+        ("bedrock", "/openai/v1", ""),
+        ("vertex", "/v1/projects/p/locations/us-central1/endpoints/openapi", ""),
+        ("vertex", "/endpoints/openapi", "/endpoints/openapi/chat/completions"),
+    ],
+)
+def test_a_base_url_without_the_compatible_surface_is_named(
+    bench: Workbench, provider: str, old: str, new: str
+) -> None:
+    text = at(provider, "{google: {application_default: true}}" if provider == "vertex" else "{bearer: x}")
+    (fault,) = bench.faults(text.replace(old, new), ENV)
+
+    assert fault.path == "endpoints.ord.base_url"
+    assert "write https://HOST/" in fault.message
+
+
 def test_an_emulated_endpoint_sends_its_secret_to_nobody_else(bench: Workbench) -> None:
     secret = "tenant_id: t, client_id: c, client_secret: s"
     text = GOOD.replace("https://contoso.openai.azure.com", "https://127.0.0.1:9443\n    emulated: true")
