@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from router.base.clock import ManualClock
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
@@ -276,6 +280,49 @@ async def test_aws_notices_what_does_not_fit(more: dict[str, Any], status: int, 
         got, body = await chat(bedrock, identity_of(bedrock, aws(**more)))
         assert got == status
         assert message in body.get("message", "")
+
+
+async def test_temporary_keys_are_renewed_before_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container has them: keys with a session token, which end."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    given: list[str] = []
+    life_s = [600.0]
+
+    async def keys(_request: web.Request) -> web.Response:
+        given.append(f"session-{len(given) + 1}")
+        end = datetime.fromtimestamp(time.time() + life_s[0], UTC)
+        return web.json_response(
+            {
+                "AccessKeyId": AWS_KEYS.access_key_id,
+                "SecretAccessKey": AWS_KEYS.secret_access_key,
+                "Token": given[-1],
+                "Expiration": f"{end:%Y-%m-%dT%H:%M:%SZ}",
+            }
+        )
+
+    app = web.Application()
+    app.router.add_get("/keys", keys)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{port}/keys")
+    try:
+        chain = Credential(AuthKind.SIGV4, source=AwsSource(REGION))
+        async with cloud("bedrock", replace(AWS_KEYS, session_token="session-3")) as bedrock:
+            identity = identity_of(bedrock, chain)
+            await identity.refresh()
+            assert (await chat(bedrock, identity))[0] == 403
+            assert given == ["session-1", "session-2"]  # what has ten minutes left is renewed at once
+            life_s[0] = 3600.0
+            await identity.refresh()
+            assert (await chat(bedrock, identity))[0] == 200
+            await identity.refresh()
+            assert len(given) == 3  # an hour is left: nothing is asked for
+    finally:
+        await runner.cleanup()
 
 
 async def test_clouds_notice_a_date_that_is_not_now(tmp_path: Path) -> None:
