@@ -339,7 +339,7 @@ class TestSubjects:
             "listen": "127.0.0.1:8001",
             "admin": "127.0.0.1:8002",
             "drain_s": 5,
-            "router.log": str(tmp_path / "access.log"),
+            "access_log": str(tmp_path / "router.log"),
         }
         assert document["endpoints"]["one"] == {
             "cloud": "azure",
