@@ -203,6 +203,20 @@ def _read_decisions(folder: Path) -> tuple[list[Record], list[str]]:
     return records, problems
 
 
+def held(*then: str | list[str], **internal: Any) -> dict[str, dict[str, Any]]:
+    """Workloads: `api` exclusive at azure, and `internal`, which azure may refuse first. `internal`: more of its keys.
+
+    A key of `placement` goes there: `holder_attempts`.
+    """
+    placement: dict[str, Any] = {"rule": "first_refusal", "holder": "azure", "then": list(then) or ["coreweave"]}
+    if "holder_attempts" in internal:
+        placement["holder_attempts"] = internal.pop("holder_attempts")
+    return {
+        "api": {"placement": {"rule": "exclusive", "cloud": "azure"}},
+        "internal": {"placement": placement, "reveal": "upstream", **internal},
+    }
+
+
 def write_config(path: Path, sections: dict[str, dict[str, Any]], log: Path, **more: Any) -> None:
     """Writes a configuration (JSON is YAML): keys for an `api` (azure only) and an `internal` (all clouds) workload."""
     clouds = sorted({section["cloud"] for section in sections.values()})
