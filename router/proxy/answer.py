@@ -28,38 +28,27 @@ _COMMENT: Final = b": keep-alive\n\n"
 
 
 class Answer:
-    """Takes what one upstream connection brings (see `AnswerSink`) and, once told to flow, passes it on."""
+    """Takes what one upstream connection brings (see `AnswerSink`) and, once told to flow, passes it on.
 
-    __slots__ = (
-        "_asked_stream",
-        "_connection",
-        "_held",
-        "_held_bytes",
-        "_hide_usage",
-        "_inbound",
-        "_paused",
-        "_progress_at",
-        "_rest",
-        "_tail",
-        "_tail_bytes",
-        "_timeouts",
-        "_total_at",
-        "_untouched",
-        "_wrote_at",
-        "committed",
-        "ended",
-        "error",
-        "first_byte_at",
-        "flowing",
-        "give_up_at",
-        "head",
-        "is_stream",
-        "objective_at",
-        "sent_at",
-        "target",
-        "tick",
-        "watch",
-    )
+    What stands on the class is how every answer begins.
+    """
+
+    tick = 0  # the wheel's own
+    head: AnswerHead | None = None
+    committed = False  # no further attempt after this
+    ended = False  # whole, by HTTP's framing
+    error: RouterError | None = None  # why it will not become whole
+    is_stream = False
+    flowing = False  # bytes go to the client as they come
+    watch: StreamWatch | None = None
+    first_byte_at = 0.0
+    objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
+    _connection: UpstreamConnection | None = None
+    _paused = False
+    _untouched = False  # this client reads chunked coding: what needs no change is passed as it came
+    _held_bytes = 0
+    _rest = b""  # of a stream: the begin of an event whose end has not come
+    _tail_bytes = 0
 
     def __init__(
         self,
@@ -78,32 +67,15 @@ class Answer:
         usage chunk, and the client did not.
         """
         self.target = target
-        self.tick = 0  # the wheel's own
-        self.head: AnswerHead | None = None
-        self.committed = False  # no further attempt after this
-        self.ended = False  # whole, by HTTP's framing
-        self.error: RouterError | None = None  # why it will not become whole
-        self.is_stream = False
-        self.flowing = False  # bytes go to the client as they come
-        self.watch: StreamWatch | None = None
-        self.first_byte_at = 0.0
         self.give_up_at = give_up_at
+        self.sent_at = self._wrote_at = self._progress_at = now
         self._inbound = inbound
-        self._connection: UpstreamConnection | None = None
         self._timeouts = timeouts
         self._total_at = total_at
         self._asked_stream = asked_stream
         self._hide_usage = hide_usage
-        self._paused = False
-        self._untouched = False  # this client reads chunked coding: what needs no change is passed as it came
         self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._rest = b""  # of a stream: the begin of an event whose end has not come
-        self._tail: list[bytes] = []  # of any other answer: its last pieces, for the usage in it
-        self._tail_bytes = 0
-        self.objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
-        self.sent_at = now
-        self._wrote_at = self._progress_at = now
+        self._tail: list[bytes] = []  # of an answer that is no stream: its last pieces, for the usage in it
 
     # -- what the attempt asks
 

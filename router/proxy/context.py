@@ -67,66 +67,40 @@ class Caller:
 
 
 class Context:
-    """The state of a request; `lifecycle.serve` fills it in, phase by phase."""
+    """The state of a request; `lifecycle.serve` fills it in, phase by phase.
 
-    __slots__ = (
-        "_budget",
-        "answer",
-        "ask",
-        "attempt",
-        "attempts",
-        "client_id",
-        "error",
-        "facts",
-        "hedge",
-        "holder_failures",
-        "id",
-        "inbound",
-        "key",
-        "left_holder",
-        "patience_s",
-        "plan",
-        "queued_s",
-        "refusals",
-        "reveal",
-        "snapshot",
-        "status",
-        "tier",
-        "tokens",
-        "total_at",
-        "tried",
-        "up_lines",
-        "wait_until",
-    )
+    What stands on the class is how every request begins: most change little of it.
+    """
+
+    key: ApiKey | None = None
+    ask: Ask | None = None
+    client_id = ""
+    patience_s = inf
+    reveal = False
+    up_lines = b""
+    facts: Facts | None = None
+    tokens = 0  # what it most likely costs, prompt and completion
+    plan: LivePlan | None = None
+    _budget: AttemptBudget | None = None
+    holder_failures = 0
+    left_holder = False  # its refusals are recorded: other clouds may be asked
+    tier = 0  # of the attempt that runs
+    wait_until = 0.0  # monotonic seconds: the end of its time in the waiting room; 0: it never waited
+    queued_s = 0.0
+    attempt: Attempt | None = None  # the one that runs
+    hedge: Attempt | None = None  # its second copy
+    answer: Answer | None = None
+    status = 0  # what the client was sent
+    error: RouterError | None = None
 
     def __init__(self, request_id: str, inbound: Inbound, snapshot: Snapshot) -> None:
         self.id = request_id
         self.inbound = inbound
         self.snapshot = snapshot  # the configuration that the request began with
-        self.key: ApiKey | None = None
-        self.ask: Ask | None = None
-        self.client_id = ""
-        self.patience_s = inf
-        self.reveal = False
-        self.up_lines = b""
-        self.facts: Facts | None = None
-        self.tokens = 0  # what it most likely costs, prompt and completion
-        self.plan: LivePlan | None = None
-        self._budget: AttemptBudget | None = None
-        self.attempts: list[AttemptRecord] = []
-        self.refusals: dict[Target, str] = {}  # why each deployment that was passed over or asked in vain did not serve
-        self.tried: list[Target] = []
-        self.holder_failures = 0
-        self.left_holder = False  # its refusals are recorded: other clouds may be asked
-        self.tier = 0  # of the attempt that runs
-        self.wait_until = 0.0  # monotonic seconds: the end of its time in the waiting room; 0: it never waited
-        self.queued_s = 0.0
-        self.attempt: Attempt | None = None  # the one that runs
-        self.hedge: Attempt | None = None  # its second copy
-        self.answer: Answer | None = None
-        self.status = 0  # what the client was sent
-        self.error: RouterError | None = None
         self.total_at = inbound.started_at + snapshot.timeouts.total_s
+        self.attempts: list[AttemptRecord] = []  # that have ended
+        self.tried: list[Target] = []
+        self.refusals: dict[Target, str] = {}  # why each that was passed over, or asked in vain, did not serve
 
     @property
     def budget(self) -> AttemptBudget:
