@@ -25,7 +25,7 @@ import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.accounting.audit import Auditor
+from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Record, Verifier
 from router.cli.audit import writers_in
 from router.config.keys import digest
@@ -190,9 +190,10 @@ class RunningRouter:
 def _read_decisions(folder: Path) -> tuple[list[Record], list[str]]:
     """The records of all writers, and what is wrong with them."""
     records: list[Record] = []
+    faults: list[Problem] = []
     problems: list[str] = []
     for writer, segments in writers_in(folder).items():
-        verifier, auditor = Verifier(writer), Auditor(lambda problem: problems.append(problem.text))
+        verifier, auditor = Verifier(writer), Auditor(faults.append)
         for number, path in written_segments(segments):
             for record in verifier.segment(number, path.read_bytes()):
                 auditor.read(record)
@@ -200,7 +201,7 @@ def _read_decisions(folder: Path) -> tuple[list[Record], list[str]]:
         auditor.finish()
         verifier.finish()
         problems += [finding.text for finding in verifier.findings]
-    return records, problems
+    return records, problems + [fault.text for fault in faults]
 
 
 def held(*then: str | list[str], **internal: Any) -> dict[str, dict[str, Any]]:
