@@ -32,16 +32,21 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
         else:
             parts = request_parts(ctx, target)
         while True:
+            permit = _permit(ctx, rt, target)
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
-            connection = target.backend.pool.take(_permit(ctx, rt, target)) if not resent else None
+            connection = target.backend.pool.take(permit) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
-                connection = await _dialled(ctx, rt, target, waiter)
+                connection = await _dialled(ctx, target, permit, waiter)
+                try:
+                    permit = _permit(ctx, rt, target)  # asked for again: a reload may have come meanwhile
+                except RouterError:
+                    target.backend.pool.give(connection)
+                    raise
             answer = attempt.answer = _answer(ctx, target)
             answer.bind(connection)
             try:
-                # The permit is asked for again: a reload may have come while the connection was dialled.
-                connection.send(_permit(ctx, rt, target), parts, answer)
+                connection.send(permit, parts, answer)
                 twin = target.backend.quota.twin
                 if twin is not None:
                     twin.charge(ctx.tokens, answer.sent_at)
@@ -76,9 +81,9 @@ def _permit(ctx: Context, rt: Runtime, target: Target) -> Permit:
     return permit
 
 
-async def _dialled(ctx: Context, rt: Runtime, target: Target, waiter: Parking) -> UpstreamConnection:
-    """Waits for a new connection. Raises ConnectError, WithdrawnError, ClientGoneError."""
-    dial = target.backend.pool.dial(_permit(ctx, rt, target), ctx.inbound.wake)
+async def _dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking) -> UpstreamConnection:
+    """Waits for a new connection. Raises ConnectError, ClientGoneError."""
+    dial = target.backend.pool.dial(permit, ctx.inbound.wake)
     try:
         while not dial.done:
             await waiter.park(ctx.total_at, _total_passed)

@@ -90,7 +90,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunked",
         "_edges",
         "_expires_at",
-        "_fields",
         "_head",
         "_head_buffer",
         "_interim",
@@ -100,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_payload",
         "_poll",
+        "_seen",
         "_sink",
         "_tail",
         "_transport",
@@ -123,7 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll: select.poll | None = None
         self._head: AnswerHead | None = None
         self._head_buffer = b""
-        self._fields: dict[bytes, bytes] = {}
+        self._seen: dict[bytes, bytes] = {}  # fields as llhttp tells them: the head's, later the trailers'
         self._payload: list[bytes] = []
         self._edges: list[bool] = []  # not empty: the last thing llhttp saw was a chunk's end
         self._message_complete = False
@@ -188,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
         self._transport = transport = cast("asyncio.Transport", transport)
-        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._payload, self._edges))
+        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._seen, self._payload, self._edges))
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         sock = transport.get_extra_info("socket")
         set_keepalive(sock)
@@ -282,7 +282,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Reads one head, which `raw` is to the last byte. Raises _BadAnswerError."""
         if len(raw) > HEAD_BYTES_MAX or raw.count(b"\r\n") > FIELDS_MAX + 2:
             raise _BadAnswerError("its head is too long")
-        fields = self._fields = {}
+        seen = self._seen
+        seen.clear()
         self._message_complete = self._chunked = False
         self._tail = b""
         self._at_edge = True  # the first size line follows the head
@@ -293,6 +294,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError(str(error)) from None
         except httptools.HttpParserUpgrade:
             raise _BadAnswerError("an upgrade that nobody asked for") from None
+        fields = {name.lower(): value for name, value in seen.items()}
+        if len(fields) + 2 != raw.count(b"\r\n"):  # one stands twice, whatever its case
+            fields = _joined_fields(raw)
         head = AnswerHead(parser.get_status_code(), fields)
         old = raw[7] == 48  # 48: a zero, of HTTP/1.0
         length = self._left = None
@@ -385,14 +389,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- llhttp's callbacks, through `_Callbacks`
 
-    def note_header(self, name: bytes, value: bytes) -> None:
-        """Keeps a field of the head; trailers come here too and are left out."""
-        if self._head is not None:
-            return
-        name = name.lower()
-        fields = self._fields
-        fields[name] = value if name not in fields else fields[name] + b", " + value
-
     def note_message_complete(self) -> None:
         self._message_complete = True
 
@@ -403,7 +399,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class _Callbacks:
-    """What llhttp calls. The ones of each chunk are methods of lists: no Python frame for a chunk."""
+    """What llhttp calls. Those of each field and chunk are methods of built-in types: no Python frame."""
 
     __slots__ = (
         "on_body",
@@ -414,13 +410,29 @@ class _Callbacks:
         "on_message_complete",
     )
 
-    def __init__(self, connection: UpstreamConnection, payload: list[bytes], edges: list[bool]) -> None:
-        self.on_header = connection.note_header
+    def __init__(
+        self,
+        connection: UpstreamConnection,
+        fields: dict[bytes, bytes],
+        payload: list[bytes],
+        edges: list[bool],
+    ) -> None:
+        self.on_header = fields.__setitem__
         self.on_message_begin = connection.note_message_begin
         self.on_message_complete = connection.note_message_complete
         self.on_body = payload.append
         self.on_chunk_header = edges.clear
         self.on_chunk_complete = partial(edges.append, True)
+
+
+def _joined_fields(head: bytes) -> dict[bytes, bytes]:
+    """The fields of a head that names one twice, joined by a comma; llhttp has checked its lines."""
+    fields: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n")[1:-2]:
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        fields[name] = value if name not in fields else fields[name] + b", " + value
+    return fields
 
 
 def _framed_length(payload: bytes) -> int:
