@@ -14,7 +14,8 @@ compile() {
 }
 
 compile --output-file requirements.lock
-compile --output-file requirements-dev.lock --extra dev --extra emulator --constraint requirements.lock
+compile --output-file requirements-dev.lock --extra dev --extra emulator --extra azure --extra aws --extra google --extra oci \
+    --constraint requirements.lock
 
 if grep -nE '(https?|file)://|--(index-url|find-links|trusted-host)' requirements.lock requirements-dev.lock; then
     echo "lock: a lock file names an index or a host" >&2
