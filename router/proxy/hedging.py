@@ -43,7 +43,8 @@ async def ask_hedged(ctx: Context, rt: Runtime, target: Target) -> Answer:
         race.end(error)
         raise
     attempt, answer = race.winner
-    race.end(HedgeLostError("The other copy of the request was faster."))
+    race.end(lost := HedgeLostError("The other copy of the request was faster."))
+    lost.__traceback__ = None  # it leads to frames that hold it: a cycle that only the collector would end
     ctx.attempt, ctx.hedge = attempt, None
     first_byte_came(ctx, attempt)
     return answer
@@ -104,6 +105,7 @@ class _Race:
         running, self._running = self._running, {}
         for branch in running:
             branch.throw(error)
+            branch.failure = None  # likewise
 
     def _collect(self, branch: Branch[Answer]) -> None:
         if not branch.finished:
@@ -116,6 +118,7 @@ class _Race:
         if not self._running or not isinstance(branch.failure, RouterError):
             raise branch.failure
         self._ctx.budget.failed(branch.failure.retry)  # the other copy goes on: this send is counted here
+        branch.failure.__traceback__ = None  # as in `end`
 
 
 def _nothing() -> None:

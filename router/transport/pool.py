@@ -50,8 +50,9 @@ class Dial:
     def cancel(self) -> None:
         """Nobody waits for it any more."""
         self.on_done = _nothing
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # it leads to this, and would keep it until the collector comes
+        if task is not None:
+            task.cancel()
 
 
 class Pool:
