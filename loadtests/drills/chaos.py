@@ -39,7 +39,7 @@ FIRST_REFUSAL: Final[Mapping[str, Any]] = {
 }
 ALONE_SHARE: Final = 0.2  # of the time in which there is exclusive traffic only, and nothing else may connect
 RELOAD_S: Final = 1.5
-PASS_S: Final = 30.0  # one round of all faults at all clouds, at most
+PASS_S: Final = 25.0  # one round of all faults at all clouds, at most
 FOR_S: Final = (0.3, 1.2)
 SEED: Final = 7
 

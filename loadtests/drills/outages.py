@@ -17,10 +17,10 @@ GOOD_SHARE: Final = 0.99  # of a second's requests
 BACK_S: Final = 10.0
 AMPLIFICATION: Final = 1.2
 # A black hole is known by its timeouts alone: these make one outage hold several of them.
-TIMEOUTS: Final[Mapping[str, float]] = {"connect_s": 1, "commit_stream_s": 3, "commit_json_s": 3, "total_s": 30}
+TIMEOUTS: Final[Mapping[str, float]] = {"connect_s": 1, "commit_stream_s": 3, "commit_json_s": 3, "idle_s": 3}
 CONNECTIONS_MAX: Final = 40
 DEAD: Final = "coreweave"
-_TIME_WAIT: Final = "06"
+_OPEN: Final = ("01", "02")  # established, or a SYN on its way; what a program has closed is the kernel's to bury
 
 
 async def _refuse(running: Site) -> None:
@@ -204,9 +204,9 @@ async def _watched(port: int) -> AsyncIterator[list[int]]:
 
 
 def sockets_to(port: int) -> int:
-    """Sockets whose peer has this port, in any state but TIME_WAIT."""
+    """Sockets whose peer has this port, connected or connecting."""
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return sum(int(row[2].rpartition(":")[2], 16) == port and row[3] != _TIME_WAIT for row in rows)
+    return sum(int(row[2].rpartition(":")[2], 16) == port and row[3] in _OPEN for row in rows)
 
 
 DRILLS: Final = (

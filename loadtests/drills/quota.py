@@ -51,12 +51,13 @@ def _names(unit: str, cases: Mapping[str, object]) -> list[str]:
 def _fleet(names: Sequence[str], rate: float, *, twin: bool) -> Fleet:
     """`rate`: of each model."""
     each = estimate(orjson.loads(Shot(_traffic("any", rate), 0, 0.0).wire().partition(b"\r\n\r\n")[2]))
-    limits = {"tpm": {"tpm": int(QUOTA_SHARE * rate * 60 * each)}, "rpm": {"rpm": int(QUOTA_SHARE * rate * 60)}}
     endpoints: dict[str, Endpoint | Sequence[Endpoint]] = {}
     for name in names:
         unit, _, case = name.partition("_")
         differs = (TOKENS if unit == "tpm" else CALLS)[case]
-        endpoints[name] = Endpoint(model=name, emulator={**PACE, **differs}, deployment=limits[unit])
+        units = each * differs.get("quota_estimate", 1.0) if unit == "tpm" else 1.0  # as the cloud counts
+        limit = {unit: int(QUOTA_SHARE * rate * 60 * units)}
+        endpoints[name] = Endpoint(model=name, emulator={**PACE, **differs}, deployment=limit)
     endpoints[FREE] = [Endpoint(model=name, tier=1, emulator={**PACE, "quota": False}) for name in names]
     return Fleet(endpoints, more={"limits": {"quota_twin": twin}}, groups=[[*names, FREE]])
 

@@ -23,7 +23,7 @@ from loadtests.drills.cloud import Arrival, journal_of, read_journal
 from loadtests.drills.fleet import Fleet, signing_key
 
 READY_S: Final = 30.0
-END_S: Final = 5.0
+END_S: Final = 8.0
 # Below the range from which outgoing connections take theirs: a cloud that comes back finds its port free.
 _PORTS: Final = range(20_000, 30_000)
 
@@ -71,19 +71,27 @@ class Program:
         self._wait()
 
     def end(self) -> None:
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
-        self._wait()
-
-    def _wait(self) -> None:
+        """Asks it to end. Raises BenchError where it had died before, or has to be killed: its files are not whole."""
         if self._process is None:
             return
+        died = self._process.poll()
+        self.send(signal.SIGTERM)
+        if not self._wait() or died is not None:
+            why = "did not end" if died is None else f"died ({died})"
+            raise BenchError(f"{self.name} {why}:\n{self._log.read_text(errors='replace')[-2000:]}")
+
+    def _wait(self) -> bool:
+        """False: it had to be killed."""
+        process, self._process = self._process, None
+        if process is None:
+            return True
         try:
-            self._process.wait(END_S)
+            process.wait(END_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+            process.kill()
+            process.wait()
+            return False
+        return True
 
     async def until(self, serves: Callable[[], bool]) -> None:
         """Waits until it serves. Raises BenchError with its last words where it does not."""
@@ -154,11 +162,13 @@ class Site:
         return process.returncode or 0, output
 
     def end(self) -> None:
-        self.router.end()
-        for name in list(self._holes):
-            self._close_hole(name)
-        for program in dict.fromkeys(self._programs.values()):
-            program.kill()
+        try:
+            self.router.end()
+        finally:
+            for name in list(self._holes):
+                self._close_hole(name)
+            for program in dict.fromkeys(self._programs.values()):
+                program.kill()
 
     def kill(self, *names: str) -> None:
         for name in names:

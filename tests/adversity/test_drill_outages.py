@@ -1,0 +1,29 @@
+"""The drills of outages at a small scale: what is sent into one, how soon it is over, and who else notices."""
+
+import pytest
+
+from loadtests.drills import outages
+from loadtests.drills.outcome import Scale
+
+TIMEOUTS = {**outages.TIMEOUTS, "connect_s": 0.5, "commit_stream_s": 0.8, "commit_json_s": 0.8}
+NOISE = 3.0  # a p99 of a hundred requests on a machine that does other work
+
+
+@pytest.mark.parametrize("kind", outages.KINDS)
+async def test_an_outage_is_not_made_worse_and_ends_with_its_cause(kind: str) -> None:
+    outcome = await outages.total(Scale(rate=50, before_s=0.3, fault_s=3, after_s=3.5), [kind], TIMEOUTS)
+
+    sent, _ = outcome.bars
+    assert sent.kept, (sent, outcome.figures)
+    assert float(outcome.figures[kind]["full_goodput_after_s"]) <= 3.5, outcome.figures
+
+
+@pytest.mark.parametrize("kind", outages.HOLES)
+async def test_a_black_hole_costs_the_others_nothing(kind: str) -> None:
+    outcome = await outages.bulkhead(Scale(rate=90, before_s=1, fault_s=3.5), [kind])
+
+    for bar in outcome.bars:
+        assert bar.kept or "p99" in bar.what, (bar, outcome.figures)
+    for before, during in outcome.figures[kind]["p99_first_ms"].values():
+        assert during < NOISE * before
+    assert outcome.figures[kind]["failures_of_its_own"], "the hole was one"
