@@ -100,7 +100,7 @@ class Case:
 
     def as_cloud(self, *models: str, name: str = "only", **settings: Any) -> Cloud:
         """The emulated cloud. `models`: served beside the usual one, for chat, by a deployment each."""
-        extra = dict(self.extra)
+        extra = {**self.extra, "probe": False}  # what the cloud receives is what a test sends
         if self.tls:
             extra["ca_file"] = str(files().authority)
             settings["tls_cert"] = settings["tls_key"] = str(files().certificate)
