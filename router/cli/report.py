@@ -110,19 +110,21 @@ def _numbers(row: Row, reasons: Sequence[str]) -> Iterator[int]:
 
 
 def _print_table(columns: Sequence[str], lines: Sequence[_Line], words: int) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_footer=bool(lines))
-    for index, column in enumerate(columns):
-        if index < words:
-            table.add_column(column, footer="all" if index == 0 else "")
-        else:
-            total = sum(number for line in lines if isinstance(number := line[index], int))
-            # A request that was offered to two rows counts in both, so that these do not add up.
-            table.add_column(column, justify="right", footer="" if column == "requests" else str(total))
-    for line in lines:
-        table.add_row(*map(str, line))
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH_OF_A_PIPE, color_system=None)
+    padding = 0 if console.is_terminal else (0, 1)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_footer=bool(lines), padding=padding)
+    for index, column in enumerate(columns):
+        if index < words:
+            table.add_column(column, footer="all" if index == 0 else "", overflow="fold")
+        else:
+            total = sum(number for line in lines if isinstance(number := line[index], int))
+            # A request that was offered to two rows counts in both, so that these do not add up.
+            footer = "" if column == "requests" else str(total)
+            table.add_column(column, justify="right", footer=footer, overflow="fold")
+    for line in lines:
+        table.add_row(*map(str, line))
     console.print(table)
     if not lines:
         console.print("No offer in that time.")

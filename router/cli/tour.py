@@ -97,7 +97,7 @@ class Tour:
         self._show("api", "Azure and nowhere else; not told who served", seen)
         await self._ask_witnesses()
         seen = await self._ask_all(_steps(everywhere=True), internal_key)
-        self._show("internal", "Azure and CoreWeave as one; told who served", seen)
+        self._show("internal", "offered to Azure first; told who served", seen)
         return self._problems
 
     async def _ask_all(self, steps: list[Step], key: str) -> list[Seen]:
@@ -142,7 +142,8 @@ class Tour:
         counts = []
         for endpoint, (cloud, address) in self._place.clouds.items():
             async with self._http.get(f"{address}/__emulator/received") as answer:
-                requests = (await answer.json())["requests"]
+                seen = await answer.json()
+            requests = sum(seen["by_deployment"].values())  # probes name none
             counts.append(f"{endpoint} {requests}")
             if cloud != "azure" and requests:
                 self._problems.append(f"{endpoint} saw {requests} requests of a key that may use azure only")
@@ -207,7 +208,8 @@ def _where(seen: Seen) -> Text:
     lines = []
     for attempt in _attempts(seen.record):
         failed = attempt["outcome"] not in ("served", "answered")
-        why = f" {attempt.get('status') or attempt['outcome']}" if failed else ""
+        status = attempt.get("status", 0)
+        why = f" {status if status >= 400 else attempt['outcome']}" if failed else ""
         lines.append(Text(f"{attempt['cloud']}: {attempt['deployment']}{why}", "yellow" if failed else ""))
     return Text("\n").join(lines) if lines else Text(f"nowhere: {seen.record.get('code', '')}", "dim")
 

@@ -44,7 +44,7 @@ def test_check_shows_the_routes_and_why() -> None:
     assert "coreweave" not in line
     assert "alias: gpt-4o-latest means gpt-4o" in done.stdout
     assert "warning: endpoints.coreweave-ord: 127.0.0.1:18104 is an emulator" in done.stdout
-    assert "good; 4 endpoints, 13 deployments, 2 keys; version " in done.stdout
+    assert "good; 6 endpoints, 15 deployments, 2 keys; version " in done.stdout
     assert not done.stderr
 
 

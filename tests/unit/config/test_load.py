@@ -306,7 +306,9 @@ def test_the_demo_serves_every_kind_and_keeps_api_at_azure() -> None:
     operations = {operation for workload, _, operation in snapshot.plans if workload == "api"}
     assert operations >= {"chat", "responses", "embeddings", "images_generations", "transcriptions", "speech"}
     clouds = {each.cloud for plan in snapshot.plans.values() for tier in plan.tiers for each in tier}
-    assert clouds == {"azure", "coreweave"}
+    assert clouds == {"azure", "coreweave", "oracle", "softbank"}
+    own = {each.cloud for plan in snapshot.plans.values() if plan.workload == "api" for t in plan.tiers for each in t}
+    assert own == {"azure"}
 
 
 def test_all_faults_come_at_once(bench: Workbench) -> None:
