@@ -35,10 +35,14 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The meaning of an error answer. `wait_s`: the wait that it names, unclamped; None where it names none."""
+    """The meaning of an error answer. `wait_s`: the wait that it names, unclamped; None where it names none.
+
+    `too_many`: too many requests at one time, which ends as soon as one of them does.
+    """
 
     kind: Fault
     wait_s: float | None = None
+    too_many: bool = False
 
     @property
     def retry(self) -> bool:

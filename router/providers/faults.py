@@ -140,12 +140,16 @@ NAMES: Final[Mapping[str, Fault]] = MappingProxyType(
 _PARTIAL: Final = frozenset({Fault.THROTTLED, Fault.CREDENTIAL, Fault.MISSING, Fault.OVERLOADED})
 _MODEL_NOT_SUPPORTED: Final = re.compile(r"model not supported\.?", re.IGNORECASE)
 _OVERLOAD_TEXT: Final = re.compile(r"queue is full|overloaded|\bslow down\b", re.IGNORECASE)
+# CoreWeave's 429: "Concurrency limit reached for requests". A limit on what runs at one time is no quota.
+_CONCURRENCY_TEXT: Final = re.compile(r"\bconcurrency limit\b", re.IGNORECASE)
 _STATUS_IN_TEXT: Final = re.compile(r"\[([45]\d\d)\]", re.ASCII)
 
 
 def judge_answer(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
     """Judges an answer that is no success. `headers`: names in lower case."""
     fields = read_error(decode_error(body))
+    if status == 429 and _CONCURRENCY_TEXT.search(fields.message):
+        return Judgement(Fault.OVERLOADED, wait_in_headers(headers), too_many=True)
     native = headers.get(b"x-amzn-errortype", b"").decode("latin-1").partition(":")[0]
     fault = _fault_of(status, _named(fields.code, native, fields.type), fields)
     wait_s = wait_in_headers(headers)

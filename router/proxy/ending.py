@@ -8,6 +8,7 @@ from router.balancing.meter import tokens_of
 from router.base.errors import RouterError
 from router.proxy.backend import Backend, Target
 from router.proxy.context import Attempt, Context
+from router.proxy.failures import FailedAnswerError
 from router.proxy.runtime import Runtime
 
 # Outcomes that say nothing about a deployment's health.
@@ -86,9 +87,12 @@ def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float,
     backend = target.backend
     health = backend.health
     backend.standing.changed()
+    judgement = error.judgement if isinstance(error, FailedAnswerError) else None
+    wait_s = judgement.wait_s if judgement is not None else None
+    too_many = judgement is not None and judgement.too_many
     if ctx.answer is None and outcome not in ("answered", "client_gone", "hedge_lost", "violation"):
         ctx.tried.append(target)
-        ctx.refusals[target] = _REFUSED_AS.get(outcome, "failed")
+        ctx.refusals[target] = "busy" if too_many else _REFUSED_AS.get(outcome, "failed")
         plan = ctx.plan
         if plan is not None and target.cloud == plan.holder and outcome != "withdrawn":
             ctx.holder_failures += 1
@@ -101,13 +105,15 @@ def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float,
             rt.violations += 1
             rt.books.event("placement_violation", deployment=target.id)
         return
-    wait_s = getattr(getattr(error, "judgement", None), "wait_s", None)
     if outcome == "throttled":
         health.ignored(attempt.health_permit, now)
         _throttled(rt, backend, wait_s, now)
     elif outcome == "credential":
         health.ignored(attempt.health_permit, now)
         rt.credential_refused(backend, now)
+    elif too_many:
+        health.ignored(attempt.health_permit, now)
+        backend.limit.dropped(backend.in_flight + 1, now, too_many=True)
     elif outcome == "missing" or (outcome == "overloaded" and wait_s is not None):
         health.ignored(attempt.health_permit, now)
         if outcome == "overloaded":

@@ -30,7 +30,7 @@ class FailedAnswerError(UpstreamError):
     @property
     def is_flow_control(self) -> bool:
         """A 429 did no work, and parks the deployment: going elsewhere at once is what the clouds advise."""
-        return self.judgement.kind is Fault.THROTTLED
+        return self.judgement.kind is Fault.THROTTLED or self.judgement.too_many
 
 
 class WithdrawnError(UpstreamError):

@@ -7,6 +7,7 @@ import pytest
 
 from router.providers import DIALECTS
 from router.providers.dialect import Fault, Judgement
+from router.providers.faults import judge_answer
 
 FILTERED = (
     b'{"error":{"message":"The response was filtered due to the prompt triggering Azure OpenAI\'s content management '
@@ -101,7 +102,7 @@ CASES = [
     (503, b'{"error":{"code":503,"status":"UNAVAILABLE"}}', Fault.OVERLOADED, None),
     # CoreWeave
     (402, body(message="credits used up"), Fault.CREDENTIAL, None),
-    (429, body(message="Concurrency limit reached for requests"), Fault.THROTTLED, None),
+    (429, body(message="Concurrency limit reached for requests"), Fault.OVERLOADED, None),
     (503, body(message="The engine is currently overloaded, please try again later"), Fault.OVERLOADED, None),
     # vLLM, SGLang
     (400, b'{"object":"error","message":"x","type":"BadRequestError","param":null,"code":400}', Fault.ANSWER, None),
@@ -230,3 +231,13 @@ def test_minutes_are_read(text: str) -> None:
 
 def test_the_wait_of_an_overloaded_server_counts_too() -> None:
     assert DIALECTS["openai"].judge(503, {b"retry-after": b"4"}, b"") == Judgement(Fault.OVERLOADED, 4.0)
+
+
+def test_too_many_at_one_time_is_no_quota() -> None:
+    """CoreWeave's: it ends as soon as a request does, so nothing need cool down for it."""
+    body = b'{"error": {"message": "Concurrency limit reached for requests", "type": "too_many_requests"}}'
+    found = judge_answer(429, {}, body)
+    assert (found.kind, found.too_many, found.wait_s) == (Fault.OVERLOADED, True, None)
+    assert judge_answer(429, {b"retry-after": b"2"}, body).wait_s == 2.0
+    assert not judge_answer(429, {}, b'{"error": {"message": "Rate limit reached"}}').too_many
+    assert not judge_answer(400, {}, body).too_many, "a client's own words decide nothing"
