@@ -102,7 +102,6 @@ CASES = [
     (503, b'{"error":{"code":503,"status":"UNAVAILABLE"}}', Fault.OVERLOADED, None),
     # CoreWeave
     (402, body(message="credits used up"), Fault.CREDENTIAL, None),
-    (429, body(message="Concurrency limit reached for requests"), Fault.OVERLOADED, None),
     (503, body(message="The engine is currently overloaded, please try again later"), Fault.OVERLOADED, None),
     # vLLM, SGLang
     (400, b'{"object":"error","message":"x","type":"BadRequestError","param":null,"code":400}', Fault.ANSWER, None),
