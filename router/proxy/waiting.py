@@ -23,7 +23,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
         ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
     until = ctx.wait_until
     priority = traffic.policy.priority
-    if now + _wait_known_s(ctx, now) >= until or shed(priority, len(room), room.size_max, 1.0):
+    if now + _wait_known_s(ctx, rt, now) >= until or shed(priority, len(room), room.size_max, 1.0):
         return None
     ticket = room.enter(priority, until, ctx.inbound.wake)
     if ticket is None:
@@ -38,6 +38,8 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
                 break
             _forget_what_may_have_changed(ctx)
             target = choose(ctx, rt.permit(ctx), now)
+            if target is None and now + _wait_known_s(ctx, rt, now) >= until:
+                break  # what it waited for is gone, or will not be there in time any more
     finally:
         now = monotonic()
         ctx.queued_s += now - began
@@ -46,12 +48,13 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
     return target
 
 
-def _wait_known_s(ctx: Context, now: float) -> float:
+def _wait_known_s(ctx: Context, rt: Runtime, now: float) -> float:
     """Seconds until a deployment that was not asked yet may be asked at the earliest; infinity where none will."""
     assert ctx.plan is not None
+    permit = rt.permit(ctx)
     waits = [inf]
     for target in ctx.plan.targets():
-        if target not in ctx.tried:
+        if target not in ctx.tried and permit.allows(target.cloud):
             backend = target.backend
             if backend.refusal(now) or backend.refusal_of(ctx.tokens, now) == "over_quota":
                 waits.append(0.0 if backend.probed_now(now) else backend.wait_s(ctx.tokens, now))
