@@ -32,17 +32,16 @@ class Parking(Protocol):
 class Fiber:
     """Drives one coroutine. Everything happens on the event loop's thread."""
 
-    __slots__ = ("_coroutine", "_deadline", "_error", "_failure", "_running", "tick", "waited_s", "wheel")
+    tick = 0  # the wheel's own
+    waited_s = 0.0  # all the time spent parked
+    _coroutine: Coroutine[Any, Any, None] | None = None
+    _running = False
+    _failure: BaseException | None = None
+    _deadline = 0.0
+    _error: Callable[[], BaseException | None] | None = None
 
     def __init__(self, wheel: Wheel) -> None:
         self.wheel = wheel
-        self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._running = False
-        self._failure: BaseException | None = None
-        self._deadline = 0.0
-        self._error: Callable[[], BaseException | None] | None = None
-        self.tick = 0  # the wheel's own
-        self.waited_s = 0.0  # all the time spent parked
 
     @property
     def finished(self) -> bool:

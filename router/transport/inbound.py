@@ -122,38 +122,22 @@ class Inbound(Fiber):
     the client keeps up.
     """
 
-    __slots__ = (
-        "_connection",
-        "_ended",
-        "_transport",
-        "answer_chunked",
-        "body",
-        "body_length",
-        "body_whole",
-        "bytes_in",
-        "bytes_out",
-        "first_byte_at",
-        "head",
-        "keep_alive",
-        "on_write_pause",
-        "started_at",
-    )
+    body: bytes | bytearray = b""
+    body_whole = False
+    first_byte_at = 0.0  # monotonic seconds of the first byte of the answer, 0 while there is none
+    bytes_in = 0  # head and body
+    bytes_out = 0
+    answer_chunked = False
+    on_write_pause: Callable[[bool], None] | None = None  # True: the client does not keep up; False: it does
+    _ended = False
 
     def __init__(self, connection: "Connection", head: RequestHead, now: float) -> None:
-        super().__init__(connection.server.wheel)
-        self._connection = connection
-        self._ended = False
+        self.wheel = connection.server.wheel
         self.head = head
         self.body_length = head.body_length  # the head is shared by all requests that repeat it but for the length
         self.keep_alive = head.keep_alive
-        self.body: bytes | bytearray = b""
-        self.body_whole = False
         self.started_at = now
-        self.first_byte_at = 0.0  # monotonic seconds of the first byte of the answer, 0 while there is none
-        self.bytes_in = 0  # head and body
-        self.bytes_out = 0
-        self.answer_chunked = False
-        self.on_write_pause: Callable[[bool], None] | None = None  # True: the client does not keep up; False: it does
+        self._connection = connection
         self._transport = connection.transport  # None once the connection is lost
 
     @property
