@@ -31,7 +31,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
-demo: $(STAMP) ## emulated clouds, the router and a first few requests; ARGS=--once ends after the table
+demo: $(STAMP) ## a region slows, throttles, dies and recovers: ten minutes in one; ARGS=--once tells it in 12 s and ends
 	@exec $(BIN)/inference-router demo $(ARGS)
 
 test: lint types unit ## everything: style, types, tests (under 6 minutes on 2 cores)
