@@ -136,8 +136,11 @@ class Story:
         for flow in self._flows:
             counts = self._tally.clouds.get(flow.workload, Counter())
             served = ", ".join(f"{cloud} {each}" for cloud, each in counts.most_common())
-            problems = sum(bool(seen.problem) for seen in self._clients.seen if seen.workload == flow.workload)
-            lines.append(f"{flow.workload}: {counts.total()} requests, served by {served}; {problems} errors")
+            bad = [seen for seen in self._clients.seen if seen.problem and seen.workload == flow.workload]
+            cut = sum(map(self._is_explained, bad))
+            lines.append(f"{flow.workload}: {counts.total()} requests, served by {served}; {len(bad) - cut} errors")
+            if cut:
+                lines[-1] += f", and {cut} that the region took with it, as their clients could see"
         witnesses = ", ".join(f"{name} {count}" for name, count in saw.items())
         lines.append(f"Customers' requests (api), as the clouds themselves counted them: {witnesses}.")
         for line in lines:
@@ -150,13 +153,12 @@ class Story:
         yield from self._tally.strays
         if self._tally.requests != self._clients.sent:
             yield f"the access log has {self._tally.requests} of {self._clients.sent} requests"
-        died_at = self._began + DEATH_AT / STORY_S * self._seconds
         for seen in self._clients.seen:
-            if seen.problem and not _is_explained(seen, died_at):
+            if seen.problem and not self._is_explained(seen):
                 at = (seen.sent_at - self._began) / self._seconds * STORY_S
                 yield f"a request of {seen.workload} at {clock(at)} ({scene_at(at).name}): {seen.problem}"
 
-
-def _is_explained(seen: Seen, died_at: float) -> bool:
-    """A stream that ran while its region died cannot become whole, and its client is told so."""
-    return seen.cut and seen.sent_at <= died_at <= seen.ended_at
+    def _is_explained(self, seen: Seen) -> bool:
+        """A stream that ran while its region died cannot become whole, and its client is told so."""
+        died_at = self._began + DEATH_AT / STORY_S * self._seconds
+        return seen.cut and seen.sent_at <= died_at <= seen.ended_at
