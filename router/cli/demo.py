@@ -97,7 +97,7 @@ class PortTakenError(Exception):
 @click.option("--once", is_flag=True, help="End after the story; exit status 1 where something went wrong.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(8, 600),
+    type=click.FloatRange(5, 600),
     help=f"How long the story takes. Default: {STORY_S:.0f}, or {STORY_ONCE_S:.0f} with --once.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="The data plane's. Default: 8080, or a free one.")

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "router", "demo"]
-SHORT = [*COMMAND, "--seconds", "8"]
+SHORT = [*COMMAND, "--seconds", "5"]
 TIME_S = 60.0
 
 
