@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from router.base.errors import PlacementViolationError, RefusedError
 from router.model.decision import Leave, Offer
 from router.model.plan import Permit
+from router.model.policy import Priority
 from router.proxy.backend import Target
 from router.proxy.context import Context
 from router.proxy.fleet import Tier
@@ -47,8 +48,11 @@ def may_choose(ctx: Context, permit: Permit, now: float, slow: Target) -> bool:
     )
 
 
-def choose_hedge(ctx: Context, permit: Permit, now: float) -> Target | None:
-    """Picks a second deployment of the running attempt's tier. Nobody is refused anything by it."""
+def choose_hedge(ctx: Context, permit: Permit, now: float, others: Queue | None) -> Target | None:
+    """Picks a second deployment of the running attempt's tier, for which none of the `others` waits.
+
+    Nobody is refused anything by it.
+    """
     plan, running = ctx.plan, ctx.attempt
     assert plan is not None
     assert running is not None
@@ -60,6 +64,7 @@ def choose_hedge(ctx: Context, permit: Permit, now: float) -> Target | None:
         and target not in ctx.refusals
         and permit.allows(target.cloud)
         and not target.backend.refusal_of(ctx.tokens, now)
+        and (others is None or not others.promised(target.backend, Priority.LOW))
     ]
     assert ctx.facts is not None
     return tier.balancer.pick(able, ctx.facts, now) if able else None

@@ -85,7 +85,7 @@ class _Race:
             return
         if not ctx.budget.allows_another or plan.traffic.retries.left(now) < 1.0:
             return
-        target = choose_hedge(ctx, self._rt.permit(ctx), now)
+        target = choose_hedge(ctx, self._rt.permit(ctx), now, plan.queue if self._rt.waiting.count else None)
         hedging = plan.traffic.hedging
         assert hedging is not None
         if target is not None and hedging.spend(now):
