@@ -47,9 +47,6 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
             answer.bind(connection)
             try:
                 connection.send(permit, parts, answer)
-                twin = target.backend.quota.twin
-                if twin is not None:
-                    twin.charge(ctx.tokens, answer.sent_at)
                 while not answer.decided:
                     await waiter.park(min(answer.look_again_at, answer.objective_at), answer.late)
                     if answer.objective_at < inf:

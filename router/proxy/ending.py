@@ -30,6 +30,11 @@ def begin_attempt(ctx: Context, target: Target) -> Attempt:
     if facts.stream:
         backend.unanswered[attempt] = now
     backend.meter.begin(attempt.tokens)
+    twin = backend.quota.twin
+    if twin is not None:
+        twin.charge(
+            ctx.tokens, now
+        )  # now and not when it is sent: a burst is placed before its first connection stands
     return attempt
 
 
