@@ -117,6 +117,7 @@ class Meter:
         self._penalty = 1.0
         self.stream.peak_s = self.whole.peak_s = 0.0
         self.stream.mean_s = self.whole.mean_s = 0.0
+        self.stream.times, self.whole.times = Histogram(), Histogram()
 
     def penalty(self, now: float) -> float:
         """What recent failures multiply the cost by; 1.0 without."""

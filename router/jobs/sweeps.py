@@ -1,6 +1,7 @@
 """What is looked at several times a second because no request will: who is slow, and how far streams are."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +66,11 @@ class Sweeps:
         for deployment_id, reason in sweep(list(groups), snapshot.health, now):
             rt.books.event("health", deployment=deployment_id, change="ejected", reason=reason)
             epoch_moved = True
+        late = _beyond_objective(groups, fleet.backends)
+        if late is not None:
+            late.health.eject("slow", now)
+            rt.books.event("health", deployment=late.id, change="ejected", reason="objective")
+            epoch_moved = True
         for backend in fleet.backends.values():
             health = backend.health
             if not health.clear:
@@ -77,6 +83,23 @@ class Sweeps:
     def _again(self) -> None:
         self._handle = self._loop.call_later(SWEEP_EVERY_S, self._again)
         self.run(self._loop.time())
+
+
+def _beyond_objective(groups: Iterable[tuple[Sample, ...]], backends: Mapping[str, Backend]) -> Sample | None:
+    """One whose streams usually begin later than its own objective, in tiers that can all spare it."""
+    needed: set[str] = set()
+    members: dict[str, Sample] = {}
+    for group in groups:
+        in_service = [sample for sample in group if not sample.health.out]
+        members |= {sample.id: sample for sample in in_service}
+        if len(in_service) == 1:
+            needed.add(in_service[0].id)
+    for name, sample in members.items():
+        objective_ms = backends[name].deployment.ttft_objective_ms
+        late = objective_ms is not None and backends[name].meter.quantile_s(0.5) * 1000 > objective_ms
+        if late and name not in needed:
+            return sample
+    return None
 
 
 def _sample(backend: Backend, now: float, *, streams: bool) -> Sample:

@@ -39,6 +39,9 @@ def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
     headers = retry_after(0.0 if _UNTRIED in reasons else known_s)
     if reasons and _THROTTLING.issuperset(reasons):
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
+    passed_over = [why for target, why in ctx.refusals.items() if target not in ctx.tried and why != "no_deployment"]
+    if passed_over:
+        last = None  # more is wrong than what the last attempt met
     if isinstance(last, FailedAnswerError):
         if not last.is_flow_control:
             return _as_client_sees(last, ctx, headers)
