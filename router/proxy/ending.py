@@ -32,9 +32,8 @@ def begin_attempt(ctx: Context, target: Target) -> Attempt:
     backend.meter.begin(attempt.tokens)
     twin = backend.quota.twin
     if twin is not None:
-        twin.charge(
-            ctx.tokens, now
-        )  # now and not when it is sent: a burst is placed before its first connection stands
+        # Now and not when it is sent: a whole burst is placed before its first connection stands.
+        twin.charge(ctx.tokens, now)
     return attempt
 
 
