@@ -121,6 +121,18 @@ class Context:
             return (Offer("", plan.holder, "no_deployment"), *offers)
         return offers
 
+    def refused_for_certain(self, refusals: tuple[Offer, ...]) -> tuple[Offer, ...]:
+        """Those of `refusals` that prove something: before the holder was left, another cloud was offered nothing.
+
+        A look at it found that it would not serve either. Had it been asked all the same, it stays: that is for an
+        auditor to see.
+        """
+        plan = self.plan
+        if plan is None or not plan.holder or self.left_holder:
+            return refusals
+        asked = {target.id for target in self.tried}
+        return tuple(offer for offer in refusals if offer.cloud == plan.holder or offer.deployment in asked)
+
 
 def _request_id(head: AnswerHead) -> str:
     """The upstream's own id of its answer, for its support; cut, since it goes into logs."""

@@ -34,7 +34,9 @@ def settle(ctx: Context, rt: Runtime) -> None:
     served_by, cloud = (answer.target.id, answer.target.cloud) if answer is not None else ("", "")
     refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
     if plan is not None:
-        offers = (*refusals, answer.target.accepted) if answer is not None else refusals
+        offers = ctx.refused_for_certain(refusals) if refusals else refusals
+        if answer is not None:
+            offers = (*offers, answer.target.accepted)
         rt.decisions.write(
             Decision(
                 ctx.id, at, name, workload, model, operation, reason, rule_version, offers, served_by, cloud, outcome
