@@ -135,7 +135,7 @@ class Fleet:
                 known = Traffic(name, workload.policy, snapshot.retries, now)
             traffic[name] = known
         models = {deployment.model for deployment in snapshot.deployments.values()}
-        queues = {model: self.queues.get(model) or Queue() for model in models}
+        queues = {model: self.queues[model] if model in self.queues else Queue() for model in models}
         waiting_max = snapshot.limits.waiting_max
         targets: dict[tuple[str, str], Target] = {}
         plans = {
