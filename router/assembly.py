@@ -150,7 +150,7 @@ class Assembly:
                 WorkloadReading(name, traffic.retried, traffic.hedged, traffic.retries.left(now))
                 for name, traffic in self.fleet.traffic.items()
             ],
-            waiting={model: sum(map(len, queue.rooms.values())) for model, queue in self.fleet.queues.items()},
+            waiting={model: len(queue) for model, queue in self.fleet.queues.items()},
             credential_failures={
                 endpoint_id: self.runtime.credential_failures.get(endpoint_id, 0)
                 for endpoint_id in self.runtime.snapshot.endpoints

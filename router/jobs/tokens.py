@@ -7,6 +7,7 @@ from typing import Final
 
 from router.base.clock import Clock, SystemClock
 from router.providers.identity import Identity, IdentityError
+from router.resilience.backoff import full_jitter_s
 
 LOOK_EVERY_S: Final = 1.0
 RETRY_FIRST_S: Final = 1.0
@@ -92,9 +93,9 @@ class TokenKeeper:
             kept.failures = 0
             self._on_refreshed(kept.endpoint_id)
             return
-        ceiling_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(kept.failures, 10))
+        wait_s = full_jitter_s(kept.failures, self._rng, base_s=RETRY_FIRST_S, max_s=RETRY_MAX_S)
         kept.failures += 1
-        kept.retry_at = self._clock.monotonic() + ceiling_s * self._rng.random()
+        kept.retry_at = self._clock.monotonic() + wait_s
         # An error of another type is a library's surprise. Its text may hold anything.
         text = str(error) if isinstance(error, IdentityError) else f"the refresh broke with {type(error).__name__}"
         self._on_failure(kept.endpoint_id, text)

@@ -1,7 +1,7 @@
 """Where requests wait while everything that may serve them is busy.
 
 Bounded, and strict: a higher priority goes first, then the earlier deadline, then the earlier arrival. The room hands
-out no capacity. It wakes, and who is woken looks again, and says whether that was worth it.
+out no capacity: it says who goes first, and who is woken looks for itself.
 """
 
 from bisect import bisect_left, insort
@@ -17,7 +17,7 @@ SHED_FROM: Final[tuple[float, ...]] = (0.5, 0.8)
 class Ticket:
     """One who waits. `evicted`: somebody more important took the place."""
 
-    __slots__ = ("deadline", "evicted", "order", "present", "priority", "wake", "woken")
+    __slots__ = ("deadline", "evicted", "order", "present", "priority", "wake")
 
     def __init__(self, priority: int, deadline: float, order: int, wake: Callable[[], None]) -> None:
         self.priority = priority
@@ -25,7 +25,6 @@ class Ticket:
         self.order = order  # of arrival
         self.wake = wake
         self.evicted = False
-        self.woken = False  # capacity was promised, and not answered for yet
         self.present = True
 
     def __lt__(self, other: "Ticket") -> bool:
@@ -74,24 +73,10 @@ class WaitingRoom:
         self._size += 1
         return ticket
 
-    def leave(self, ticket: Ticket, *, took: bool, now: float) -> None:
-        """Gives the place back; of one that was evicted too, and harmless when it is done already.
-
-        `took`: it got what it waited for. One that was woken and did not (its client hung up, its time was over) passes
-        the wake on, since the capacity is still there.
-        """
+    def leave(self, ticket: Ticket) -> None:
+        """Gives the place back; harmless where that is done already, as it is of one that was evicted."""
         if ticket.present:
             self._remove(ticket)
-        pass_on = ticket.woken and not took
-        ticket.woken = False
-        if pass_on:
-            self.wake_first(now=now)
-
-    def wait_on(self, ticket: Ticket, now: float) -> None:
-        """One that was woken found nothing that *it* may use: it keeps its place, and the next one behind looks."""
-        if ticket.present and ticket.woken:
-            ticket.woken = False
-            self._wake_behind(ticket, now)
 
     def first(self, now: float) -> Ticket | None:
         """The one who goes first, of those whose time is not over."""
@@ -101,37 +86,6 @@ class WaitingRoom:
                     return ticket
         return None
 
-    def wake_first(self, count: int = 1, *, now: float) -> None:
-        """Capacity came free for `count` requests: wakes the first ones that are neither woken yet nor out of time."""
-        for lane in reversed(self._lanes):
-            if not lane:
-                continue
-            woken: list[Ticket] = []
-            for ticket in lane:
-                if len(woken) == count:
-                    break
-                if not ticket.woken and ticket.deadline > now:
-                    woken.append(ticket)
-            # Only then: a wake may leave the room, or another enter it.
-            for ticket in woken:
-                ticket.woken = True
-            for ticket in woken:
-                ticket.wake()
-            count -= len(woken)
-            if not count:
-                return
-
-    def _wake_behind(self, ticket: Ticket, now: float) -> None:
-        lane = self._lanes[ticket.priority]
-        behind = lane[bisect_left(lane, ticket) + 1 :]
-        for lower in reversed(self._lanes[: ticket.priority]):
-            behind += lower
-        for other in behind:
-            if not other.woken and other.deadline > now:
-                other.woken = True
-                other.wake()
-                return
-
     def _remove(self, ticket: Ticket) -> None:
         lane = self._lanes[ticket.priority]
         del lane[bisect_left(lane, ticket)]
@@ -139,12 +93,9 @@ class WaitingRoom:
         self._size -= 1
 
 
-def shed(priority: int, waiting: int, size_max: int, pressure: float) -> bool:
-    """Whether a newcomer is refused at once, so that what is left of the room is there for the more important.
+def shed(priority: int, waiting: int, size_max: int) -> bool:
+    """Whether a newcomer that would wait is refused at once, so that room is left for the more important.
 
-    `pressure`: requests in flight over the limit of all that may serve it; below 1 something is free, and nobody is
-    refused.
+    `waiting`: all who wait for the same capacity, whatever their priority.
     """
-    if pressure < 1.0 or priority >= len(SHED_FROM):
-        return False
-    return waiting >= SHED_FROM[priority] * size_max
+    return priority < len(SHED_FROM) and waiting >= SHED_FROM[priority] * size_max

@@ -27,6 +27,9 @@ class Queue:
         self._reach[key] = frozenset(reach)
         return room
 
+    def __len__(self) -> int:
+        return sum(map(len, self.rooms.values()))
+
     def promised(self, backend: Backend, priority: int) -> bool:
         """Whether somebody waits for this deployment who goes before a newcomer of this priority.
 
@@ -83,7 +86,7 @@ class Queues:
 
     def on_time(self, now: float) -> float | None:
         """The wheel's call."""
-        self._occupied = {queue for queue in self._occupied if any(map(len, queue.rooms.values()))}
+        self._occupied = {queue for queue in self._occupied if len(queue)}
         for queue in tuple(self._occupied):  # who is woken may make place for one who waits for another model
             queue.capacity_came(now)
         return now + LOOK_EVERY_S if self.count else None

@@ -23,7 +23,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
         ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
     until = ctx.wait_until
     priority = traffic.policy.priority
-    if now + _wait_known_s(ctx, rt, now) >= until or shed(priority, len(room), room.size_max, 1.0):
+    if now + _wait_known_s(ctx, rt, now) >= until or shed(priority, len(plan.queue), room.size_max):
         return None
     ticket = room.enter(priority, until, ctx.inbound.wake)
     if ticket is None:
@@ -43,7 +43,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
     finally:
         now = monotonic()
         ctx.queued_s += now - began
-        room.leave(ticket, took=target is not None, now=now)
+        room.leave(ticket)
         rt.waiting.left()
     return target
 

@@ -1,7 +1,5 @@
 """The waiting room against a sorted list that does everything the slow way."""
 
-from collections.abc import Callable
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -20,7 +18,6 @@ class Waiter:
         self.ticket: Ticket | None = None
         self.wakes = 0  # as it happened
         self.expected = 0  # as the model says
-        self.looking = False  # woken, and not answered for yet
         self.ends = 0
 
     @property
@@ -61,28 +58,14 @@ class Room(RuleBasedStateMachine):
             victim.expected += 1  # so that it can say so
             self.present.remove(victim)
             self.present.append(waiter)
-            self._end(victim, took=False)
-
-    @rule(count=st.integers(1, 3))
-    def wake_first(self, count: int) -> None:
-        self.room.wake_first(count, now=self.now)
-        self._expect(count)
+            self._end(victim)
 
     @precondition(lambda self: self.present)
-    @rule(data=st.data(), took=st.booleans())
-    def leave(self, data: st.DataObject, took: bool) -> None:
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
         waiter = data.draw(st.sampled_from(self.present))
         self.present.remove(waiter)
-        self._end(waiter, took=took)
-
-    @precondition(lambda self: any(waiter.looking for waiter in self.present))
-    @rule(data=st.data())
-    def wait_on(self, data: st.DataObject) -> None:
-        waiter = data.draw(st.sampled_from([waiter for waiter in self.present if waiter.looking]))
-        assert waiter.ticket is not None
-        self.room.wait_on(waiter.ticket, self.now)
-        waiter.looking = False
-        self._expect(1, lambda other: other.rank > waiter.rank)
+        self._end(waiter)
 
     @rule(seconds=st.integers(1, 4))
     def pass_time(self, seconds: int) -> None:
@@ -96,6 +79,12 @@ class Room(RuleBasedStateMachine):
             assert self.room.may_pass(priority) == all(waiter.priority < priority for waiter in self.present)
 
     @invariant()
+    def the_first_is_first(self) -> None:
+        in_time = [waiter for waiter in self.present if waiter.deadline > self.now]
+        expected = min(in_time, key=lambda waiter: waiter.rank).ticket if in_time else None
+        assert self.room.first(self.now) is expected
+
+    @invariant()
     def woken_as_expected(self) -> None:
         for waiter in self.all:
             assert waiter.wakes == waiter.expected
@@ -105,21 +94,11 @@ class Room(RuleBasedStateMachine):
         for waiter in self.all:
             assert waiter.ends + (waiter in self.present) == 1
 
-    def _end(self, waiter: Waiter, *, took: bool) -> None:
+    def _end(self, waiter: Waiter) -> None:
         assert waiter.ticket is not None
         for _ in range(2):  # the second does nothing
-            self.room.leave(waiter.ticket, took=took, now=self.now)
+            self.room.leave(waiter.ticket)
         waiter.ends += 1
-        if waiter.looking and not took:
-            self._expect(1)
-        waiter.looking = False
-
-    def _expect(self, count: int, eligible: Callable[[Waiter], bool] = lambda _: True) -> None:
-        """Exactly the first of those that wait, in time."""
-        waiting = [other for other in self.present if not other.looking and other.deadline > self.now]
-        for other in sorted(filter(eligible, waiting), key=lambda other: other.rank)[:count]:
-            other.expected += 1
-            other.looking = True
 
 
 TestRoom = Room.TestCase

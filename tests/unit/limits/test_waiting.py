@@ -1,4 +1,4 @@
-"""The waiting room: who is woken, who gives way, who may pass."""
+"""The waiting room: who goes first, who gives way, who may pass."""
 
 import pytest
 
@@ -22,10 +22,12 @@ class Crowd:
             self.tickets[name] = ticket
         return ticket is not None
 
-    def wake(self, count: int = 1, now: float = 0.0) -> list[str]:
-        self.woken.clear()
-        self.room.wake_first(count, now=now)
-        return list(self.woken)
+    def serve_all(self, now: float = 0.0) -> list[str]:
+        served = []
+        while (first := self.room.first(now)) is not None:
+            served.append(next(name for name, ticket in self.tickets.items() if ticket is first))
+            self.room.leave(first)
+        return served
 
 
 def test_priority_then_deadline_then_arrival() -> None:
@@ -35,40 +37,16 @@ def test_priority_then_deadline_then_arrival() -> None:
     crowd.enter("early too", NORMAL, 5.0)
     crowd.enter("low", LOW, 1.0)
     crowd.enter("high", HIGH, 20.0)
-    assert [*crowd.wake(2), *crowd.wake(2), *crowd.wake(2)] == ["high", "early", "early too", "late", "low"]
-    assert crowd.wake() == [], "they are all looking already"
+    assert crowd.serve_all() == ["high", "early", "early too", "late", "low"]
+    assert len(crowd.room) == 0
 
 
-def test_who_is_out_of_time_is_not_woken() -> None:
+def test_who_is_out_of_time_is_passed_over() -> None:
     crowd = Crowd()
     crowd.enter("over", HIGH, 3.0)
     crowd.enter("waiting", LOW, 4.0)
-    assert crowd.wake(now=3.0) == ["waiting"]
-
-
-def test_a_wake_that_was_for_nothing_goes_to_the_next() -> None:
-    crowd = Crowd()
-    for name in ("first", "second", "third"):
-        crowd.enter(name)
-    crowd.wake()
-    crowd.room.leave(crowd.tickets["first"], took=False, now=0.0)
-    assert crowd.woken == ["first", "second"]
-    crowd.room.leave(crowd.tickets["second"], took=True, now=0.0)
-    assert crowd.woken == ["first", "second"]
-    assert len(crowd.room) == 1
-
-
-def test_what_the_first_cannot_use_the_next_may() -> None:
-    crowd = Crowd()
-    for name in ("first", "second"):
-        crowd.enter(name)
-    crowd.enter("low", LOW)
-    crowd.wake()
-    crowd.room.wait_on(crowd.tickets["first"], 0.0)
-    crowd.room.wait_on(crowd.tickets["second"], 0.0)
-    crowd.room.wait_on(crowd.tickets["low"], 0.0)
-    assert crowd.woken == ["first", "second", "low"], "and it ends there"
-    assert crowd.wake() == ["first"], "which kept its place"
+    assert crowd.serve_all(now=3.0) == ["waiting"]
+    assert len(crowd.room) == 1, "and leaves by itself"
 
 
 def test_a_full_room_takes_the_more_important_only() -> None:
@@ -79,21 +57,11 @@ def test_a_full_room_takes_the_more_important_only() -> None:
     assert crowd.enter("normal", NORMAL)
     assert crowd.tickets["later low"].evicted
     assert crowd.woken == ["later low"], "so that it can say so to its client"
-    crowd.room.leave(crowd.tickets["later low"], took=False, now=0.0)
+    crowd.room.leave(crowd.tickets["later low"])
     assert (len(crowd.room), crowd.room.waiting(LOW), crowd.room.waiting(NORMAL)) == (2, 1, 1)
     assert crowd.enter("high", HIGH)
     assert crowd.tickets["low"].evicted
     assert not crowd.enter("another normal", NORMAL)
-
-
-def test_an_evicted_one_that_was_woken_passes_the_wake_on() -> None:
-    crowd = Crowd(size_max=1)
-    crowd.enter("low", LOW)
-    crowd.wake()
-    crowd.enter("high", HIGH)
-    crowd.woken.clear()
-    crowd.room.leave(crowd.tickets["low"], took=False, now=0.0)
-    assert crowd.woken == ["high"]
 
 
 def test_a_newcomer_overtakes_only_the_less_important() -> None:
@@ -101,8 +69,8 @@ def test_a_newcomer_overtakes_only_the_less_important() -> None:
     assert crowd.room.may_pass(LOW)
     crowd.enter("normal", NORMAL)
     assert [crowd.room.may_pass(priority) for priority in Priority] == [False, False, True]
-    crowd.room.leave(crowd.tickets["normal"], took=True, now=0.0)
-    crowd.room.leave(crowd.tickets["normal"], took=True, now=0.0)
+    crowd.room.leave(crowd.tickets["normal"])
+    crowd.room.leave(crowd.tickets["normal"])
     assert crowd.room.may_pass(LOW)
     assert len(crowd.room) == 0
 
@@ -112,5 +80,4 @@ def test_a_newcomer_overtakes_only_the_less_important() -> None:
     [(LOW, 49, False), (LOW, 50, True), (NORMAL, 79, False), (NORMAL, 80, True), (HIGH, 100, False)],
 )
 def test_the_less_important_are_shed_first(priority: Priority, waiting: int, refused: bool) -> None:
-    assert shed(priority, waiting, 100, 1.0) is refused
-    assert not shed(priority, waiting, 100, 0.99), "something is free"
+    assert shed(priority, waiting, 100) is refused

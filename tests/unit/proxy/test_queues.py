@@ -28,7 +28,7 @@ class Slots:
             if self.free:
                 self.free -= 1
                 self.served.append(name)
-                room.leave(tickets[0], took=True, now=0.0)
+                room.leave(tickets[0])
 
         tickets: list[Ticket] = []
         ticket = room.enter(priority, deadline, wake)
@@ -174,7 +174,7 @@ def test_one_who_is_woken_may_go_on_to_wait_for_another_model() -> None:
     room = room_of(first, "a")
 
     def wake() -> None:
-        room.leave(ticket, took=True, now=0.0)
+        room.leave(ticket)
         waiting.left()
         waiting.entered(second)
 
