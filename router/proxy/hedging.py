@@ -105,7 +105,6 @@ class _Race:
         running, self._running = self._running, {}
         for branch in running:
             branch.throw(error)
-            branch.failure = None  # likewise
 
     def _collect(self, branch: Branch[Answer]) -> None:
         if not branch.finished:
@@ -118,7 +117,7 @@ class _Race:
         if not self._running or not isinstance(branch.failure, RouterError):
             raise branch.failure
         self._ctx.budget.failed(branch.failure.retry)  # the other copy goes on: this send is counted here
-        branch.failure.__traceback__ = None  # as in `end`
+        branch.failure.__traceback__ = None  # as of one that has lost
 
 
 def _nothing() -> None:
