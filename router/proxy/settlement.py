@@ -27,16 +27,14 @@ def settle(ctx: Context, rt: Runtime) -> None:
         # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
         error.__traceback__ = error.__context__ = None
     model, operation, reason, rule_version = plan.labels if plan is not None else ("", ctx.operation_name, "", "")
-    started_at, first_byte_at = inbound.started_at, inbound.first_byte_at
-    total_s = now - started_at
+    started_at, first_byte_at, total_s = inbound.started_at, inbound.first_byte_at, now - inbound.started_at
     at = rt.clock.wall() - total_s
     name, workload = (key.name, key.workload) if key is not None else ("", "")
     served_by, cloud = (answer.target.id, answer.target.cloud) if answer is not None else ("", "")
     refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
     if plan is not None:
-        offers = ctx.refused_for_certain(refusals) if refusals else refusals
-        if answer is not None:
-            offers = (*offers, answer.target.accepted)
+        offers = ctx.refused_for_certain(refusals) if refusals else ()
+        offers = (*offers, answer.target.accepted) if answer is not None else offers
         rt.decisions.write(
             Decision(
                 ctx.id, at, name, workload, model, operation, reason, rule_version, offers, served_by, cloud, outcome
