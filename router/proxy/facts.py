@@ -7,10 +7,10 @@ and stands twice is refused, since the deployment might read the other one.
 
 import re
 import zlib
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from router.base.errors import InvalidRequestError
 from router.model.operation import Operation
@@ -25,6 +25,7 @@ FILE_TOKENS: Final = 1000  # about what an image costs
 FORM_TOKENS: Final = 1000
 COMPLETION_TOKENS_MOST: Final = 1 << 24
 CHOICES_MOST: Final = 128
+_DIGITS_MAX: Final = len(str(COMPLETION_TOKENS_MOST))
 _BASE64: Final = b";base64,"
 
 _MODEL: Final = re.compile(rb'"model"\s*:\s*')
@@ -72,23 +73,29 @@ class _StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
+_NULL: Final = Raw(b"null")
+_NOTHING: Final = frozenset({b"null", b'""', b"{}", b"[]", b"false", b"0"})
+
+
 class _Fields(msgspec.Struct, gc=False):
     model: str | UnsetType | None = UNSET
     stream: bool | UnsetType | None = UNSET
     stream_options: _StreamOptions | UnsetType | None = UNSET
     store: bool | UnsetType | None = UNSET
     background: bool | UnsetType | None = UNSET
-    previous_response_id: Any = None
-    conversation: Any = None
+    # As bytes, since anything may stand there: made into objects, a list that fills the body would hold the loop.
+    previous_response_id: Raw = _NULL
+    conversation: Raw = _NULL
     # Read for estimates only: whatever else stands there is for the deployment to judge.
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    n: Any = None
-    prompt_cache_key: Any = None
+    max_tokens: Raw = _NULL
+    max_completion_tokens: Raw = _NULL
+    max_output_tokens: Raw = _NULL
+    n: Raw = _NULL
+    prompt_cache_key: Raw = _NULL
 
 
 _decode: Final = msgspec.json.Decoder(_Fields).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
 _READ_ONCE: Final = (
     *("model", "stream", "stream_options", "store", "background", "previous_response_id", "conversation"),
 )
@@ -118,7 +125,6 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
     wants_usage = isinstance(options, _StreamOptions) and options.include_usage is True
     usage_at = _usage_place(body, options) if stream and operation.asks_usage and not wants_usage else None
     stored = _names_stored_state(body, fields, first, later)
-    cache_key = fields.prompt_cache_key
     return Facts(
         model,
         stream,
@@ -131,7 +137,7 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
         prompt_tokens(body),
         _completion_tokens_max(fields),
         0,
-        cache_key if isinstance(cache_key, str) else "",
+        _cache_key(fields.prompt_cache_key) if fields.prompt_cache_key is not _NULL else "",
     )
 
 
@@ -182,10 +188,24 @@ def affinity_of(facts: Facts, body: Body) -> int:
 
 def _completion_tokens_max(fields: _Fields) -> int:
     for said in (fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens):
-        if isinstance(said, int) and 0 < said <= COMPLETION_TOKENS_MOST:
-            choices = fields.n
-            return said * choices if isinstance(choices, int) and 1 < choices <= CHOICES_MOST else said
+        if said is not _NULL and 0 < (most := _count(said)) <= COMPLETION_TOKENS_MOST:
+            choices = _count(fields.n) if fields.n is not _NULL else 1
+            return most * choices if 1 < choices <= CHOICES_MOST else most
     return 0
+
+
+def _count(raw: Raw) -> int:
+    """A whole number of at most eight digits; 0 for everything else."""
+    digits = bytes(raw)
+    return int(digits) if len(digits) <= _DIGITS_MAX and digits.isdigit() else 0
+
+
+def _cache_key(raw: Raw) -> str:
+    """The client's text; empty for everything else."""
+    try:
+        return _decode_text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def _text(body: Body, span: tuple[int, int], name: str) -> str:
@@ -254,8 +274,12 @@ def _usage_place(body: Body, options: _StreamOptions | UnsetType | None) -> Spli
     return Splice(start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
 
 
+def _names_one(raw: Raw) -> bool:
+    return raw is not _NULL and bytes(raw) not in _NOTHING
+
+
 def _names_stored_state(body: Body, fields: _Fields, first: re.Match[bytes] | None, later: list[bytes]) -> bool:
-    if fields.background is True or fields.previous_response_id or fields.conversation:
+    if fields.background is True or _names_one(fields.previous_response_id) or _names_one(fields.conversation):
         return True
     if first is None or (first[1] not in _STORED_IDS and _STORED_IDS.isdisjoint(later)):
         return False
