@@ -166,6 +166,7 @@ async def _bulkhead(outcome: Outcome, kind: str, scale: Scale) -> None:
             async with _watched(running.ports[DEAD]) as counts:
                 await asyncio.sleep(scale.fault_s)
             end = time.monotonic()
+        outcome.late_ms = max(outcome.late_ms, late_p99_ms(load.between(load.began + WARM_S, end, "api", "internal")))
         for name in ("api", "internal"):
             before, during = load.between(load.began + WARM_S, at, name), load.between(at, end, name)
             ratio = p99_first_ms(during) / p99_first_ms(before)

@@ -9,6 +9,8 @@ from loadtests.drills.load import Shot
 
 # A p99 of some hundred requests wobbles by about this much with nothing changed.
 P99_WOBBLE: Final = 1.15
+# Where the load itself left this late, other programs had the machine: its p99s say nothing about the router.
+LATE_MS_MAX: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,18 @@ class Bar:
 
 @dataclass(slots=True)
 class Outcome:
-    """Of one drill. `figures`: everything else worth keeping, as JSON values."""
+    """Of one drill. `figures`: everything else worth keeping, as JSON values.
+
+    `late_ms`: how late the load left, at its p99, where times are measured; such a run can be void.
+    """
 
     bars: list[Bar] = field(default_factory=list)
+    late_ms: float = 0.0
     figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def void(self) -> bool:
+        return self.late_ms > LATE_MS_MAX
 
     @property
     def kept(self) -> bool:

@@ -41,6 +41,7 @@ async def killed(scale: Scale) -> Outcome:
         during = load.between(at - 1.0, at + scale.fault_s)  # the ones in flight at the kill are due before it
         late = load.between(at + 2.0, at + scale.fault_s)
         ratio = p99_first_ms(late) / p99_first_ms(before)
+        outcome.late_ms = late_p99_ms([*before, *during])
         outcome.none(
             "errors before the commit point", sum(one.failed_before_commit for one in during), f"{len(during):,}"
         )
@@ -69,6 +70,7 @@ async def slow(scale: Scale) -> Outcome:
         bins = share_bins(_arrivals(running), VICTIM, at, at + scale.fault_s, BIN_S)
         late = bins[int(5.0 / BIN_S) :]
         ratio = p99_first_ms(during) / p99_first_ms(before)
+        outcome.late_ms = late_p99_ms([*before, *during])
         outcome.at_most("its share from 5 s after the slowdown on", sum(late) / len(late) * 100, 5.0, " %")
         outcome.at_most("fleet p99 to first byte, from the slowdown on, ÷ before", ratio, 1.5)
         outcome.none("errors", sum(not one.ok for one in during), f"{len(during):,}")

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.bench.subjects import ROOT
-from loadtests.drills.outcome import Drill, Outcome, Scale
+from loadtests.drills.outcome import LATE_MS_MAX, Drill, Outcome, Scale
 
 RESULTS: Final = ROOT / "loadtests" / "results"
 METHOD: Final = (
     "clouds, router and load are processes of one machine, on the cores that are there; requests leave at a constant "
     "rate whatever the answers do, and every time counts from when its request was due; clouds note each request by "
-    "the marker in its body. Rates are small, so that none of the programs is at its limit."
+    "the marker in its body. Rates are small, so that none of the programs is at its limit. A run that measures times "
+    f"is void, and run again, where the load itself left over {LATE_MS_MAX:g} ms late at its p99."
 )
 PACKAGES: Final = ("uvloop", "httptools", "msgspec")
 
@@ -35,6 +36,7 @@ class Run:
     scale: Scale
     outcome: Outcome
     took_s: float
+    void_runs: int  # of this drill, all told; the last one is what is shown
 
 
 def print_table(console: Console, runs: Sequence[Run]) -> None:
@@ -61,6 +63,8 @@ def write_json(runs: Sequence[Run], now: datetime, *, quick: bool, folder: Path 
                 "method": run.drill.method,
                 "scale": asdict(run.scale),
                 "took_s": round(run.took_s, 1),
+                "void_runs": run.void_runs,
+                "void": run.outcome.void,
                 "bars": [asdict(bar) for bar in run.outcome.bars],
                 "figures": _finite(run.outcome.figures),
             }
