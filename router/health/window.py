@@ -27,6 +27,11 @@ class Window:
             self._since = now
 
     @property
+    def served(self) -> int:
+        """The successes."""
+        return self.ok + self._ok_before
+
+    @property
     def requests(self) -> int:
         return self.ok + self.bad + self._ok_before + self._bad_before
 
@@ -34,4 +39,4 @@ class Window:
     def rate(self) -> float:
         """The share of successes; 1.0 where there was nothing."""
         requests = self.requests
-        return (self.ok + self._ok_before) / requests if requests else 1.0
+        return self.served / requests if requests else 1.0

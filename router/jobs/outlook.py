@@ -1,6 +1,7 @@
 """Between probes and fleet: which endpoints can be asked, and what an answer means for the deployments there."""
 
 from collections.abc import Iterator
+from math import inf
 from typing import Final
 
 from router.health.engine import EngineLoad
@@ -38,7 +39,10 @@ class Outlook:
         rt, now = self._rt, self._rt.clock.monotonic()
         backends = self._at(endpoint_id)
         if result.reason == "credential" and backends:
-            rt.credential_refused(backends[0], now)
+            # A key may be good for completions and not for the list of models. So requests, where there are any, have
+            # the word; and who is out already is not held there, since a request has to find out.
+            unheard = all(backend.health.last_traffic_at == -inf and not backend.health.out for backend in backends)
+            rt.credential_refused(backends[0], now, condemn=unheard)
             return
         for backend in backends:
             was = backend.health.out

@@ -46,6 +46,15 @@ class QuotaTwin:
         if self._requests is not None:
             self._requests.sent(now)
 
+    def refund(self, tokens: int, now: float) -> None:
+        """Takes back tokens of a charge: of what was never sent all, of what was refused as wrong its completion.
+
+        Else one request for an absurd number of tokens, which they refuse and do not count, would use up the minute for
+        everybody. That it was sent stays counted.
+        """
+        if self._tokens is not None:
+            self._tokens.refund(tokens, now)
+
     def answered(self, headers: Mapping[bytes, bytes], status: int, now: float) -> None:
         """Takes over what an answer says of the limits. Of the successes of one moment the first speaks for all."""
         if status == 200:

@@ -107,6 +107,13 @@ class TokenMinute:
         self.charged += tokens
         self._level += tokens * self.drift.factor
 
+    def refund(self, tokens: int, now: float) -> None:
+        """Takes back what they did not count, of a charge a moment ago."""
+        if now >= self._reset_at:
+            self._roll(now)
+        self.charged -= tokens
+        self._level = max(0.0, self._level - tokens * self.drift.factor)
+
     def left(self, now: float) -> float:
         if now >= self._reset_at:
             self._roll(now)

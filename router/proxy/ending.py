@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Final
 
 from router.balancing.meter import tokens_of
-from router.base.errors import RouterError
+from router.base.errors import Retry, RouterError
 from router.proxy.backend import Backend, Target
 from router.proxy.context import Attempt, Context
 from router.proxy.failures import FailedAnswerError
@@ -13,6 +13,7 @@ from router.proxy.runtime import Runtime
 
 # Outcomes that say nothing about a deployment's health.
 _SAY_NOTHING: Final = frozenset({"answered", "client_gone", "hedge_lost", "withdrawn", "violation", "slow"})
+_SURELY_OURS: Final = frozenset({401, 402, 407, 429})  # no key, or no money
 # How a failed attempt stands among the refusals; what is not here has failed.
 _REFUSED_AS: Final = {"throttled": "throttled", "slow": "slow", "withdrawn": "no_deployment"}
 
@@ -56,6 +57,8 @@ def first_byte_came(ctx: Context, attempt: Attempt) -> None:
         backend.standing.changed()
     twin = backend.quota.twin
     if twin is not None:
+        if 400 <= answer.head.status < 500:  # the client's own error: nothing was generated
+            twin.refund(ctx.tokens - facts.prompt_tokens, now)
         twin.answered(answer.head.fields, answer.head.status, now)
     if facts.stream:
         backend.unanswered.pop(attempt, None)
@@ -75,6 +78,8 @@ def end_attempt(
         backend.unanswered.pop(attempt, None)
         backend.streaming.pop(attempt, None)
     backend.meter.end(attempt.tokens, now)
+    if error is not None and error.retry is Retry.SAFE and backend.quota.twin is not None:
+        backend.quota.twin.refund(ctx.tokens, now)  # nothing was sent
     ctx.attempts.append(attempt.record(outcome, now))
     if outcome == "served":
         health = backend.health
@@ -113,6 +118,9 @@ def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float,
     if outcome == "throttled":
         health.ignored(attempt.health_permit, now)
         _throttled(rt, backend, wait_s, now)
+    elif outcome == "credential" and _is_of_the_request(rt, backend, error):
+        rt.credential_refused(backend, now, condemn=False)
+        _failed(rt, backend, attempt, outcome, now)
     elif outcome == "credential":
         health.ignored(attempt.health_permit, now)
         rt.credential_refused(backend, now)
@@ -127,6 +135,17 @@ def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float,
             _tell(rt, backend, outcome, backend.cooldown.left_s(now))
     else:
         _failed(rt, backend, attempt, outcome, now)
+
+
+def _is_of_the_request(rt: Runtime, backend: Backend, error: RouterError | None) -> bool:
+    """Whether the refusal may be of what a client named (a file in a bucket, a feature), and not of our credential.
+
+    Only a 401 is sure: a 403 where others are served with the same credential counts as this deployment's failure, lest
+    one request in half a minute keep an endpoint from everybody.
+    """
+    if not isinstance(error, FailedAnswerError) or error.status in _SURELY_OURS:
+        return False
+    return any(member.health.window.served for member in (backend, *rt.fleet.siblings(backend)))
 
 
 def _throttled(rt: Runtime, backend: Backend, wait_s: float | None, now: float) -> None:

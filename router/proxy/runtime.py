@@ -133,11 +133,16 @@ class Runtime:
         same = key.workload == ctx.key.workload and key.may_use(plan.model)
         return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
 
-    def credential_refused(self, backend: Backend, now: float) -> None:
-        """Takes a whole endpoint out whose credential was refused, and raises the alert; one try in a while remains."""
+    def credential_refused(self, backend: Backend, now: float, *, condemn: bool = True) -> None:
+        """Raises the alert, and takes a whole endpoint out whose credential was refused; one try in a while remains.
+
+        `condemn`: False where the refusal may have been of something else, so that the alert is all.
+        """
         endpoint_id = backend.deployment.endpoint.id
         self.credential_failures[endpoint_id] = self.credential_failures.get(endpoint_id, 0) + 1
         self.books.event("credential_refused", endpoint=endpoint_id)
+        if not condemn:
+            return
         for member in (backend, *self.fleet.siblings(backend)):
             member.health.condemn("credential", now, CREDENTIAL_OUT_S)
         self.fleet.standing.changed()
