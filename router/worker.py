@@ -237,17 +237,19 @@ def _port(listening: asyncio.Server) -> int:
 def _unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
     """What a running process cannot take over, as faults: it needs a restart."""
     names = ("listen", "admin", "workers", "access_log", "admin_token")
-    changed = [name for name in names if getattr(old.server, name) != getattr(new.server, name)]
+    changed = [f"server.{name}" for name in names if getattr(old.server, name) != getattr(new.server, name)]
+    if old.decision_log != new.decision_log:
+        changed.append("decision_log")
     if not changed:
         return ()
     lines = file.read_text(encoding="utf-8").splitlines()
     text = "cannot change in a reload; restart the router for it"
-    return tuple(Fault(str(file), _line_of(name, lines), f"server.{name}", text) for name in changed)
+    return tuple(Fault(str(file), _line_of(path, lines), path, text) for path in changed)
 
 
-def _line_of(name: str, lines: list[str]) -> int:
-    """The line of a key that only the server's section has; that section's own line, or 1, where it is left out."""
-    for key in (name, "server"):
+def _line_of(path: str, lines: list[str]) -> int:
+    """The line of a key that no other section has; that of its section, or 1, where it is left out."""
+    for key in reversed(path.split(".")):
         for number, line in enumerate(lines, 1):
             if re.search(rf"""(?:^|[\s{{,"']){key}["']?\s*:""", line):
                 return number

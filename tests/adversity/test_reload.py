@@ -97,6 +97,22 @@ async def test_the_port_cannot_change_in_a_reload() -> None:
         assert "server.listen" in orjson.dumps(said).decode()
 
 
+@pytest.mark.parametrize("change", [{"dir": "elsewhere"}, {"dir": "decisions", "anchor_every_s": 3}, None])
+async def test_the_decision_log_cannot_change_in_a_reload(change: dict[str, Any] | None) -> None:
+    """The open log would go on where it was, while the file says otherwise."""
+    async with router(*tiers(1), decision_log={"dir": "decisions"}) as r:
+        file = File(r)
+        file.now.pop("decision_log")
+        if change is not None:
+            file.now["decision_log"] = change
+
+        status, said = await file.put()
+
+        assert status == 409
+        assert [fault["path"] for fault in said["error"]["faults"]] == ["decision_log"]
+        assert (await ask(r, chat())).status == 200
+
+
 async def test_twenty_reloads_under_load_cost_nothing() -> None:
     async with router(Cloud("left"), Cloud("right"), Cloud("third")) as r:
         file = File(r)
