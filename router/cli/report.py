@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,19 +13,21 @@ from typing import Final
 import click
 import orjson
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from router.accounting.chain import Verifier
 from router.accounting.refusals import PARTS, RefusalReport, Row
 from router.cli.audit import read_segments, writers_in
-from router.cli.check import load_or_exit
+from router.cli.check import WIDTH_OF_A_PIPE, load_or_exit
 from router.model.decision import REFUSALS
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _REASON: Final = "reason"
-_WIDTH_OF_A_PIPE: Final = 10_000
+_COUNTS: Final = ("requests", "offers", "accepted", "refused")
 
 _Line = tuple[str | int, ...]
 
@@ -91,7 +94,7 @@ def _print(found: RefusalReport, *, split: bool, form: str) -> None:
     reasons: tuple[str, ...] = REFUSALS if split else ()
     if form == "table":
         reasons = tuple(reason for reason in reasons if any(row.outcomes[reason] for _, row in rows))
-    columns = (*found.parts, "requests", "offers", "accepted", "refused", *reasons)
+    columns = (*found.parts, *_COUNTS, *reasons)
     lines: list[_Line] = [(*key, *_numbers(row, reasons)) for key, row in rows]
     if form == "json":
         shown = [dict(zip(columns, line, strict=True)) for line in lines]
@@ -101,7 +104,8 @@ def _print(found: RefusalReport, *, split: bool, form: str) -> None:
         csv.writer(text, lineterminator="\n").writerows([columns, *lines])
         click.echo(text.getvalue(), nl=False)
     else:
-        _print_table(columns, lines, len(found.parts))
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE, color_system=None)
+        console.print(page(columns, lines, len(found.parts), console.width))
 
 
 def _numbers(row: Row, reasons: Sequence[str]) -> Iterator[int]:
@@ -109,12 +113,30 @@ def _numbers(row: Row, reasons: Sequence[str]) -> Iterator[int]:
     yield from (row.outcomes[reason] for reason in reasons)
 
 
-def _print_table(columns: Sequence[str], lines: Sequence[_Line], words: int) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_OF_A_PIPE, color_system=None)
-    padding = 0 if console.is_terminal else (0, 1)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_footer=bool(lines), padding=padding)
+def page(columns: Sequence[str], lines: Sequence[_Line], words: int, width: int) -> RenderableType:
+    """The report as people read it; where `width` has no room for a column a reason, these follow as lines."""
+    whole = _table(columns, lines, words)
+    console = Console(width=WIDTH_OF_A_PIPE)
+    if not lines:
+        return Group(whole, Text("No offer in that time."))
+    if Measurement.get(console, console.options, whole).maximum <= width:
+        return whole
+    counts = words + len(_COUNTS)
+    told = [
+        (*line[:words], reason, count)
+        for line in lines
+        for reason, count in zip(columns[counts:], line[counts:], strict=True)
+        if count
+    ]
+    parts = [_table(columns[:counts], [line[:counts] for line in lines], words)]
+    if told:
+        parts.append(_table((*columns[:words], _REASON, "refused"), told, words + 1))
+    return Group(*parts)
+
+
+def _table(columns: Sequence[str], lines: Sequence[_Line], words: int) -> Table:
+    """`words` columns that make a row, and numbers, which are added up below."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_footer=bool(lines), pad_edge=False)
     for index, column in enumerate(columns):
         if index < words:
             table.add_column(column, footer="all" if index == 0 else "", overflow="fold")
@@ -122,9 +144,7 @@ def _print_table(columns: Sequence[str], lines: Sequence[_Line], words: int) -> 
             total = sum(number for line in lines if isinstance(number := line[index], int))
             # A request that was offered to two rows counts in both, so that these do not add up.
             footer = "" if column == "requests" else str(total)
-            table.add_column(column, justify="right", footer=footer, overflow="fold")
+            table.add_column(column, justify="right", footer=footer, no_wrap=True)
     for line in lines:
         table.add_row(*map(str, line))
-    console.print(table)
-    if not lines:
-        console.print("No offer in that time.")
+    return table

@@ -329,7 +329,7 @@ def test_the_report_adds_up_as_json_csv_and_table(site: Site) -> None:
     table = run("report", "refusals", "--dir", site.log_folder, "--since", "90m").stdout
     assert "throttled" in table
     assert "unhealthy" not in table  # nobody refused for it
-    assert [line.split()[:2] for line in table.splitlines() if line.startswith(" azure")] == [["azure", "gpt-4o"]]
+    assert [line.split()[:2] for line in table.splitlines() if line.startswith("azure")] == [["azure", "gpt-4o"]]
 
 
 def test_the_report_leaves_out_what_is_older(site: Site) -> None:
