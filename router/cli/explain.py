@@ -53,7 +53,8 @@ def explain(
     else:
         wall = parse_moment(at) if at is not None else None
         if at is not None and wall is None:
-            raise click.BadParameter("is no date: write 2031-02-01 or 2031-02-01T09:30:00Z", param_hint="--at")
+            text = f"{at!r} is no date: write 2031-02-01 or 2031-02-01T09:30:00Z"
+            raise click.BadParameter(text, param_hint="--at")
         try:
             shown = explain_request(load_or_exit(file or config or "", os.environ, wall), key, model, operation)
         except UnknownNameError as error:
@@ -70,7 +71,7 @@ def _asked(url: str, token: str | None, question: dict[str, str]) -> dict[str, A
     parts = urlsplit(url)
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     if parts.scheme not in kinds or not parts.hostname:
-        raise click.BadParameter("is no URL such as http://127.0.0.1:9090", param_hint="--url")
+        raise click.BadParameter(f"{url!r} is no URL such as http://127.0.0.1:9090", param_hint="--url")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
         with closing(kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_S)) as connection:

@@ -29,8 +29,9 @@ def serve(file: str) -> None:
         click.echo(f"cannot start: {error}", err=True)
         sys.exit(1)
     except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         click.echo(
-            f"cannot start: {error.strerror or error}. server.listen is {server.listen.host}:{server.listen.port}, "
+            f"cannot start: {what}. server.listen is {server.listen.host}:{server.listen.port}, "
             f"server.admin {server.admin.host}:{server.admin.port}; the access log goes to {server.access_log}.",
             err=True,
         )

@@ -75,8 +75,12 @@ def check_recording(
 ) -> list[str]:
     """A refusal permits a send elsewhere only once it is recorded. Returns warnings."""
     if settings is not None:
-        unsigned = settings.signing_key is None
-        return ["decision_log: without `signing_key` nobody can prove that it was not rewritten"] if unsigned else []
+        if settings.signing_key is None:
+            return ["decision_log: without `signing_key` nobody can prove that it was not rewritten"]
+        folder = FilePath(settings.anchors or settings.folder).parent
+        return (
+            [] if folder.is_dir() else [f"decision_log.anchors: nothing is anchored until there is a folder {folder}"]
+        )
     for name, section in workloads.items():
         if "first_refusal" in kinds_in(section.placement):
             message = "needs the top-level `decision_log`: each refusal is recorded before the send that it permits"

@@ -238,6 +238,21 @@ async def test_a_bad_configuration_is_refused(tmp_path: Path) -> None:
     quiet(said)
 
 
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    cloud = Cloud("azure")
+    file = tmp_path / "router.yaml"
+    folder = tmp_path / "a-file"
+    folder.touch()
+    write_config(
+        file, {"azure": cloud.section("http://127.0.0.1:9")}, tmp_path / "log", decision_log={"dir": str(folder)}
+    )
+    process = await serve(file)
+    _, err = await asyncio.wait_for(process.communicate(), 15)
+    assert process.returncode == 1
+    assert f"cannot start: {folder}" in err.decode()
+    assert "Not a directory" in err.decode()
+
+
 @pytest.mark.parametrize("plane", ["listen", "admin"])
 async def test_a_port_that_is_taken_is_said_plainly(tmp_path: Path, plane: str) -> None:
     cloud = Cloud("azure")

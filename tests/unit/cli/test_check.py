@@ -26,6 +26,7 @@ ENVIRON = {
     "ACME_KEY_SHA256": "a" * 64,
     "EVALUATION_KEY_SHA256": "b" * 64,
     "FIRST_KEY_SHA256": "c" * 64,
+    "RESEARCH_KEY_SHA256": "d" * 64,
 }
 
 

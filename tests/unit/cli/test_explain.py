@@ -26,7 +26,7 @@ ENVIRON = {
     ),
     "ACME_KEY_SHA256": "a" * 64,
     "EVALUATION_KEY_SHA256": "b" * 64,
-    "FIRST_KEY_SHA256": "c" * 64,
+    "RESEARCH_KEY_SHA256": "c" * 64,
 }
 
 
@@ -81,7 +81,7 @@ def test_it_fits_a_terminal_of_80_columns() -> None:
     [
         ((FILE, "--key", "acm", "--model", "gpt-4o"), "no key is named 'acm' (did you mean 'acme'?)", 1),
         ((FILE, "--key", "acme", "--model", "gpt4o"), "no model is named 'gpt4o' (did you mean 'gpt-4o'?)", 1),
-        ((FILE, "--key", "acme", "--model", "gpt-4o", "--at", "soon"), "is no date", 2),
+        ((FILE, "--key", "acme", "--model", "gpt-4o", "--at", "soon"), "'soon' is no date", 2),
         ((FILE, "--key", "acme", "--model", "gpt-4o", "--config", FILE), "Give one of", 2),
         (("--key", "acme", "--model", "gpt-4o"), "Give one of", 2),
         (("--url", "http://127.0.0.1:1", "--key", "a", "--model", "b", "--at", "2031-01-01"), "goes with a file", 2),

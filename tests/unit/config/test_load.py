@@ -31,6 +31,7 @@ EXAMPLE_ENVIRON = {
     "ACME_KEY_SHA256": "a" * 64,
     "EVALUATION_KEY_SHA256": "b" * 64,
     "FIRST_KEY_SHA256": "c" * 64,
+    "RESEARCH_KEY_SHA256": "d" * 64,
 }
 
 
@@ -99,13 +100,24 @@ def test_the_keys_of_policies_settings_and_capacity_arrive(bench: Workbench) -> 
 
 def test_a_signed_log_has_its_paths_from_the_files_folder(bench: Workbench) -> None:
     (bench.file.parent / "key.pem").write_text("x")
-    log = bench.load(
-        GOOD.replace("dir: decisions", "dir: decisions, anchors: elsewhere/a.jsonl, signing_key: key.pem")
-    ).decision_log
+    text = GOOD.replace("dir: decisions", "dir: decisions, anchors: elsewhere/a.jsonl, signing_key: key.pem")
+    snapshot = bench.load(text)
 
+    log = snapshot.decision_log
     assert log is not None
     assert log.anchors == str(bench.file.parent / "elsewhere" / "a.jsonl")
     assert log.signing_key == str(bench.file.parent / "key.pem")
+
+
+def test_a_folder_for_anchors_that_is_not_there_is_marked(bench: Workbench) -> None:
+    (bench.file.parent / "key.pem").write_text("x")
+    text = GOOD.replace("dir: decisions", "dir: decisions, anchors: elsewhere/a.jsonl, signing_key: key.pem")
+
+    (warning,) = (each for each in bench.load(text).warnings if "anchor" in each)
+
+    assert warning.endswith(f"nothing is anchored until there is a folder {bench.file.parent / 'elsewhere'}")
+    (bench.file.parent / "elsewhere").mkdir()
+    assert not any("anchor" in each for each in bench.load(text).warnings)
 
 
 def test_first_refusal_needs_the_log_in_whatever_phase_it_holds(bench: Workbench) -> None:
