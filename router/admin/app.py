@@ -60,7 +60,8 @@ class _Routes:
         try:
             return json_answer(self._router.explain(query["key"], query["model"], query.get("operation", "")))
         except LookupError as unknown:
-            return error(404, "unknown_name", f"There is {unknown}.")
+            said = str(unknown)
+            return error(404, "unknown_name", f"{said[:1].upper()}{said[1:]}.")
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         page, content_type = self._metrics.render(",".join(request.headers.getall(hdrs.ACCEPT, [])))

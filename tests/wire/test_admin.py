@@ -31,6 +31,11 @@ class FakeRouter:
     def status(self) -> dict[str, object]:
         return self.state
 
+    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+        if key != "acme":
+            raise LookupError(f"no key is named {key!r}; there is acme")
+        return {"key": key, "model": model, "operation": operation}
+
     async def reload(self) -> ReloadResult:
         self.reloads += 1
         return self.reload_result
@@ -119,6 +124,14 @@ async def test_metrics_pass_as_rendered_for_what_the_client_accepts(plane: Plane
 async def test_a_good_reload_names_the_new_version(plane: Plane) -> None:
     status, _, body = await plane.ask("POST", "/reload")
     assert (status, json.loads(body), plane.router.reloads) == (200, {"version": "v2"}, 1)
+
+
+async def test_an_explanation_is_asked_for_by_name(plane: Plane) -> None:
+    status, _, body = await plane.ask("GET", "/explain?key=acme&model=gpt-4o")
+    assert (status, json.loads(body)) == (200, {"key": "acme", "model": "gpt-4o", "operation": ""})
+    status, error = await plane.error_of("GET", "/explain?key=acm&model=gpt-4o")
+    assert (status, error["code"]) == (404, "unknown_name")
+    assert error["message"] == "No key is named 'acm'; there is acme."
 
 
 async def test_a_refused_reload_names_every_fault(plane: Plane) -> None:
