@@ -211,7 +211,8 @@ def _read_anchors(files: Iterable[Path], key_files: Iterable[str]) -> Anchors:
                 own = by_writer.setdefault(anchor.writer, {})
                 other = own.setdefault(anchor.sequence, anchor)
                 if other.hash != anchor.hash:
-                    faults.append(f"{file}:{number}: record {anchor.sequence} was anchored before, with another hash")
+                    again = f"record {anchor.sequence} was anchored before, with another hash"
+                    faults.append(f"{file}:{number}: {again}: rewritten, or the file served two logs")
     return Anchors(by_writer, tuple(faults), bool(keys))
 
 
@@ -250,8 +251,8 @@ def _show(chain: Chain, *, signed: bool) -> None:
         click.echo(f"  dropped for want of disk space, as the log says itself: {_count(chain.dropped, 'record')}")
     click.echo(f"  requests: {chain.requests}, of which {chain.exclusive} under an exclusive rule")
     click.echo(
-        f"  first refusal: {_count(chain.held, 'request')}, of which {chain.departures} left the holder; "
-        f"{chain.open} of these without an end in the log (running, or killed)"
+        f"  first refusal: {_count(chain.held + chain.open, 'request')}, of which {chain.departures} left the holder; "
+        f"{chain.open} of these without an end in the log (running, killed, or dropped)"
     )
     for each in chain.findings[:_SHOWN_MAX]:
         place = f"segment {each.segment}, byte {each.offset}, record {each.sequence}"

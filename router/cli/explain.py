@@ -115,9 +115,11 @@ def _heading(shown: dict[str, Any]) -> Iterator[str]:
     if shown["zones"]:
         yield f"zones: {', '.join(shown['zones'])}"
     if len(shown["schedule"]) > 1 or shown["window"]["condition"] is not None:
-        for each in shown["schedule"]:
-            now = "holds" if each["since"] == shown["window"]["since"] else "beside it:"
-            yield f"{now} {each['rule']} {window_text(each)}"
+        place = "before it:"
+        for each in shown["schedule"]:  # in the order in which they hold
+            holds = each["since"] == shown["window"]["since"]
+            yield f"{'holds' if holds else place} {each['rule']} {window_text(each)}"
+            place = "after it:" if holds else place
 
 
 def window_text(window: dict[str, Any]) -> str:

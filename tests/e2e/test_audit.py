@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,21 @@ def test_a_log_can_be_verified_while_it_is_written(site: Site) -> None:
     done = site.verify()
     assert done.exit_code == 0, done.output
     assert "unanchored tail: 1 record," in done.stdout
-    assert "1 of these without an end in the log" in done.stdout
+    assert (
+        "first refusal: 11 requests, of which 11 left the holder; 1 of these without an end in the log" in done.stdout
+    )
     log.close()
+
+
+def test_an_anchors_file_of_two_logs_is_told_of(site: Site, tmp_path: Path) -> None:
+    site.write()
+    site.settings = replace(site.settings, folder=str(tmp_path / "other"))
+    site.write()
+
+    done = site.verify()
+
+    assert done.exit_code == 1
+    assert "was anchored before, with another hash: rewritten, or the file served two logs" in done.stdout
 
 
 def test_a_log_that_rolls_and_is_pruned_verifies_at_any_moment(site: Site) -> None:

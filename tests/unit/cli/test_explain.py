@@ -61,6 +61,17 @@ def test_another_moment_may_have_another_rule(at: str, rule: str) -> None:
     assert len(shown["schedule"]) == 3
 
 
+def test_windows_are_told_in_their_order() -> None:
+    told = run(FILE, "--key", "evaluation", "--model", "gpt-4o", "--at", "2027-01-01").stdout
+    rules = [line.split(" from ")[0] for line in told.splitlines() if " from " in line]
+
+    assert rules == [
+        "before it: spread:azure+coreweave+oracle+softbank",
+        "holds first_refusal:azure",
+        "after it: spread:azure+coreweave+oracle+softbank",
+    ]
+
+
 def test_a_condition_that_is_not_met_is_said_to_be_not_met() -> None:
     done = run(FILE, "--key", "acme", "--model", "gpt-4o")
 
