@@ -57,7 +57,7 @@ requests (api) may run on Azure alone; internal ones are offered to Azure first.
 _AFTERWORD: Final = """
 Serving at {url}/v1, with two keys:
   {api_key}        customers' traffic: emulated Azure, and nowhere else
-  {internal_key}   internal work: offered to Azure first, and told who served it
+  {internal_key}   internal work: offered to Azure first; told who served
 
 curl:
   curl -iN {url}/v1/chat/completions \\
@@ -82,7 +82,8 @@ it leaves each deployment that says so alone for retry_after seconds.
     -d '{{"kind": "status", "status": 429, "retry_after": 2}}'
 
 Where would a request go now, and why?
-  inference-router explain --url {admin_url} --key demo-internal --model gpt-4o
+  inference-router explain --url {admin_url} \\
+    --key demo-internal --model gpt-4o
 
 Control plane: {admin_url}/status and {admin_url}/metrics
 Access log:    {log}

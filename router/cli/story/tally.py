@@ -84,7 +84,7 @@ def _in_words(event: Mapping[str, Any]) -> str:
     """What an operator would want to hear of; empty for the rest."""
     match event["event"], event.get("change"):
         case "cooldown", _:
-            return f"{event['deployment']} is left alone for {event['wait_s']:.1f} s, as it said: {event['reason']}"
+            return f"{event['deployment']} is left alone for {event['wait_s']:.1f} s: {event['reason']}"
         case "health", "ejected":
             return f"{event['deployment']} is taken out: {event['reason']}"
         case "health", "probing":
