@@ -5,7 +5,8 @@ out no capacity: it says who goes first, and who is woken looks for itself.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from math import inf
 from typing import Final
 
 from router.model.policy import Priority
@@ -15,9 +16,13 @@ SHED_FROM: Final[tuple[float, ...]] = (0.5, 0.8)
 
 
 class Ticket:
-    """One who waits. `evicted`: somebody more important took the place."""
+    """One who waits. `evicted`: somebody more important took the place.
 
-    __slots__ = ("deadline", "evicted", "order", "present", "priority", "wake")
+    `not_before`: monotonic seconds until which it cannot be served, as far as is known: a quota is too small for it
+    until the minute ends. Until then it stands in nobody's way, since what others take it could not have had.
+    """
+
+    __slots__ = ("deadline", "evicted", "not_before", "order", "present", "priority", "wake")
 
     def __init__(self, priority: int, deadline: float, order: int, wake: Callable[[], None]) -> None:
         self.priority = priority
@@ -25,6 +30,7 @@ class Ticket:
         self.order = order  # of arrival
         self.wake = wake
         self.evicted = False
+        self.not_before = 0.0
         self.present = True
 
     def __lt__(self, other: "Ticket") -> bool:
@@ -50,9 +56,9 @@ class WaitingRoom:
         """How many of this priority are in the room."""
         return len(self._lanes[priority])
 
-    def may_pass(self, priority: int) -> bool:
-        """Whether a newcomer may look for capacity at once: nobody waits who would go before it."""
-        return not self._size or not any(self._lanes[priority:])
+    def may_pass(self, priority: int, now: float = inf) -> bool:
+        """Whether a newcomer may look for capacity at once: nobody waits who would go before it, and could."""
+        return not self._size or not any(ticket.not_before <= now for lane in self._lanes[priority:] for ticket in lane)
 
     def enter(self, priority: int, deadline: float, wake: Callable[[], None]) -> Ticket | None:
         """Takes a place, or None where the room is full of others at least as important.
@@ -78,12 +84,18 @@ class WaitingRoom:
         if ticket.present:
             self._remove(ticket)
 
-    def first(self, now: float) -> Ticket | None:
-        """The one who goes first, of those whose time is not over."""
+    def first(self, now: float, seen: Container[Ticket] = ()) -> Ticket | None:
+        """The one who goes first, of those whose time is not over and who are not in `seen`.
+
+        Of those who cannot be served yet only the very first is looked at: what is known may have changed.
+        """
+        leading = True
         for lane in reversed(self._lanes):
             for ticket in lane:
                 if ticket.deadline > now:
-                    return ticket
+                    if (leading or ticket.not_before <= now) and ticket not in seen:
+                        return ticket
+                    leading = False
         return None
 
     def _remove(self, ticket: Ticket) -> None:

@@ -64,7 +64,7 @@ def choose_hedge(ctx: Context, permit: Permit, now: float, others: Queue | None)
         and target not in ctx.refusals
         and permit.allows(target.cloud)
         and not target.backend.refusal_of(ctx.tokens, now)
-        and (others is None or not others.promised(target.backend, Priority.LOW))
+        and (others is None or not others.promised(target.backend, Priority.LOW, now))
     ]
     assert ctx.facts is not None
     return tier.balancer.pick(able, ctx.facts, now) if able else None
@@ -124,7 +124,7 @@ def _pick(ctx: Context, tier: Tier, permit: Permit, now: float, others: Queue | 
             backend = target.backend
             why = backend.refusal_of(ctx.tokens, now)
             if not why:
-                if others is None or not others.promised(backend, plan.traffic.policy.priority):
+                if others is None or not others.promised(backend, plan.traffic.policy.priority, now):
                     return target
                 why = "busy"
             backend.avoided += why == "over_quota"

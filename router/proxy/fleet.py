@@ -12,6 +12,7 @@ from router.config.snapshot import Snapshot
 from router.health.health import Health
 from router.limits.concurrency import GradientLimit
 from router.limits.quota_twin import QuotaTwin
+from router.limits.settings import LimitSettings
 from router.limits.waiting import WaitingRoom
 from router.model.fleet import Deployment, Endpoint, Kind
 from router.model.operation import OPERATIONS
@@ -106,6 +107,7 @@ class Fleet:
         self.traffic: dict[str, Traffic] = {}
         self.permits: dict[str, Permit] = {}
         self.queues: dict[str, Queue] = {}  # by model
+        self._limits: LimitSettings | None = None  # in force
         self._endpoints: dict[str, Endpoint] = {}
         self._quotas: dict[str, Quota] = {}
         self._contexts: dict[tuple[str, str | None], ResumingContext] = {}  # by endpoint and its authorities
@@ -147,6 +149,7 @@ class Fleet:
         self.backends, self.plans, self.identities = backends, plans, identities
         self.traffic, self.queues = traffic, queues
         self._quotas, self._contexts, self._endpoints = quotas, contexts, dict(snapshot.endpoints)
+        self._limits = snapshot.limits
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}
         self.standing.changed()
         for backend in replaced:
@@ -214,6 +217,8 @@ class Fleet:
             old.pool.settings = settings
             old.quota = quotas[_quota_name(deployment)]
             old.health.settings = snapshot.health
+            if snapshot.limits != self._limits:
+                old.limit = _limit(snapshot, deployment)
             return old
         pool = Pool(self._loop, self._names, deployment, settings, contexts.get((endpoint.id, endpoint.ca_file)))
         meter = Meter(_capacity(deployment))
@@ -223,7 +228,7 @@ class Fleet:
             quotas[_quota_name(deployment)],
             Health(snapshot.health, self._rng, meter.forgive),
             meter,
-            GradientLimit(snapshot.limits, deployment.connections_max, deployment.concurrent_max),
+            _limit(snapshot, deployment),
             identities[endpoint.id],
             self.standing,
         )
@@ -260,6 +265,10 @@ class Fleet:
         reach = (target.backend for tier in tiers for target in tier.targets)
         room = queue.room(plan.workload, plan.operation, waiting_max, reach)
         return LivePlan(plan, tuple(tiers), holder_tiers, traffic, queue, room)
+
+
+def _limit(snapshot: Snapshot, deployment: Deployment) -> GradientLimit:
+    return GradientLimit(snapshot.limits, deployment.connections_max, deployment.concurrent_max)
 
 
 def _quota_name(deployment: Deployment) -> str:

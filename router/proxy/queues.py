@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from router.limits.waiting import Ticket, WaitingRoom
@@ -9,6 +10,7 @@ from router.proxy.backend import Backend
 from router.transport.wheel import Wheel
 
 LOOK_EVERY_S: Final = 0.05  # cooldowns and quotas end by time, which is nobody's event
+LOOKS_MAX: Final = 8  # of a room, in vain, before the others there are looked at the next time
 
 
 class Queue:
@@ -30,28 +32,32 @@ class Queue:
     def __len__(self) -> int:
         return sum(map(len, self.rooms.values()))
 
-    def promised(self, backend: Backend, priority: int) -> bool:
+    def promised(self, backend: Backend, priority: int, now: float = inf) -> bool:
         """Whether somebody waits for this deployment who goes before a newcomer of this priority.
 
         The others are the newcomer's at once: who waits for a dead cloud costs nobody a live one.
         """
-        return any(not room.may_pass(priority) and backend in self._reach[key] for key, room in self.rooms.items())
+        return any(not room.may_pass(priority, now) and backend in self._reach[key] for key, room in self.rooms.items())
 
     def capacity_came(self, now: float) -> None:
         """Wakes the most important one over all rooms, again and again, while those who wake find something.
 
         A wake runs the request up to its next wait, so whether it left the room is known at once. In the room of one
-        who found nothing the others would find nothing either.
+        who found nothing the others would find nothing either, unless what it waits for is a time of its own.
         """
-        rooms = [room for room in self.rooms.values() if len(room)]
-        while rooms:
-            firsts = [(first, room) for room in rooms if (first := room.first(now)) is not None]
+        looks = {room: LOOKS_MAX for room in self.rooms.values() if len(room)}
+        seen: set[Ticket] = set()
+        while looks:
+            firsts = [(first, room) for room in looks if (first := room.first(now, seen)) is not None]
             if not firsts:
                 return
             first, room = min(firsts, key=_importance)
             first.wake()
             if first.present:
-                rooms.remove(room)
+                seen.add(first)
+                looks[room] -= 1
+                if first.not_before <= now or not looks[room]:
+                    del looks[room]
 
 
 class Queues:

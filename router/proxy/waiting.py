@@ -23,11 +23,13 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
         ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
     until = ctx.wait_until
     priority = traffic.policy.priority
-    if now + _wait_known_s(ctx, rt, now) >= until or shed(priority, len(plan.queue), room.size_max):
+    known_s = _wait_known_s(ctx, rt, now)
+    if now + known_s >= until or shed(priority, len(plan.queue), room.size_max):
         return None
     ticket = room.enter(priority, until, ctx.inbound.wake)
     if ticket is None:
         return None
+    ticket.not_before = now + known_s if known_s else 0.0
     rt.waiting.entered(plan.queue)
     target: Target | None = None
     try:
@@ -38,8 +40,11 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
                 break
             _forget_what_may_have_changed(ctx)
             target = choose(ctx, rt.permit(ctx), now)
-            if target is None and now + _wait_known_s(ctx, rt, now) >= until:
-                break  # what it waited for is gone, or will not be there in time any more
+            if target is None:
+                known_s = _wait_known_s(ctx, rt, now)
+                ticket.not_before = now + known_s if known_s else 0.0
+                if now + known_s >= until:
+                    break  # what it waited for is gone, or will not be there in time any more
     finally:
         now = monotonic()
         ctx.queued_s += now - began

@@ -1,5 +1,7 @@
 """What a hostile client, a restricted key or a poisoned request could once do to everybody else."""
 
+import asyncio
+import json
 import tracemalloc
 
 import pytest
@@ -84,3 +86,56 @@ async def test_a_probe_whose_question_is_forbidden_does_not_shut_out_an_endpoint
         assert r.backend("new").health.out
         outlook.probed("new", refused)
         assert r.backend("new").health.until == until
+
+
+async def test_one_that_is_too_large_for_what_is_left_of_a_quota_keeps_nobody_waiting() -> None:
+    """It waits for the minute's end, and what others take until then it could not have had."""
+    workloads = {
+        "api": {"placement": {"rule": "exclusive", "cloud": "azure"}, "max_wait_ms": 90_000},
+        "internal": {"placement": {"rule": "exclusive", "cloud": "azure"}},
+    }
+    async with router(Cloud("az", deployment_extra={"tpm": 100_000}), workloads=workloads) as r:
+        assert (await ask(r, chat(max_tokens=10))).status == 200
+        large = asyncio.create_task(ask(r, chat(max_tokens=99_000)))
+        waiting = r.worker.assembly.runtime.waiting
+        await r.until(lambda: waiting.count == 1)
+        replies = await asyncio.wait_for(asyncio.gather(*(ask(r, chat(max_tokens=10)) for _ in range(5))), 2)
+        assert {reply.status for reply in replies} == {200}
+        assert waiting.count == 1
+        large.cancel()
+        await r.until(lambda: waiting.count == 0)
+
+
+async def test_those_behind_one_that_is_too_large_get_what_comes_free() -> None:
+    workloads = {
+        "api": {"placement": {"rule": "exclusive", "cloud": "azure"}, "max_wait_ms": 90_000},
+        "internal": {"placement": {"rule": "exclusive", "cloud": "azure"}},
+    }
+    cloud = Cloud("az", deployment_extra={"tpm": 100_000, "concurrent": 1})
+    async with router(cloud, workloads=workloads) as r:
+        waiting = r.worker.assembly.runtime.waiting
+        r.clouds["az"].faults.add("slow_head", delay_ms=200)
+        running = asyncio.create_task(ask(r, chat(max_tokens=10)))
+        await r.until(lambda: r.backend("az").in_flight == 1)
+        large = asyncio.create_task(ask(r, chat(max_tokens=99_000)))
+        await r.until(lambda: waiting.count == 1)
+        behind = [asyncio.create_task(ask(r, chat(max_tokens=10))) for _ in range(3)]
+        await r.until(lambda: waiting.count == 4)
+        replies = await asyncio.wait_for(asyncio.gather(running, *behind), 4)
+        assert {reply.status for reply in replies} == {200}
+        assert not large.done()
+        large.cancel()
+        await r.until(lambda: waiting.count == 0)
+
+
+async def test_limits_act_on_a_reload() -> None:
+    async with router(Cloud("az")) as r:
+        assert r.backend("az").limit.limit == 1000
+        config = json.loads(r.file.read_bytes())
+        config["limits"] = {"concurrency_start": 7}
+        r.file.write_text(json.dumps(config))
+        assert (await r.worker.reload()).ok
+        assert r.backend("az").limit.limit == 7
+        learned = r.backend("az").limit
+        assert (await r.worker.reload()).ok
+        assert r.backend("az").limit is learned

@@ -146,7 +146,7 @@ class Waiting:
     def __init__(self, *promised: FakeBackend) -> None:
         self._promised = promised
 
-    def promised(self, backend: object, _priority: int) -> bool:
+    def promised(self, backend: object, _priority: int, _now: float) -> bool:
         return backend in self._promised
 
 
