@@ -51,7 +51,7 @@ def first_byte_came(ctx: Context, attempt: Attempt) -> None:
     if answer.succeeded:  # to refuse a client is quick, and says nothing of how quick it is to serve one
         backend.meter.observe(first_byte_s, facts, now)
         backend.limit.observe(first_byte_s, backend.in_flight, now)
-    if not backend.health.clear:
+    if answer.succeeded and not backend.health.clear:
         # A probe has told what it was sent for: a stream may take minutes more, and others wait for the verdict.
         backend.health.succeeded(attempt.health_permit, now)
         backend.standing.changed()

@@ -139,3 +139,19 @@ async def test_limits_act_on_a_reload() -> None:
         learned = r.backend("az").limit
         assert (await r.worker.reload()).ok
         assert r.backend("az").limit is learned
+
+
+async def test_a_clients_own_error_does_not_close_a_breaker() -> None:
+    """What checks requests may be well where what answers them is dead: a 400 is no sign of life."""
+    health = {"consecutive_failures": 1, "open_s": 0.1}
+    async with router(Cloud("az"), health=health) as r:
+        az = r.backend("az")
+        r.clouds["az"].faults.add("status", status=500, times=1)
+        assert (await ask(r, chat())).status >= 500
+        assert az.health.out
+        await r.until(lambda: not az.refusal(r.worker.assembly.loop.time()))
+        r.clouds["az"].faults.add("status", status=400, times=1)
+        assert (await ask(r, chat())).status == 400
+        assert az.health.out
+        assert (await ask(r, chat())).status == 200, "its slot is free for one who can tell"
+        assert not az.health.out
