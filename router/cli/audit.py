@@ -1,6 +1,7 @@
 """`inference-router audit`: shows that the decision log is what was written, and that it keeps the contract."""
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rich.progress import Progress
 
 from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Finding, Record, Verifier
+from router.cli.check import WIDTH_OF_A_PIPE
 from router.telemetry import anchors as anchoring
 from router.telemetry.decision_log import ANCHORS_NAME, segments_in, written_segments
 
@@ -238,27 +240,33 @@ def _show(chain: Chain, *, signed: bool) -> None:
     click.secho(f" {chain.segments[1]}", bold=True)
     if chain.anchors:
         proof = "their signatures are right" if signed else "their signatures were not checked: no --public-key"
-        click.echo(f"  anchors: {chain.anchors}; {proof}; the last that agrees is for record {chain.anchored}")
+        _say(f"anchors: {chain.anchors}; {proof}; the last that agrees is for record {chain.anchored}")
     else:
-        click.echo("  anchors: none. Whoever can write here can have written all of it anew")
+        _say("anchors: none. Whoever can write here can have written all of it anew")
     seconds = f", {chain.unanchored_s:.1f} s after the last anchor" if chain.unanchored_s is not None else ""
-    click.echo(f"  unanchored tail: {_count(chain.unanchored, 'record')}{seconds}; changes there may not show")
+    _say(f"unanchored tail: {_count(chain.unanchored, 'record')}{seconds}; changes there may not show")
     if chain.torn_bytes:
-        click.echo(f"  the last record is not whole ({chain.torn_bytes} bytes): killed in it, or just being written")
+        _say(f"the last record is not whole ({chain.torn_bytes} bytes): killed in it, or just being written")
     if chain.deleted:
-        click.echo(f"  deleted to keep within the bound, as the log says itself: segments up to {chain.deleted}")
+        _say(f"deleted to keep within the bound, as the log says itself: segments up to {chain.deleted}")
     if chain.dropped:
-        click.echo(f"  dropped for want of disk space, as the log says itself: {_count(chain.dropped, 'record')}")
-    click.echo(f"  requests: {chain.requests}, of which {chain.exclusive} under an exclusive rule")
-    click.echo(
-        f"  first refusal: {_count(chain.held + chain.open, 'request')}, of which {chain.departures} left the holder; "
+        _say(f"dropped for want of disk space, as the log says itself: {_count(chain.dropped, 'record')}")
+    _say(f"requests: {chain.requests}, of which {chain.exclusive} under an exclusive rule")
+    _say(
+        f"first refusal: {_count(chain.held + chain.open, 'request')}, of which {chain.departures} left the holder; "
         f"{chain.open} of these without an end in the log (running, killed, or dropped)"
     )
     for each in chain.findings[:_SHOWN_MAX]:
         place = f"segment {each.segment}, byte {each.offset}, record {each.sequence}"
-        click.secho(f"  {each.kind}: {each.text} ({place})", fg="red")
+        _say(f"{each.kind}: {each.text} ({place})", fg="red")
     if len(chain.findings) > _SHOWN_MAX:
-        click.secho(f"  and {len(chain.findings) - _SHOWN_MAX} more", fg="red")
+        _say(f"and {len(chain.findings) - _SHOWN_MAX} more", fg="red")
+
+
+def _say(text: str, fg: str | None = None) -> None:
+    """One indented line; a terminal that is too narrow for it gets it broken between words."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_OF_A_PIPE
+    click.secho(click.wrap_text(text, width, initial_indent="  ", subsequent_indent="    "), fg=fg)
 
 
 def _count(number: int, noun: str) -> str:

@@ -128,8 +128,9 @@ def page(columns: Sequence[str], lines: Sequence[_Line], words: int, width: int)
         for reason, count in zip(columns[counts:], line[counts:], strict=True)
         if count
     ]
-    parts = [_table(columns[:counts], [line[:counts] for line in lines], words)]
+    parts: list[RenderableType] = [_table(columns[:counts], [line[:counts] for line in lines], words)]
     if told:
+        parts.append(Text())
         parts.append(_table((*columns[:words], _REASON, "refused"), told, words + 1))
     return Group(*parts)
 

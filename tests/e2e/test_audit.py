@@ -319,6 +319,20 @@ def test_what_cannot_be_done_is_said_with_status_2(site: Site, tmp_path: Path, a
     assert text in done.stderr
 
 
+def test_a_narrow_terminal_gets_lines_that_break_between_words(site: Site) -> None:
+    site.write()
+    here, there = os.openpty()
+    narrow = {**os.environ, "COLUMNS": "60"}
+    command = [sys.executable, "-m", "router", "audit", "verify", str(site.log_folder), "--anchors", str(site.anchors)]
+    subprocess.run(command, stdout=there, env=narrow, check=True, timeout=30)
+    os.close(there)
+    shown = re.sub(r"\x1b\[\d*m", "", os.read(here, 65536).decode())
+    os.close(here)
+
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "left the holder; 0 of these without" in " ".join(shown.split())
+
+
 def test_a_key_is_never_written_over(site: Site) -> None:
     done = run("audit", "new-key", site.key)
     assert done.exit_code == 1
