@@ -50,10 +50,12 @@ class Standing:
 class Quota:
     """What the deployments of one quota share: the wait that they were told, and the twin of its limits."""
 
-    __slots__ = ("cooldown", "twin")
+    __slots__ = ("cooldown", "limits", "twin")
 
-    def __init__(self, twin: QuotaTwin | None) -> None:
+    def __init__(self, twin: QuotaTwin | None, limits: tuple[int | None, int | None] = (None, None)) -> None:
+        """`limits`: tokens and requests a minute, as configured."""
         self.cooldown = Cooldown()
+        self.limits = limits
         self.twin = twin  # None: the provider's limits are not known, or not of this kind
 
 

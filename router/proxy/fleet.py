@@ -189,15 +189,15 @@ class Fleet:
             name = _quota_name(deployment)
             if name not in quotas:
                 old = self._quotas.get(name)
-                kept = old is not None and _same_limits(self.backends.get(deployment.id), deployment)
+                limits = deployment.tpm, deployment.rpm
                 has_twin = snapshot.limits.quota_twin and deployment.kind is Kind.STANDARD
                 twin = None
                 if has_twin and (deployment.tpm is not None or deployment.rpm is not None):
                     twin = QuotaTwin(deployment.tpm, deployment.rpm, now)
-                if old is not None and kept and (old.twin is None) == (twin is None):
+                if old is not None and old.limits == limits and (old.twin is None) == (twin is None):
                     quotas[name] = old
                 else:
-                    quotas[name] = Quota(twin)
+                    quotas[name] = Quota(twin, limits)
         return quotas
 
     def _backend(
@@ -273,10 +273,6 @@ def _limit(snapshot: Snapshot, deployment: Deployment) -> GradientLimit:
 
 def _quota_name(deployment: Deployment) -> str:
     return f"pool {deployment.quota_pool}" if deployment.quota_pool is not None else deployment.id
-
-
-def _same_limits(old: Backend | None, deployment: Deployment) -> bool:
-    return old is not None and (old.deployment.tpm, old.deployment.rpm) == (deployment.tpm, deployment.rpm)
 
 
 def _capacity(deployment: Deployment) -> float:

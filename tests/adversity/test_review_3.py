@@ -155,3 +155,18 @@ async def test_a_clients_own_error_does_not_close_a_breaker() -> None:
         assert az.health.out
         assert (await ask(r, chat())).status == 200, "its slot is free for one who can tell"
         assert not az.health.out
+
+
+async def test_who_joins_a_quota_pool_does_not_end_its_wait() -> None:
+    pool = {"tpm": 100_000, "quota_pool": "shared"}
+    async with router(Cloud("b", deployment_extra=pool)) as r:
+        r.clouds["b"].faults.add("status", status=429, retry_after="20", times=1)
+        assert (await ask(r, chat())).status == 429
+        config = json.loads(r.file.read_bytes())
+        section = config["endpoints"]["b"]
+        joins = {**section, "deployments": [{**section["deployments"][0], "name": "joins"}]}
+        config["endpoints"] = {"a": joins, "b": section}
+        r.file.write_text(json.dumps(config))
+        assert (await r.worker.reload()).ok
+        now = r.worker.assembly.loop.time()
+        assert [r.backend(name).refusal(now) for name in "ab"] == ["throttled", "throttled"]
