@@ -18,11 +18,27 @@ class Names:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._known: dict[tuple[str, int, bool], Sequence[str]] = {}
+        self._asking: dict[tuple[str, int, bool], asyncio.Task[Sequence[str]]] = {}
 
     async def addresses(self, host: str, port: int, *, private: bool) -> Sequence[str]:
-        """Returns what is known, or asks. Raises ConnectError where there is nothing that may be dialled."""
-        known = self._known.get((host, port, private))
-        return known or await self._ask(host, port, private=private)
+        """Returns what is known, or asks. Raises ConnectError where there is nothing that may be dialled.
+
+        One question a name at a time, whoever gives up on it: the resolver has few threads, and a name that hangs
+        keeps one for as long as it does.
+        """
+        name = host, port, private
+        if known := self._known.get(name):
+            return known
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = self._loop.create_task(self._ask(host, port, private=private))
+            asking.add_done_callback(lambda task: self._answered(name, task))
+        return await asyncio.shield(asking)
+
+    def _answered(self, name: tuple[str, int, bool], task: asyncio.Task[Sequence[str]]) -> None:
+        self._asking.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited may have gone: it is nobody's news
 
     async def refresh(self) -> None:
         """Asks again for every name that was ever needed."""

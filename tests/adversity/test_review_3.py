@@ -3,6 +3,7 @@
 import asyncio
 import json
 import tracemalloc
+from typing import Any, cast
 
 import pytest
 
@@ -10,6 +11,7 @@ from router.jobs.outlook import Outlook
 from router.jobs.probes import ProbeResult
 from router.model.operation import CHAT
 from router.proxy.facts import json_facts
+from router.transport.names import Names
 from tests.adversity.client import ask, chat
 from tests.router_kit import Cloud, router
 
@@ -170,3 +172,28 @@ async def test_who_joins_a_quota_pool_does_not_end_its_wait() -> None:
         assert (await r.worker.reload()).ok
         now = r.worker.assembly.loop.time()
         assert [r.backend(name).refusal(now) for name in "ab"] == ["throttled", "throttled"]
+
+
+class HangingResolver:
+    """A loop whose resolver never answers."""
+
+    def __init__(self) -> None:
+        self.create_task = asyncio.get_running_loop().create_task
+        self.asked = 0
+        self.hung = asyncio.Event()
+
+    async def getaddrinfo(self, *_args: object, **_more: object) -> list[Any]:
+        self.asked += 1
+        await self.hung.wait()
+        raise OSError
+
+
+async def test_a_name_that_hangs_is_asked_for_once() -> None:
+    """Each dial that gave up left a thread behind, and the resolver has four for all clouds."""
+    resolver = HangingResolver()
+    names = Names(cast(asyncio.AbstractEventLoop, resolver))
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(names.addresses("dead.example", 443, private=False), 0.01)
+    assert resolver.asked == 1
+    resolver.hung.set()
