@@ -68,7 +68,10 @@ class PowerOfTwo:
         second = (first + 1 + int(self._random() * (n - 1))) % n
         a, b = candidates[first], candidates[second]
         stream, tokens = work.stream, tokens_of(work)
-        return a if a.meter.load(stream, now, tokens) <= b.meter.load(stream, now, tokens) else b
+        if a.meter.knows(stream) and b.meter.knows(stream):
+            return a if a.meter.load(stream, now, tokens) <= b.meter.load(stream, now, tokens) else b
+        # Who is not known yet is taken to be as fast as the other: else the first one measured would get it all.
+        return a if a.meter.fullness(now, tokens) <= b.meter.fullness(now, tokens) else b
 
 
 class Weighted:

@@ -146,6 +146,14 @@ class Meter:
             cost *= self.penalty(now)
         return cost * self.engine * (self.tokens + tokens) / (self.capacity * self.ramp)
 
+    def knows(self, stream: bool) -> bool:
+        """Whether a first byte of this kind was seen since the start, or since `forgive`."""
+        return (self.stream if stream else self.whole).peak_s != 0.0
+
+    def fullness(self, now: float, tokens: float = TYPICAL_TOKENS) -> float:
+        """`load` at a cost of one, for comparing with one whose first bytes are not known."""
+        return self.penalty(now) * self.engine * (self.tokens + tokens) / (self.capacity * self.ramp)
+
     def first_byte_s(self, stream: bool) -> float:
         """The plain average of late, at no prompt; 0.0: unknown."""
         return (self.stream if stream else self.whole).mean_s

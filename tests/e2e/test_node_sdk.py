@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.e2e.kit import ASK_HI, CHAT, RESPONSES, SAY_HI, SHAPES, azure
-from tests.router_kit import API_KEY, RunningRouter, router
+from tests.router_kit import API_KEY, RunningRouter, heal, router
 
 FOLDER: Final = Path(__file__).parent / "node"
 FAMILIES: Final = ("v1", "openai_v1", "azure")
@@ -264,6 +264,8 @@ async def test_a_broken_stream_is_raised_and_never_ends_as_a_success() -> None:
                 place = {"at_byte": 6000} if kind == "reset_at" else {"after_events": 6}
                 r.clouds["azure-east"].faults.clear()
                 r.clouds["azure-east"].faults.add(kind, **place)
+                for backend in r.worker.assembly.fleet.backends.values():
+                    heal(backend)  # so many in a row would open its breaker
                 result = await sdk.ask(method, {**body, "stream": True})
 
                 assert result["events"], kind

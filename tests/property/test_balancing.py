@@ -53,8 +53,21 @@ def test_of_its_two_the_less_loaded_is_picked(fleet: list[Place], ask: Ask, firs
     one = int(first * len(fleet))
     other = (one + 1 + int(second * (len(fleet) - 1))) % len(fleet)
     assert one != other
-    loads = [place.meter.load(ask.stream, NOW, tokens_of(ask)) for place in fleet]
+    tokens = tokens_of(ask)
+    if fleet[one].meter.knows(ask.stream) and fleet[other].meter.knows(ask.stream):
+        loads = [place.meter.load(ask.stream, NOW, tokens) for place in fleet]
+    else:  # nobody is avoided, or flooded, for what is not known of one of them
+        loads = [place.meter.fullness(NOW, tokens) for place in fleet]
     assert loads[fleet.index(pick)] == min(loads[one], loads[other])
+
+
+def test_who_is_not_known_yet_gets_its_share() -> None:
+    """From the first request on: before a sweep has told what peers need, the first one measured is no magnet."""
+    known, unknown = Place("known", Meter(100.0)), Place("unknown", Meter(100.0))
+    known.meter.observe(0.001, Ask(), NOW)
+    balancer = PowerOfTwo(random.Random(1))
+    picked = [balancer.pick([known, unknown], Ask(), NOW).id for _ in range(200)]
+    assert 60 <= picked.count("unknown") <= 140
 
 
 @given(places(), st.integers(1, 2**64 - 1), st.integers(0, 2**32))
