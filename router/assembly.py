@@ -64,12 +64,13 @@ class Assembly:
         )
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
-        self.upkeep = Upkeep(loop, self.fleet, self.names)
+        self.upkeep = Upkeep(loop, self.fleet, self.names, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
             lambda: self.fleet.identities.items(),
             self._identity_failed,
             self._identity_refreshed,
+            self._surprised,
         )
         outlook = Outlook(self.runtime)
         self.probes = Probes(loop, self.names, lambda: self.runtime.snapshot.health, outlook.targets, outlook.probed)
@@ -108,6 +109,9 @@ class Assembly:
         except OSError as error:
             self.books.event("anchor_failed", reason=error.strerror or "unknown")
         self.books.log.close()
+
+    def _surprised(self, job: str, error: str) -> None:
+        self.books.event("job_failed", job=job, error=error)
 
     def _identity_failed(self, endpoint_id: str, text: str) -> None:
         failures = self.runtime.credential_failures

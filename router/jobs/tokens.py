@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from router.base.clock import Clock, SystemClock
+from router.jobs.loops import Surprised, every
 from router.providers.identity import Identity, IdentityError
 from router.resilience.backoff import full_jitter_s
 
@@ -38,18 +39,22 @@ class TokenKeeper:
         identities: Callable[[], Iterable[tuple[str, Identity]]],
         on_failure: Callable[[str, str], None],
         on_refreshed: Callable[[str], None],
+        surprised: Surprised,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """`identities`: those of the configuration in force, by endpoint; asked anew each second."""
         self._identities = identities
-        self._on_failure, self._on_refreshed = on_failure, on_refreshed
+        self._on_failure, self._on_refreshed, self._surprised = on_failure, on_refreshed, surprised
         self._clock, self._rng = clock or SystemClock(), rng or random.Random()
         self._kept: dict[Identity, _Kept] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        self.look()
+        self._looking = asyncio.get_running_loop().create_task(
+            every(LOOK_EVERY_S, "tokens", self.look, self._surprised)
+        )
 
     async def stop(self) -> None:
         tasks = [kept.task for kept in self._kept.values() if kept.task is not None]
@@ -99,8 +104,3 @@ class TokenKeeper:
         # An error of another type is a library's surprise. Its text may hold anything.
         text = str(error) if isinstance(error, IdentityError) else f"the refresh broke with {type(error).__name__}"
         self._on_failure(kept.endpoint_id, text)
-
-    async def _look_on(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(LOOK_EVERY_S)

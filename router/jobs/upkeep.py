@@ -1,9 +1,9 @@
 """What a running process does beside serving: it closes idle connections and keeps names resolved."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
+from router.jobs.loops import Surprised, every
 from router.proxy.fleet import Fleet
 from router.transport.names import Names
 
@@ -14,14 +14,14 @@ REFRESH_NAMES_EVERY_S: Final = 30.0
 class Upkeep:
     """The jobs of one process, each a task that is held and ended."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fleet: Fleet, names: Names) -> None:
-        self._loop, self._fleet, self._names = loop, fleet, names
+    def __init__(self, loop: asyncio.AbstractEventLoop, fleet: Fleet, names: Names, surprised: Surprised) -> None:
+        self._loop, self._fleet, self._names, self._surprised = loop, fleet, names, surprised
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self._tasks = [
-            self._loop.create_task(_every(SWEEP_EVERY_S, self._sweep)),
-            self._loop.create_task(_every(REFRESH_NAMES_EVERY_S, self._names.refresh)),
+            self._loop.create_task(every(SWEEP_EVERY_S, "idle connections", self._sweep, self._surprised)),
+            self._loop.create_task(every(REFRESH_NAMES_EVERY_S, "names", self._names.refresh, self._surprised)),
         ]
 
     async def stop(self) -> None:
@@ -29,11 +29,5 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> None:
         self._fleet.sweep(self._loop.time())
-
-
-async def _every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        await job()

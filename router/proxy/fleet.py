@@ -148,6 +148,8 @@ class Fleet:
         unused = [old for name, old in self.identities.items() if identities.get(name) is not old]
         self.backends, self.plans, self.identities = backends, plans, identities
         self.traffic, self.queues = traffic, queues
+        for model, queue in queues.items():
+            queue.keep({(workload, operation) for workload, name, operation in plans if name == model})
         self._quotas, self._contexts, self._endpoints = quotas, contexts, dict(snapshot.endpoints)
         self._limits = snapshot.limits
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}

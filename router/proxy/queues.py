@@ -1,7 +1,7 @@
 """Who waits for which model, and who is told when capacity may have come free."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from math import inf
 from typing import Final
 
@@ -28,6 +28,11 @@ class Queue:
         room.size_max = size_max
         self._reach[key] = frozenset(reach)
         return room
+
+    def keep(self, planned: Container[tuple[str, str]]) -> None:
+        """Forgets the rooms of plans that are no more, once nobody is in them."""
+        for key in [key for key, room in self.rooms.items() if key not in planned and not len(room)]:
+            del self.rooms[key], self._reach[key]
 
     def __len__(self) -> int:
         return sum(map(len, self.rooms.values()))

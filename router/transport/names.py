@@ -29,24 +29,28 @@ class Names:
         name = host, port, private
         if known := self._known.get(name):
             return known
+        return await asyncio.shield(self._question(name))
+
+    def _question(self, name: tuple[str, int, bool]) -> "asyncio.Task[Sequence[str]]":
         asking = self._asking.get(name)
         if asking is None:
+            host, port, private = name
             asking = self._asking[name] = self._loop.create_task(self._ask(host, port, private=private))
             asking.add_done_callback(lambda task: self._answered(name, task))
-        return await asyncio.shield(asking)
+        return asking
 
     def _answered(self, name: tuple[str, int, bool], task: asyncio.Task[Sequence[str]]) -> None:
         self._asking.pop(name, None)
         if not task.cancelled():
             task.exception()  # whoever waited may have gone: it is nobody's news
 
-    async def refresh(self) -> None:
-        """Asks again for every name that was ever needed."""
-        for host, port, private in tuple(self._known):
-            try:
-                await self._ask(host, port, private=private)
-            except ConnectError:
-                continue  # the last addresses stay
+    def refresh(self) -> None:
+        """Asks again for every name that was ever needed, each by itself: one that hangs delays no other.
+
+        A name that does not resolve keeps its last addresses.
+        """
+        for name in self._known:
+            self._question(name)
 
     async def _ask(self, host: str, port: int, *, private: bool) -> Sequence[str]:
         try:

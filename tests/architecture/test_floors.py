@@ -31,6 +31,7 @@ ABOVE_THE_ROOMS: Final = {"assembly", "worker", "cli", "__main__"}
 BROAD_EXCEPT_ALLOWED: Final[dict[str, str]] = {
     "proxy/lifecycle.py": "the end of a request: our bug, whatever it was, still gets its client an answer",
     "transport/pool.py": "a dial that ends without a word would hold its request for as long as a request may take",
+    "jobs/loops.py": "a job that ends for a surprise would be missed much later, when tokens lapse, say; it is told of",
     "transport/fiber.py": "what ends one branch of a fiber, whatever it is, is raised by the one who runs the branches",
     "transport/wheel.py": "one entry's bug must not cost the others of its slot their deadlines; the loop reports it",
     "admin/app.py": "the edge of the control plane: above it is only the library, which can show callers a trace",

@@ -41,6 +41,7 @@ class Bench:
             lambda: self.identities.items(),
             lambda name, text: self.failures.append((name, text)),
             self.refreshed.append,
+            lambda job, error: self.failures.append((job, error)),
             self.clock,
             rng,
         )

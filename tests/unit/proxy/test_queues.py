@@ -152,6 +152,17 @@ def test_an_end_is_told_once_and_in_the_next_iteration() -> None:
     assert loop.soon == []
 
 
+def test_rooms_of_plans_that_are_no_more_are_forgotten_once_they_are_empty() -> None:
+    queue, slots = Queue(), Slots(1)
+    stays, goes = room_of(queue, "stays"), room_of(queue, "goes")
+    slots.enter(goes, "w", NORMAL, 9.0)
+    queue.keep({("stays", "chat")})
+    assert list(queue.rooms.values()) == [stays, goes], "somebody waits there"
+    queue.capacity_came(0.0)
+    queue.keep({("stays", "chat")})
+    assert list(queue.rooms.values()) == [stays]
+
+
 def test_time_passes_only_while_somebody_waits() -> None:
     waiting, loop, wheel = queues()
     queue, slots = Queue(), Slots(0)
