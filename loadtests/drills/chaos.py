@@ -9,7 +9,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -43,6 +43,7 @@ PASS_S: Final = 25.0  # one round of all faults at all clouds, at most
 FOR_S: Final = (0.3, 1.2)
 SEED: Final = 7
 FINDINGS_KEPT: Final = 20
+HOLDER_OUT: Final[Mapping[str, Any]] = {"kind": "status", "status": 429, "retry_after": 1, "for_s": 1}
 
 
 def _faults(rng: random.Random) -> dict[Kind, dict[str, Any]]:
@@ -127,8 +128,9 @@ def _later(section: dict[str, Any]) -> dict[str, Any]:
 class Chaos:
     """Breaks things until it is left, and counts what it did."""
 
-    def __init__(self, running: Site, seconds: float, seed: int = SEED) -> None:
-        self._running, self._rng = running, random.Random(seed)
+    def __init__(self, running: Site, seconds: float, reloads: Sequence[str]) -> None:
+        self._running, self._rng = running, random.Random(SEED)
+        self._files = {name: file for name, file in changes(running).items() if name in reloads or not reloads}
         pairs = len(running.fleet.endpoints) * len(_faults(self._rng))
         self._step_s = min(PASS_S, seconds) / pairs
         self.reloads: Counter[str] = Counter()
@@ -154,18 +156,13 @@ class Chaos:
                 for_s = rng.uniform(*FOR_S)
                 share = {} if kind is Kind.REFUSE else {"share": rng.choice([0.3, 1.0])}
                 fault = {"kind": kind.value, "for_s": for_s, **_faults(rng)[kind], **share}
-                await self._patiently(self._running.script(name, fault))
+                await _patiently(self._running.script(name, fault))
                 if number % 10 == 0:  # a book of ended faults is slow to read
-                    await self._patiently(self._running.clear(rng.choice(names)))
+                    await _patiently(self._running.clear(rng.choice(names)))
                 await asyncio.sleep(self._step_s)
 
-    async def _patiently(self, call: Any) -> None:
-        """A port that refuses does so to its control path as well; slow ones keep it waiting."""
-        with contextlib.suppress(OSError, TimeoutError):
-            await call
-
     async def _reload(self) -> None:
-        files = changes(self._running)
+        files = self._files
         while True:
             for name in self._rng.sample(sorted(files), len(files)):
                 self._running.write(files[name])
@@ -176,11 +173,12 @@ class Chaos:
                 await asyncio.sleep(RELOAD_S)
 
 
-async def chaos(scale: Scale) -> Outcome:
+async def chaos(scale: Scale, reloads: Sequence[str] = ()) -> Outcome:
+    """`reloads`: the changes that may be put in force meanwhile; empty: all."""
     outcome = Outcome()
     alone_s = scale.fault_s * ALONE_SHARE
     async with site(chaos_fleet()) as running:
-        storm = Chaos(running, scale.fault_s)
+        storm = Chaos(running, scale.fault_s, reloads)
         api, internal = (
             Traffic(name, key_of(name), rate, leave_every=13)
             for name, rate in (("api", scale.rate), ("internal", scale.rate / 2))
@@ -190,6 +188,8 @@ async def chaos(scale: Scale) -> Outcome:
             await asyncio.sleep(alone_s)
             await alone.finish()
             connected = await _connections(running) - before
+            for name in REGIONS:  # the holder refuses as a whole at least once, however the faults fall
+                await _patiently(running.script(name, HOLDER_OUT))
             both = [Traffic("api2", api.key, scale.rate / 2, leave_every=13), internal]
             async with Load(running.port, both) as mixed:
                 await asyncio.sleep(scale.fault_s - alone_s)
@@ -207,6 +207,12 @@ async def chaos(scale: Scale) -> Outcome:
             "faults_met": dict(Counter(one.fault for name in running.fleet.endpoints for one in running.journal(name))),
         }
     return outcome
+
+
+async def _patiently(call: Coroutine[Any, Any, None]) -> None:
+    """A port that refuses does so to its control path as well; a slow one keeps it waiting."""
+    with contextlib.suppress(OSError, TimeoutError):
+        await call
 
 
 async def _connections(running: Site) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -212,9 +212,9 @@ class Site:
 
     # Conversations.
 
-    async def script(self, name: str, *faults: dict[str, Any]) -> None:
+    async def script(self, name: str, *faults: Mapping[str, Any]) -> None:
         """Adds faults to a cloud's book. Raises BenchError where it does not take them."""
-        await self._control("POST", name, "faults", list(faults))
+        await self._control("POST", name, "faults", [dict(fault) for fault in faults])
 
     async def clear(self, *names: str) -> None:
         for name in names:
