@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from loadtests.drills.fleet import PACE, REGIONS, Endpoint, Fleet, key_of, regions
@@ -12,7 +13,7 @@ from loadtests.drills.site import Site, site
 VICTIM: Final = REGIONS[0]
 WARM_S: Final = 1.0  # what is left out at the start: connections are dialled, and latencies are not known yet
 BIN_S: Final = 0.25
-SLOW_START_S: Final = 5.0
+RECOVERY: Final[Mapping[str, float]] = {"slow_start_s": 5.0, "open_s": 1.0, "open_s_max": 4.0}
 SLOWER: Final = 10
 RESUMED: Final = 0.9  # of its share before: a third of some hundred requests wobbles by more than a few percent
 QUOTA_TIMES: Final = 2.0  # of a fair share: two regions carry all of the load, one alone could not
@@ -93,14 +94,14 @@ def _below(bins: list[float], share: float) -> float | None:
     return next((index * BIN_S for index, mean in enumerate(means) if mean < share), None)
 
 
-async def recovery(scale: Scale, slow_start_s: float = SLOW_START_S) -> Outcome:
+async def recovery(scale: Scale, health: Mapping[str, float] = RECOVERY) -> Outcome:
     """The quota of each region is twice its fair share: the whole load on the recovered one would be refused."""
     outcome = Outcome()
     third = scale.rate / len(REGIONS)
     quota = {"emulator": {**PACE, "quota": True}, "deployment": {"rpm": int(third * QUOTA_TIMES * 60)}}
     fleet = Fleet(
         {name: Endpoint(**quota) for name in REGIONS},  # type: ignore[arg-type]
-        more={"health": {"slow_start_s": slow_start_s, "open_s": 1.0, "open_s_max": 4.0}},
+        more={"health": health},
     )
     async with site(fleet) as running:
         async with Load(running.port, [_api(scale.rate)]) as load:
@@ -113,7 +114,7 @@ async def recovery(scale: Scale, slow_start_s: float = SLOW_START_S) -> Outcome:
             await asyncio.sleep(scale.after_s)
         arrivals = _arrivals(running)
         first = next((moment for moment in arrivals[VICTIM] if moment >= end), end + scale.after_s)
-        full_at, until = first + slow_start_s, end + scale.after_s
+        full_at, until = first + health["slow_start_s"], end + scale.after_s
         (before,) = share_bins(arrivals, VICTIM, load.began + WARM_S, at, at - load.began - WARM_S) or [0.0]
         (after,) = share_bins(arrivals, VICTIM, full_at, until, until - full_at) or [0.0]
         throttled = sum(one.status == 429 for name in REGIONS for one in running.journal(name) if one.at >= first)
@@ -128,7 +129,7 @@ async def recovery(scale: Scale, slow_start_s: float = SLOW_START_S) -> Outcome:
         outcome.figures |= {
             "share_before": before,
             "share_after": after,
-            "slow_start_s": slow_start_s,
+            "slow_start_s": health["slow_start_s"],
             "share_by_second_from_first": share_bins(arrivals, VICTIM, first, until, 1.0),
             "failures": failures(load.shots),
             "left_late_p99_ms": late_p99_ms(load.shots),

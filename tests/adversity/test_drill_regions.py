@@ -32,7 +32,8 @@ async def test_a_region_that_slows_loses_its_share() -> None:
 
 
 async def test_a_recovered_region_gets_its_share_back_and_no_herd() -> None:
-    outcome = await regions.recovery(Scale(rate=50, before_s=0.5, fault_s=1.5, after_s=5), slow_start_s=2.0)
+    health = {"slow_start_s": 1.5, "open_s": 0.5, "open_s_max": 1.0}
+    outcome = await regions.recovery(Scale(rate=50, before_s=0.5, fault_s=1.5, after_s=5), health)
 
     kept(outcome, "429s from its first request on", "errors before the commit point")
     assert figure(outcome, "share_after") > 0.2, "of the third that is its own"
