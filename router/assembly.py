@@ -120,9 +120,8 @@ class Assembly:
 
     def _identity_refreshed(self, endpoint_id: str) -> None:
         """A new token: what was out for the old one's sake may be asked again."""
-        for backend in self.fleet.backends.values():
-            if backend.deployment.endpoint.id == endpoint_id:
-                backend.health.pardon()
+        for backend in self.fleet.at_endpoint(endpoint_id):
+            backend.health.pardon()
         self.fleet.standing.changed()
 
     def metrics_page(self) -> MetricsPage:

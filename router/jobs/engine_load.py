@@ -13,7 +13,6 @@ from router.jobs.outward import Outward, ProbeTarget, Rounds
 from router.providers.targets import encode_path
 from router.transport.names import Names
 
-USER_AGENT: Final = "inference-router-probe"
 EVERY_S: Final = 1.0
 JITTER: Final = 0.25
 TIMEOUT_S: Final = 2.0
@@ -31,7 +30,7 @@ class EngineLoads:
         on_load: Callable[[str, EngineLoad], None],
     ) -> None:
         self._endpoints, self._on_load = endpoints, on_load
-        self._outward = Outward(loop, names, USER_AGENT, reuse=True)
+        self._outward = Outward(loop, names, reuse=True)
         self._rounds = Rounds(loop, self._due, self._ask)
         self._rng = random.Random()
         self._next_at: dict[str, float] = {}  # by endpoint

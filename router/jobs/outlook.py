@@ -37,7 +37,7 @@ class Outlook:
 
     def probed(self, endpoint_id: str, result: ProbeResult) -> None:
         rt, now = self._rt, self._rt.clock.monotonic()
-        backends = self._at(endpoint_id)
+        backends = rt.fleet.at_endpoint(endpoint_id)
         if result.reason == "credential" and backends:
             # A key may be good for completions and not for the list of models. So requests, where there are any, have
             # the word; and who is out already is not held there, since a request has to find out.
@@ -58,9 +58,5 @@ class Outlook:
         """Turns an engine's queue and cache into a multiplier of its load; what it does not say counts for nothing."""
         queued = (load.waiting or 0.0) / QUEUE_FULL
         pressed = 1.0 if load.kv_used is not None and load.kv_used >= KV_FULL_FROM else 0.0
-        for backend in self._at(endpoint_id):
+        for backend in self._rt.fleet.at_endpoint(endpoint_id):
             backend.meter.engine = 1.0 + queued + pressed
-
-    def _at(self, endpoint_id: str) -> list[Backend]:
-        backends = self._rt.fleet.backends.values()
-        return [backend for backend in backends if backend.deployment.endpoint.id == endpoint_id]

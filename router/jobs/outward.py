@@ -20,6 +20,7 @@ from router.model.fleet import Endpoint
 from router.transport.names import Names
 from router.transport.tls import ResumingContext, client_context
 
+USER_AGENT: Final = "inference-router-probe"
 AT_ONCE_MAX: Final = 8
 LOOK_EVERY_S: Final = 0.25
 ANSWER_BYTES_MAX: Final = 4 << 20
@@ -76,11 +77,11 @@ class Rounds:
 
 
 class Outward:
-    """The way out. `user_agent` says what asks."""
+    """The way out. The user agent says what asks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, user_agent: str, *, reuse: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, *, reuse: bool) -> None:
         """`reuse`: keeps connections for the next question; without it each one proves that a new one can be made."""
-        self._loop, self._names, self._user_agent, self._reuse = loop, names, user_agent, reuse
+        self._loop, self._names, self._reuse = loop, names, reuse
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether private addresses may be dialled
         self._contexts: dict[str | None, ResumingContext] = {}  # by the file of authorities
 
@@ -92,7 +93,7 @@ class Outward:
         An answer that is too long is cut: what matters of it is its status, or near its begin.
         """
         url = endpoint.base_url
-        fields = {**endpoint.headers, "user-agent": self._user_agent, "accept-encoding": "identity", **credential}
+        fields = {**endpoint.headers, "user-agent": USER_AGENT, "accept-encoding": "identity", **credential}
         async with _translated(timeout_s):
             # Also for an address that stands in the URL itself, which no resolver is asked about.
             await self._names.addresses(url.host, url.port, private=_private(endpoint))

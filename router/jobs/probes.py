@@ -19,7 +19,6 @@ from router.model.fleet import AuthKind, Endpoint
 from router.providers.targets import encode_path, encode_segment
 from router.transport.names import Names
 
-USER_AGENT: Final = "inference-router-probe"
 JITTER: Final = 0.25  # routers that started together shall not ask together
 ENGINE_HEALTH: Final = MappingProxyType({"vllm": "/health", "sglang": "/health", "nim": "/v1/health/ready"})
 _CONNECT_ONLY: Final = ("oci", "vertex")
@@ -47,7 +46,7 @@ class Probes:
         on_result: Callable[[str, ProbeResult], None],
     ) -> None:
         self._settings, self._endpoints, self._on_result = settings, endpoints, on_result
-        self._outward = Outward(loop, names, USER_AGENT, reuse=False)
+        self._outward = Outward(loop, names, reuse=False)
         self._rounds = Rounds(loop, self._due, self._ask)
         self._rng = random.Random()
         self._asked: dict[str, tuple[float, float]] = {}  # by endpoint: when, and this time's jitter

@@ -3,14 +3,14 @@
 from math import inf
 from time import monotonic
 
-from router.base.errors import RouterError, StaleConnectionError, UpstreamTimeoutError
+from router.base.errors import RouterError, StaleConnectionError
 from router.model.plan import Permit
 from router.proxy.answer import Answer
 from router.proxy.backend import Target
 from router.proxy.choice import may_choose
 from router.proxy.context import Attempt, Context
 from router.proxy.ending import end_attempt
-from router.proxy.failures import SlowError, WithdrawnError, outcome_of, raise_for
+from router.proxy.failures import SlowError, WithdrawnError, outcome_of, raise_for, total_passed
 from router.proxy.outgoing import request_parts
 from router.proxy.runtime import Runtime
 from router.proxy.signing import signed_parts
@@ -83,7 +83,7 @@ async def _dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking
     dial = target.backend.pool.dial(permit, ctx.inbound.wake)
     try:
         while not dial.done:
-            await waiter.park(ctx.total_at, _total_passed)
+            await waiter.park(ctx.total_at, total_passed)
     except BaseException:
         dial.cancel()
         if dial.connection is not None:
@@ -122,7 +122,3 @@ def _give_up_if_slow(ctx: Context, rt: Runtime, answer: Answer) -> None:
     may_ask = ctx.budget.allows_another and plan.traffic.retries.left(now) >= 1.0
     if may_ask and may_choose(ctx, rt.permit(ctx), now, answer.target):
         raise SlowError("The deployment was slower than the objective.")
-
-
-def _total_passed() -> RouterError:
-    return UpstreamTimeoutError("The request took longer than it may.")

@@ -53,6 +53,11 @@ class HedgeLostError(UpstreamError):
     """The other copy of the request was faster."""
 
 
+def total_passed() -> RouterError:
+    """The error of a request that took all the time that it has, wherever it waits."""
+    return UpstreamTimeoutError("The request took longer than it may.")
+
+
 def raise_for(answer: Answer) -> None:
     """Turns a decided answer that should be tried elsewhere into its error."""
     target = answer.target

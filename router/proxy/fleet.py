@@ -160,12 +160,11 @@ class Fleet:
 
     def siblings(self, backend: Backend) -> Iterator[Backend]:
         """The other deployments of its endpoint."""
-        endpoint_id = backend.deployment.endpoint.id
-        return (
-            other
-            for other in self.backends.values()
-            if other is not backend and other.deployment.endpoint.id == endpoint_id
-        )
+        return (other for other in self.at_endpoint(backend.deployment.endpoint.id) if other is not backend)
+
+    def at_endpoint(self, endpoint_id: str) -> list[Backend]:
+        """All deployments of an endpoint."""
+        return [backend for backend in self.backends.values() if backend.deployment.endpoint.id == endpoint_id]
 
     def total(self, read: Callable[[Pool], int]) -> int:
         return sum(read(backend.pool) for backend in self.backends.values())

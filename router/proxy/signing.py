@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from router.base.errors import RouterError, UpstreamTimeoutError
 from router.providers.identity import IdentityError
 from router.proxy.backend import Target
 from router.proxy.context import Context
-from router.proxy.failures import IdentityLostError
+from router.proxy.failures import IdentityLostError, total_passed
 from router.proxy.outgoing import length_line, request_body
 from router.proxy.runtime import Runtime
 from router.transport.fiber import Parking
@@ -24,7 +23,7 @@ async def signed_parts(ctx: Context, rt: Runtime, target: Target, waiter: Parkin
     signing.add_done_callback(lambda _: ctx.inbound.wake())
     try:
         while not signing.done():
-            await waiter.park(ctx.total_at, _total_passed)
+            await waiter.park(ctx.total_at, total_passed)
     except BaseException:
         signing.cancel()
         raise
@@ -38,7 +37,3 @@ async def signed_parts(ctx: Context, rt: Runtime, target: Target, waiter: Parkin
 def _fields(lines: bytes) -> Sequence[tuple[bytes, bytes]]:
     pairs = (line.partition(b": ") for line in lines.split(b"\r\n") if line)
     return [(name.lower(), value) for name, _, value in pairs]
-
-
-def _total_passed() -> RouterError:
-    return UpstreamTimeoutError("The request took longer than it may.")

@@ -16,8 +16,8 @@ from router.emulator import Endpoint as Emulated
 from router.health.engine import EngineLoad
 from router.health.settings import HealthSettings
 from router.jobs.engine_load import EngineLoads
-from router.jobs.outward import Outward, ProbeTarget
-from router.jobs.probes import USER_AGENT, ProbeResult, Probes, probe
+from router.jobs.outward import USER_AGENT, Outward, ProbeTarget
+from router.jobs.probes import ProbeResult, Probes, probe
 from router.model.fleet import AuthKind, BaseUrl, Credential, Endpoint, Secret
 from router.transport.names import Names
 
@@ -54,7 +54,7 @@ def azure(name: str = "east") -> Emulated:
 @asynccontextmanager
 async def way_out() -> AsyncIterator[Outward]:
     loop = asyncio.get_running_loop()
-    outward = Outward(loop, Names(loop), USER_AGENT, reuse=False)
+    outward = Outward(loop, Names(loop), reuse=False)
     try:
         yield outward
     finally:
