@@ -5,17 +5,16 @@ import pytest
 from loadtests.drills import outages
 from loadtests.drills.outcome import Scale
 
-TIMEOUTS = {**outages.TIMEOUTS, "connect_s": 0.5, "commit_stream_s": 0.8, "commit_json_s": 0.8}
+# Short beside the outage: what is sent before the first timeouts can tell anything must not be most of what is counted.
+TIMEOUTS = {**outages.TIMEOUTS, "connect_s": 0.5, "commit_stream_s": 0.5, "commit_json_s": 0.5}
 NOISE = 3.0  # a p99 of a hundred requests on a machine that does other work
 
 
 @pytest.mark.parametrize("kind", outages.KINDS)
 async def test_an_outage_is_not_made_worse_and_ends_with_its_cause(kind: str) -> None:
-    outcome = await outages.total(Scale(rate=50, before_s=0.3, fault_s=3, after_s=3.5), [kind], TIMEOUTS)
+    outcome = await outages.total(Scale(rate=50, before_s=0.3, fault_s=8, after_s=11), [kind], TIMEOUTS)
 
-    sent, _ = outcome.bars
-    assert sent.kept, (sent, outcome.figures)
-    assert float(outcome.figures[kind]["full_goodput_after_s"]) <= 3.5, outcome.figures
+    assert all(bar.kept for bar in outcome.bars), (outcome.bars, outcome.figures)
 
 
 @pytest.mark.parametrize("kind", outages.HOLES)
