@@ -35,6 +35,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     waited_ms: float = 0.0  # all the time that this attempt kept the request waiting, connect included
     upstream_request_id: str = ""
     hedge: bool = False  # a second copy, sent while the first was silent
+    connect_ms: float = 0.0  # of the dial that this attempt waited for: name and TCP
+    tls_ms: float = 0.0  # likewise: the handshake
+    began_ms: float = 0.0  # after the request's arrival
+    span_id: str = ""  # 16 hex: what the deployment was sent as its parent, where the request is traced
 
 
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,3 +73,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_in: int = 0
     bytes_out: int = 0
     usage: Usage | None = None
+    trace_id: str = ""  # 32 hex: the client's, or one of the router's own where the request is traced
+    cost_nano_usd: int = 0  # by the price of the deployment that served; 0: there is no price, or no usage
+    first_token_ms: float = 0.0  # of a stream: from arrival to the first event with content
+    endpoint: str = ""  # whose deployment served

@@ -32,7 +32,8 @@ class Attempt:
         self.hedge = False  # a second copy, sent while the first was silent
         self.answer: Answer | None = None
 
-    def record(self, outcome: str, now: float) -> AttemptRecord:
+    def record(self, outcome: str, now: float, arrived_at: float) -> AttemptRecord:
+        """What became of it. `arrived_at`: the request; both moments in monotonic seconds."""
         answer, target = self.answer, self.target
         head = answer.head if answer is not None else None
         first_byte_at = answer.first_byte_at if answer is not None else 0.0
@@ -46,6 +47,7 @@ class Attempt:
             waited_ms=(now - self.began) * 1000,
             upstream_request_id=_request_id(head) if head is not None else "",
             hedge=self.hedge,
+            began_ms=(self.began - arrived_at) * 1000,
         )
 
 

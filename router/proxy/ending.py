@@ -80,7 +80,7 @@ def end_attempt(
     backend.meter.end(attempt.tokens, now)
     if error is not None and error.retry is Retry.SAFE and backend.quota.twin is not None:
         backend.quota.twin.refund(ctx.tokens, now)  # nothing was sent
-    ctx.attempts.append(attempt.record(outcome, now))
+    ctx.attempts.append(attempt.record(outcome, now, ctx.inbound.started_at))
     if outcome == "served":
         health = backend.health
         if not health.clear:
