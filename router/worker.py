@@ -171,7 +171,7 @@ class Worker:
             assembly.books.event("reloaded", config_version=new.version, was=old.version)
             return ReloadResult(ok=True, version=new.version)
 
-    def set_drain(self, deployment_id: str, draining: bool) -> bool:
+    async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         backend = self.assembly.fleet.backends.get(deployment_id)
         if backend is None:
             return False
@@ -179,13 +179,13 @@ class Worker:
         self.assembly.books.event("deployment_drain", deployment=deployment_id, draining=draining)
         return True
 
-    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+    async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         assembly = self.assembly
         now = assembly.loop.time()
         refusals = {name: why for name, backend in assembly.fleet.backends.items() if (why := backend.refusal(now))}
         return explain_request(assembly.runtime.current(), key, model, operation, refusals)
 
-    def status(self) -> dict[str, object]:
+    async def status(self) -> dict[str, object]:
         assembly = self.assembly
         now = assembly.loop.time()
         snapshot = assembly.runtime.snapshot

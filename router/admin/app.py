@@ -49,7 +49,7 @@ class _Routes:
         return web.Response(status=200 if self._router.is_ready() else 503)
 
     async def _status(self, _: web.Request) -> web.Response:
-        return json_answer(self._router.status())
+        return json_answer(await self._router.status())
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = request.query
@@ -58,7 +58,8 @@ class _Routes:
                 400, "missing_parameter", "Ask as in /explain?key=NAME&model=MODEL, if need be with &operation=."
             )
         try:
-            return json_answer(self._router.explain(query["key"], query["model"], query.get("operation", "")))
+            operation = query.get("operation", "")
+            return json_answer(await self._router.explain(query["key"], query["model"], operation))
         except LookupError as unknown:
             said = str(unknown)
             return error(404, "unknown_name", f"{said[:1].upper()}{said[1:]}.")
@@ -80,14 +81,14 @@ class _Routes:
         )
 
     async def _drain(self, request: web.Request) -> web.Response:
-        return self._set_drain(request, draining=True)
+        return await self._set_drain(request, draining=True)
 
     async def _undrain(self, request: web.Request) -> web.Response:
-        return self._set_drain(request, draining=False)
+        return await self._set_drain(request, draining=False)
 
-    def _set_drain(self, request: web.Request, *, draining: bool) -> web.Response:
+    async def _set_drain(self, request: web.Request, *, draining: bool) -> web.Response:
         deployment_id = request.match_info["id"]
-        if not self._router.set_drain(deployment_id, draining):
+        if not await self._router.set_drain(deployment_id, draining):
             return error(404, "deployment_not_found", "There is no deployment with this id.")
         return json_answer({"deployment": deployment_id, "draining": draining})
 

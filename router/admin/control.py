@@ -16,17 +16,20 @@ class ReloadResult:
 
 
 class ControlledRouter(Protocol):
-    """The running router, as its operators see it. Called on the event loop only."""
+    """The running router, as its operators see it: one process, or all of them through their supervisor.
+
+    Called on the event loop only.
+    """
 
     def is_ready(self) -> bool:
         """Configuration loaded, listening, not draining. An outage of a cloud does not change it."""
         ...
 
-    def status(self) -> dict[str, object]:
+    async def status(self) -> dict[str, object]:
         """What can be served now and why not, as plain JSON values; never a secret."""
         ...
 
-    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+    async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         """Where a request of this key's name for this model would go now, and what keeps it from elsewhere.
 
         Raises LookupError for a name that is not known; its text may be shown.
@@ -37,7 +40,7 @@ class ControlledRouter(Protocol):
         """Puts the configuration's new content in force, or keeps the old one and says why."""
         ...
 
-    def set_drain(self, deployment_id: str, draining: bool) -> bool:
+    async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         """Starts or ends the draining of a deployment; False where there is no such deployment."""
         ...
 

@@ -52,7 +52,7 @@ async def open_breakers(r: RunningRouter, stack: AsyncExitStack) -> None:
 
 async def draining(r: RunningRouter, _: AsyncExitStack) -> None:
     for name in ("first", "second"):
-        r.worker.set_drain(f"{name}/gpt-4o-dep", True)
+        await r.worker.set_drain(f"{name}/gpt-4o-dep", True)
 
 
 async def throttled(r: RunningRouter, _: AsyncExitStack) -> None:

@@ -63,7 +63,7 @@ async def test_where_all_clouds_are_out_nobody_left() -> None:
     """The others were looked at and found out as well: that is no departure, since nothing was sent."""
     async with router(*CLOUDS, timeouts=QUICK, workloads=held()) as r:
         for cloud in CLOUDS:
-            r.worker.set_drain(f"{cloud.id}/gpt-4o-dep", True)
+            await r.worker.set_drain(f"{cloud.id}/gpt-4o-dep", True)
         assert (await ask(r, chat(key=INTERNAL_KEY))).status == 503
         (decided,) = (record for record in r.decisions() if isinstance(record, Decision))  # and its audit is clean
         assert {(offer.cloud, offer.outcome) for offer in decided.offers} == {("azure", "draining")}
@@ -88,7 +88,7 @@ async def test_a_departure_without_its_refusal_is_found() -> None:
     """A record is left out while the chain is made anew: no hash is wrong, and the contract is broken all the same."""
     async with router(*CLOUDS, timeouts=QUICK, workloads=held()) as r:
         for name in ("a", "b"):
-            r.worker.set_drain(f"{name}/gpt-4o-dep", True)
+            await r.worker.set_drain(f"{name}/gpt-4o-dep", True)
         log = r.worker.assembly.decisions
         write = log.write
 
@@ -107,7 +107,7 @@ async def test_a_departure_without_its_refusal_is_found() -> None:
 async def test_a_changed_reason_is_found(tmp_path: Path) -> None:
     async with router(*CLOUDS, timeouts=QUICK, workloads=held()) as r:
         for name in ("a", "b"):
-            r.worker.set_drain(f"{name}/gpt-4o-dep", True)
+            await r.worker.set_drain(f"{name}/gpt-4o-dep", True)
         assert (await ask(r, chat(key=INTERNAL_KEY))).status == 200
         await r.assert_nothing_is_left()
         shutil.copytree(r.file.parent / DECISIONS, tmp_path / "copy")

@@ -158,7 +158,7 @@ async def test_pools_of_unchanged_deployments_survive() -> None:
 async def test_a_drain_outlives_a_change_of_its_deployment() -> None:
     async with router(*tiers(2)) as r:
         file = File(r)
-        assert r.worker.set_drain("first/gpt-4o-dep", True)
+        assert await r.worker.set_drain("first/gpt-4o-dep", True)
         file.now["endpoints"]["first"]["deployments"][0]["tpm"] = 1000
 
         assert (await file.put())[0] == 200

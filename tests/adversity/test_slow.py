@@ -81,7 +81,7 @@ async def test_the_holders_slowness_is_a_refusal() -> None:
 async def test_the_last_one_is_waited_for() -> None:
     """Also where the others are out, throttled or were asked in vain."""
     async with router(*fleet("a", "b"), **settings()) as r:
-        r.worker.set_drain("b/gpt-4o-dep", True)
+        await r.worker.set_drain("b/gpt-4o-dep", True)
         r.clouds["a"].faults.add("slow_head", delay_ms=SLOW_MS)
         r.clouds["cw"].faults.add("slow_head", delay_ms=SLOW_MS)
 
@@ -97,7 +97,7 @@ async def test_the_last_one_is_waited_for() -> None:
 async def test_the_holders_last_attempt_is_waited_for_where_nobody_else_is_there() -> None:
     """A third deployment of the holder would count as failed: it is nobody to give this one up for."""
     async with router(*fleet("a", "b", "c"), **settings(holder_attempts=2)) as r:
-        r.worker.set_drain("cw/gpt-4o-dep", True)
+        await r.worker.set_drain("cw/gpt-4o-dep", True)
         r.clouds["a"].faults.add("status", status=500)
         r.clouds["b"].faults.add("slow_head", delay_ms=SLOW_MS)
 

@@ -265,11 +265,11 @@ async def test_a_rule_that_is_narrowed_holds_for_those_who_wait() -> None:
         AsyncExitStack() as stack,
     ):
         async with held_up(r, chat()) as azure:
-            r.worker.set_drain("first/gpt-4o-dep", True)
+            await r.worker.set_drain("first/gpt-4o-dep", True)
             r.clouds["cw"].faults.add("stall_mid_stream", after_events=3, times=1)
             async with sent(r, chat(stream=True, key=INTERNAL_KEY)) as other:
                 await other.some(b'"content":')
-                r.worker.set_drain("first/gpt-4o-dep", False)
+                await r.worker.set_drain("first/gpt-4o-dep", False)
                 waits = await enter(r, stack, chat(key=INTERNAL_KEY))
                 file = File(r)
                 file.now["workloads"]["internal"]["placement"]["clouds"] = ["azure"]

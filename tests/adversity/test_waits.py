@@ -92,7 +92,7 @@ async def test_all_throttled_is_a_429_with_the_smallest_true_wait() -> None:
 async def test_one_that_is_out_for_another_reason_makes_it_a_503() -> None:
     async with router(*tiers(2), timeouts=QUICK) as r:
         r.clouds["first"].faults.add("status", status=429, retry_after=9)
-        r.worker.set_drain("second/gpt-4o-dep", True)
+        await r.worker.set_drain("second/gpt-4o-dep", True)
 
         for _ in range(2):
             reply = await ask(r, chat())

@@ -108,13 +108,13 @@ async def test_what_waits_over_the_end_of_a_window_gets_what_both_rules_allow() 
 async def test_a_retry_over_the_end_of_a_window_keeps_to_what_both_rules_allow() -> None:
     clock = Calendar()
     async with router(*CLOUDS, clock=clock, timeouts=PATIENT, workloads=windowed(BOTH, AZURE)) as r:
-        r.worker.set_drain("cw/gpt-4o-dep", True)
+        await r.worker.set_drain("cw/gpt-4o-dep", True)
         r.clouds["a"].faults.add("slow_head", delay_ms=200)
         r.clouds["a"].faults.add("reset_after_head")
         request = asyncio.create_task(ask(r, internal()))
         await r.until(lambda: r.clouds["a"].received.requests == 1)
         r.clouds["a"].faults.clear()
-        r.worker.set_drain("cw/gpt-4o-dep", False)
+        await r.worker.set_drain("cw/gpt-4o-dep", False)
         clock.turn(3601)
         assert (await request).status == 200
         for _ in range(10):
@@ -126,7 +126,7 @@ async def test_a_rule_widened_by_time_does_not_widen_a_request_that_runs() -> No
     """Half of its body came in the old window: it stays where it was allowed then."""
     clock = Calendar()
     async with router(*CLOUDS, clock=clock, timeouts=PATIENT, workloads=windowed(AZURE, BOTH)) as r:
-        r.worker.set_drain("a/gpt-4o-dep", True)
+        await r.worker.set_drain("a/gpt-4o-dep", True)
         async with sent(r, internal(), halves=True) as call:
             await r.until(lambda: r.worker.assembly.runtime.in_flight.get("internal"))
             clock.turn(3601)
@@ -159,7 +159,7 @@ async def test_a_declared_condition_ends_a_rule_and_is_on_record() -> None:
     declared = [{"name": "clause", "declared": UNTIL, "by": "legal"}]
     workloads = windowed(AZURE, BOTH, until="clause")
     async with router(*CLOUDS, clock=clock, timeouts=PATIENT, workloads=workloads, conditions=declared) as r:
-        r.worker.set_drain("a/gpt-4o-dep", True)
+        await r.worker.set_drain("a/gpt-4o-dep", True)
         assert (await ask(r, internal())).status == 503
         clock.turn(3601)
         assert (await ask(r, internal())).status == 200

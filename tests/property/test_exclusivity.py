@@ -197,7 +197,7 @@ async def episode(
     for cloud, kind, values, more in script:
         world.r.clouds[cloud].faults.add(kind, **values, **({} if kind == "refuse" else more))
     if drained is not None:
-        world.r.worker.set_drain(f"{drained}/gpt-4o-dep", True)
+        await world.r.worker.set_drain(f"{drained}/gpt-4o-dep", True)
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for kind, phase in crowd:

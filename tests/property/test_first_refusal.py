@@ -158,7 +158,7 @@ class World:
         internal = orjson.loads(orjson.dumps(INTERNAL))
         key: dict[str, Any] = {}
         if change == "a drain":
-            assert self.r.worker.set_drain("ptu/gpt-4o-dep", True)
+            assert await self.r.worker.set_drain("ptu/gpt-4o-dep", True)
             return
         if change == "one attempt at the holder":
             internal["placement"]["holder_attempts"] = 1
@@ -246,7 +246,7 @@ async def episode(
     for cloud, kind, values, more in script:
         world.r.clouds[cloud].faults.add(kind, **values, **({} if kind == "refuse" else more))
     if drained is not None:
-        assert world.r.worker.set_drain(f"{drained}/gpt-4o-dep", True)
+        assert await world.r.worker.set_drain(f"{drained}/gpt-4o-dep", True)
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for kind, stream, leaves in crowd:

@@ -28,10 +28,10 @@ class FakeRouter:
     def is_ready(self) -> bool:
         return self.ready
 
-    def status(self) -> dict[str, object]:
+    async def status(self) -> dict[str, object]:
         return self.state
 
-    def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+    async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         if key != "acme":
             raise LookupError(f"no key is named {key!r}; there is acme")
         return {"key": key, "model": model, "operation": operation}
@@ -40,7 +40,7 @@ class FakeRouter:
         self.reloads += 1
         return self.reload_result
 
-    def set_drain(self, deployment_id: str, draining: bool) -> bool:
+    async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         if deployment_id not in self.deployments:
             return False
         self.deployments[deployment_id] = draining
