@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from router.base.references import ReferenceMissingError, resolve_reference
 from router.config.faults import Fault, Path, dotted
+from router.config.snapshot import Source
 
 Tree: TypeAlias = "dict[str, Tree] | list[Tree] | str | int | float | bool | None"
 
@@ -28,11 +29,14 @@ _SHOWN_MAX: Final = 80
 class Document:
     """One configuration file while it is being checked: its tree, and the faults found so far."""
 
-    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, file: str, environ: Mapping[str, str], source: Source | None = None) -> None:
+        """`source`: is read instead of the file, and neither the environment nor another file is asked anything."""
         self.file = file
         self.faults: list[Fault] = []
         self.tree: Tree = None
-        self._environ = environ
+        self._environ, self._given = environ, source
+        self._text = ""
+        self._references: dict[str, str] = {}
         self._base = FilePath(file).parent
         self._lines: dict[Path, int] = {}
         self._written: dict[Path, str] = {}
@@ -43,7 +47,7 @@ class Document:
     def read(self) -> None:
         """Reads the file into `tree`; what stands in the way becomes a fault."""
         try:
-            text = FilePath(self.file).read_text(encoding="utf-8")
+            text = self._text = self._given.text if self._given is not None else _read(self.file)
         except OSError as error:
             return self.fault((), f"cannot be read ({error.strerror})")
         except UnicodeDecodeError:
@@ -67,6 +71,10 @@ class Document:
             if not isinstance(self.tree, dict):
                 self.fault((), "must be a mapping at its top: `server:`, `endpoints:`, `workloads:` …")
         return None
+
+    def source(self) -> Source:
+        """What was read, references included."""
+        return Source(self._text, self._references)
 
     def fault(self, path: Path, message: str) -> None:
         """Records a fault at `path`, or at the nearest place above it that the file has."""
@@ -150,8 +158,18 @@ class Document:
             self._unresolved.add(path)
             return text
         try:
-            return resolve_reference(text, self._environ, self._base)
+            if self._given is not None:
+                meant = self._given.references.get(text, text)
+            else:
+                meant = resolve_reference(text, self._environ, self._base)
+            if meant != text:
+                self._references[text] = meant
+            return meant
         except ReferenceMissingError as error:
             self.fault(path, str(error))
             self._unresolved.add(path)
             return text
+
+
+def _read(file: str) -> str:
+    return FilePath(file).read_text(encoding="utf-8")

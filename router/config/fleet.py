@@ -17,6 +17,7 @@ from router.config.headers import read_headers
 from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, matches, parse_base_url
 from router.config.kinds import operations_of
 from router.config.schema import DeploymentSection, EndpointSection, PriceSection, TimeoutsSection
+from router.config.server import share
 from router.config.words import check_choice, check_model, check_name
 from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
 from router.model.operation import OPERATIONS
@@ -78,8 +79,8 @@ def read_endpoint(
     )
 
 
-def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection) -> Iterator[Deployment]:
-    """The sound deployments of an endpoint."""
+def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection, workers: int) -> Iterator[Deployment]:
+    """The sound deployments of an endpoint, as one of so many workers sees them."""
     names: dict[str, int] = {}
     for index, item in enumerate(section.deployments):
         if item is None:
@@ -102,8 +103,8 @@ def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection
             tpm=item.tpm,
             rpm=item.rpm,
             quota_pool=item.quota_pool,
-            connections_max=item.connections_max,
-            concurrent_max=item.concurrent,
+            connections_max=share(item.connections_max, workers),
+            concurrent_max=share(item.concurrent, workers) if item.concurrent is not None else None,
             ttft_objective_ms=item.ttft_objective_ms,
             price=_read_price(item.price) or list_price(endpoint.provider, item.model, item.name),
         )

@@ -19,10 +19,10 @@ from router.config.hosts import is_internal
 from router.config.policy import read_policy
 from router.config.schedules import ScheduleReader, check_prices, check_reach, check_zones, read_conditions
 from router.config.schema import File, WorkloadSection
-from router.config.server import read_server
+from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
-from router.config.snapshot import Phase, Snapshot, Workload
+from router.config.snapshot import Phase, Snapshot, Source, Workload
 from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
 from router.model.fleet import Deployment, Endpoint, Timeouts
@@ -35,12 +35,15 @@ from router.placement import Schedule, make_permit, make_plan
 Plans = dict[tuple[str, str, str], Plan]
 
 
-def load(path: str | os.PathLike[str], environ: Mapping[str, str], wall: float | None = None) -> Snapshot:
+def load(
+    path: str | os.PathLike[str], environ: Mapping[str, str], wall: float | None = None, source: Source | None = None
+) -> Snapshot:
     """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot.
 
     `wall`: the moment, in wall seconds, whose phase the snapshot is to show; left out, the present one.
+    `source`: is taken instead of what file and environment hold by now; `path` still is what relative paths start at.
     """
-    doc = Document(os.fspath(path), environ)
+    doc = Document(os.fspath(path), environ, source)
     doc.read()
     file, lost = check_shape(doc)
     snapshot = _compose(doc, file, lost) if file is not None else None
@@ -53,10 +56,11 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str], wall: float |
 
 def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
-    server = read_server(doc, file.server)
+    workers = read_workers(doc, file.server)
+    server = read_server(doc, file.server, workers)
     timeouts = read_timeouts(file.timeouts, Timeouts())
     hosts, warnings = read_clouds(doc, file.clouds)
-    endpoints, deployments = _read_fleet(doc, file, hosts, timeouts)
+    endpoints, deployments = _read_fleet(doc, file, hosts, timeouts, workers)
     # With a part of the fleet lost nobody can say what is served: one mistake would be named many times.
     sure = "endpoints" not in lost and 0 < len(endpoints) == len(file.endpoints)
     models = frozenset(deployment.model for deployment in deployments.values()) if sure else None
@@ -65,7 +69,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     reader = ScheduleReader(doc, hosts, None if "conditions" in lost else conditions)
     schedules, policies = _read_workloads(doc, file.workloads, reader)
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
-    health, limits = read_health(doc, file.health), read_limits(doc, file.limits)
+    health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
     if models is None:
         return None
@@ -98,11 +102,12 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         until=phases[0].until,
         phases=phases,
         warnings=tuple(warnings),
+        source=doc.source(),
     )
 
 
 def _read_fleet(
-    doc: Document, file: File, hosts: Hosts, timeouts: Timeouts
+    doc: Document, file: File, hosts: Hosts, timeouts: Timeouts, workers: int
 ) -> tuple[dict[str, Endpoint], dict[str, Deployment]]:
     endpoints: dict[str, Endpoint] = {}
     deployments: dict[str, Deployment] = {}
@@ -110,7 +115,7 @@ def _read_fleet(
         endpoint = read_endpoint(doc, name, section, hosts, timeouts)
         if endpoint is not None:
             endpoints[name] = endpoint
-            deployments |= {found.id: found for found in read_deployments(doc, endpoint, section)}
+            deployments |= {found.id: found for found in read_deployments(doc, endpoint, section, workers)}
     check_fleet(doc, deployments)
     return endpoints, deployments
 

@@ -1,4 +1,7 @@
-"""The process's own settings."""
+"""The process's own settings, and how several processes share what is meant for all of them."""
+
+import os
+from typing import Final
 
 from router.config.document import Document
 from router.config.hosts import is_loopback
@@ -7,16 +10,34 @@ from router.config.snapshot import ServerSettings
 from router.config.words import check_secret, read_address
 from router.model.fleet import Secret
 
+WORKERS_MAX: Final = 256
 
-def read_server(doc: Document, section: ServerSection) -> ServerSettings | None:
+
+def share(total: int, workers: int) -> int:
+    """What one of so many workers has of a bound for all of them: rounded up, so that none is left with nothing."""
+    return -(-total // workers)
+
+
+def read_workers(doc: Document, section: ServerSection) -> int:
+    """How many processes share the port. `auto`: one for each core that this process may run on."""
+    workers = section.workers
+    if workers == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(workers, int) and not isinstance(workers, bool) and 0 < workers <= WORKERS_MAX:
+        return workers
+    doc.fault(("server", "workers"), f"must be a whole number from 1 to {WORKERS_MAX}, or auto")
+    return 1
+
+
+def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSettings | None:
     """None where an address cannot be read."""
     listen = read_address(doc, ("server", "listen"), section.listen)
     admin = read_address(doc, ("server", "admin"), section.admin)
-    _check_workers(doc, section.workers)
     if section.admin_token is not None:
         check_secret(doc, ("server", "admin_token"), section.admin_token)
-    if section.body_bytes_max > section.buffered_bytes_max:
-        doc.fault(("server", "body_bytes_max"), "is above buffered_bytes_max, so the largest body could never be read")
+    if section.body_bytes_max > share(section.buffered_bytes_max, workers):
+        whose = "buffered_bytes_max" if workers == 1 else f"a worker's share of buffered_bytes_max (1/{workers})"
+        doc.fault(("server", "body_bytes_max"), f"is above {whose}, so the largest body could never be read")
     if listen is None or admin is None:
         return None
     if listen == admin and listen.port:
@@ -26,10 +47,10 @@ def read_server(doc: Document, section: ServerSection) -> ServerSettings | None:
     return ServerSettings(
         listen=listen,
         admin=admin,
-        workers=1,
+        workers=workers,
         body_bytes_max=section.body_bytes_max,
-        buffered_bytes_max=section.buffered_bytes_max,
-        connections_max=section.connections_max,
+        buffered_bytes_max=share(section.buffered_bytes_max, workers),
+        connections_max=share(section.connections_max, workers),
         head_timeout_s=section.head_timeout_s,
         body_timeout_s=section.body_timeout_s,
         keepalive_timeout_s=section.keepalive_timeout_s,
@@ -38,14 +59,3 @@ def read_server(doc: Document, section: ServerSection) -> ServerSettings | None:
         admin_token=Secret(section.admin_token) if section.admin_token is not None else None,
         access_log=section.access_log,
     )
-
-
-def _check_workers(doc: Document, workers: object) -> None:
-    path = ("server", "workers")
-    if isinstance(workers, int) and not isinstance(workers, bool) and workers > 0:
-        if workers > 1:
-            doc.fault(path, "is not in this version yet above 1")
-    elif workers == "auto":
-        doc.fault(path, "'auto' is not in this version yet; there is 1")
-    else:
-        doc.fault(path, "must be a whole number above 0, or auto")

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from router.config.document import Document
 from router.config.rules import kinds_in
 from router.config.schema import DecisionLogSection, HealthSection, LimitsSection, ResilienceSection, WorkloadSection
+from router.config.server import share
 from router.health.settings import HealthSettings
 from router.limits.settings import LimitSettings
 from router.resilience.settings import RetrySettings
@@ -25,13 +26,19 @@ def read_resilience(section: ResilienceSection) -> RetrySettings:
     return replace(RetrySettings(), **section.model_dump(exclude_none=True))
 
 
-def read_limits(doc: Document, section: LimitsSection) -> LimitSettings:
+def read_limits(doc: Document, section: LimitsSection, workers: int) -> LimitSettings:
+    """One of so many workers' share of what is meant for all of them."""
     changed = section.model_dump(exclude_none=True, exclude={"concurrency"})
     settings = replace(LimitSettings(), adaptive=section.concurrency == "adaptive", **changed)
     if settings.concurrency_min > settings.concurrency_start:
         text, fields = "is above concurrency_start", section.model_fields_set
         _fault_of_pair(doc, "limits", fields, "concurrency_min", text, "concurrency_start")
-    return settings
+    return replace(
+        settings,
+        concurrency_start=share(settings.concurrency_start, workers),
+        concurrency_min=share(settings.concurrency_min, workers),
+        waiting_max=share(settings.waiting_max, workers),
+    )
 
 
 def _fault_of_pair(doc: Document, top: str, written: set[str], key: str, message: str, other: str) -> None:

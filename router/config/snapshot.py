@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from router.health.settings import HealthSettings
 from router.limits.settings import LimitSettings
@@ -24,8 +25,19 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration as it was read: another process that is handed it understands exactly the same. Holds secrets."""
+
+    text: str = field(repr=False)
+    references: Mapping[str, str] = field(repr=False)  # what each one meant then, by how it is written
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The process: its sockets and its bounds. A reload cannot change `listen`, `admin` or `workers`."""
+    """The process: its sockets and its bounds. A reload cannot change `listen`, `admin` or `workers`.
+
+    With several workers, `buffered_bytes_max` and `connections_max` are one worker's share of what the file says.
+    """
 
     listen: Address
     admin: Address
@@ -90,6 +102,7 @@ class Snapshot:
     until: float = math.inf
     phases: tuple[Phase, ...] = ()  # all of them: in order and without gaps, made and verified at load
     warnings: tuple[str, ...] = field(default=())  # what `check` marks: added hosts, private addresses
+    source: Source = field(default=Source("", MappingProxyType({})), repr=False)
 
     def at(self, wall: float) -> "Snapshot":
         """What holds at a moment: this very snapshot while its phase lasts."""

@@ -276,8 +276,9 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("    provider: opnai", "O.provider", "did you mean 'openai'?"),
     ],
     "  admin: 127.0.0.1:9090": [
-        ("  admin: 127.0.0.1:9090\n  workers: 4", "server.workers", "not in this version yet", "workers"),
-        ("  admin: 127.0.0.1:9090\n  workers: auto", "server.workers", "not in this version", "workers"),
+        ("  admin: 127.0.0.1:9090\n  workers: many", "server.workers", "or auto", "workers"),
+        ("  admin: 127.0.0.1:9090\n  workers: true", "server.workers", "a whole number", "workers"),
+        ("  admin: 127.0.0.1:9090\n  workers: 257", "server.workers", "from 1 to 256", "workers"),
         ("  admin: 127.0.0.1:9090\n  admin: 127.0.0.1:1", "server.admin", "stands here twice", ":1\n"),
     ],
     "tpm: 1000": [
@@ -315,7 +316,8 @@ CASES: dict[str, list[tuple[str, ...]]] = {
     "64MiB": [
         ("64 megs", "server.body_bytes_max", "'64 megs' is not a size"),
         ("2GiB", "server.body_bytes_max", "above buffered_bytes_max"),
-        ("64MiB\n  workers: 0", "server.workers", "must be a whole number above 0", "workers"),
+        ("300MiB\n  workers: 4", "server.body_bytes_max", "a worker's share of buffered_bytes_max (1/4)"),
+        ("64MiB\n  workers: 0", "server.workers", "must be a whole number from 1", "workers"),
     ],
     "connect_s: 5": [
         ("connect_s: 0", "timeouts.connect_s", "must be above 0"),

@@ -1,0 +1,82 @@
+"""Several workers: what each has of the bounds for all, and how they all understand one text alike."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from router.config.load import load
+from router.config.server import share
+from router.config.snapshot import Source
+
+FILE: Final = """
+server: {{listen: 127.0.0.1:0, workers: {workers}, connections_max: 1001, buffered_bytes_max: 1GiB}}
+limits: {{concurrency_start: 100, concurrency_min: 4, waiting_max: 7}}
+endpoints:
+  a:
+    cloud: azure
+    provider: azure_openai
+    base_url: https://a.openai.azure.com
+    api_version: v1
+    auth: {{api_key: "${{KEY}}"}}
+    deployments: [{{model: gpt-4o, name: d, tpm: 1000, rpm: 60, connections_max: 9, concurrent: 1}}]
+  b:
+    cloud: azure
+    provider: azure_openai
+    base_url: https://b.openai.azure.com
+    api_version: v1
+    auth: {{api_key: "file:secret"}}
+    deployments: [{{model: gpt-4o, name: d}}]
+workloads: {{api: {{placement: {{rule: exclusive, cloud: azure}}}}}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_text("from-a-file")
+    file = tmp_path / "router.yaml"
+    file.write_text(FILE.format(workers=3))
+    return file
+
+
+def test_each_worker_has_a_share_of_what_is_for_all_rounded_up(file: Path) -> None:
+    snapshot = load(file, {"KEY": "k"})
+    deployment = snapshot.deployments["a/d"]
+
+    assert (snapshot.server.workers, snapshot.server.connections_max) == (3, 334)
+    assert snapshot.server.buffered_bytes_max == -(-(1 << 30) // 3)
+    assert (deployment.connections_max, deployment.concurrent_max) == (3, 1)
+    limits = snapshot.limits
+    assert (limits.concurrency_start, limits.concurrency_min, limits.waiting_max) == (34, 2, 3)
+    assert (deployment.tpm, deployment.rpm) == (1000, 60), "what is spent of these is told to each other"
+    assert snapshot.deployments["b/d"].concurrent_max is None
+
+
+def test_auto_is_one_for_each_core_that_may_be_used(file: Path) -> None:
+    file.write_text(FILE.format(workers="auto"))
+    assert load(file, {"KEY": "k"}).server.workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("total", "workers", "each"), [(10, 1, 10), (10, 3, 4), (1, 8, 1), (9, 3, 3)])
+def test_a_share_is_never_nothing(total: int, workers: int, each: int) -> None:
+    assert share(total, workers) == each
+
+
+def test_whoever_is_handed_the_source_understands_the_same(file: Path) -> None:
+    """Whatever file, environment and secrets have become since."""
+    first = load(file, {"KEY": "k"})
+    file.write_text("not even a configuration")
+    (file.parent / "secret").unlink()
+
+    again = load(file, {}, source=first.source)
+
+    assert again == first
+    assert again.source.references == {"${KEY}": "k", "file:secret": "from-a-file"}
+
+
+def test_the_source_shows_no_secret(file: Path) -> None:
+    source = load(file, {"KEY": "k-canary"}).source
+    assert "canary" not in repr(replace(source))
+    assert isinstance(source, Source)
