@@ -1,0 +1,233 @@
+"""What ties the load test to Locust: options, the guard, the shape, the progress line, the verdict."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+import ipaddress
+import sys
+from argparse import Namespace
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import gevent  # type: ignore[import-untyped]
+import orjson
+from locust import LoadTestShape
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.stats import RequestStats, StatsEntry
+
+from loadtests.locust import limits
+from loadtests.locust.limits import Figures, Statistic, Verdict
+from loadtests.locust.shapes import SHAPES, Plan, Totals, plan
+
+USERS: Final = 20
+SECONDS: Final = 60
+SPAWN_RATE: Final = 50.0
+PROGRESS_S: Final = 1.0
+
+
+def add_options(parser: LocustArgumentParser) -> None:
+    add = parser.add_argument
+    key = {"is_secret": True, "include_in_web_ui": False, "default": ""}
+    add(
+        "--api-key",
+        env_var="LOADTEST_API_KEY",
+        help="Key of ApiUser and LeavingUser; better as $LOADTEST_API_KEY",
+        **key,
+    )
+    add("--internal-key", env_var="LOADTEST_INTERNAL_KEY", help="Key of InternalUser; as $LOADTEST_INTERNAL_KEY", **key)
+    add("--chat-model", env_var="LOADTEST_CHAT_MODEL", default="gpt-4o", help="Asked for chat and responses")
+    add(
+        "--embedding-model", env_var="LOADTEST_EMBEDDING_MODEL", default="text-embedding-3-small", help="For embeddings"
+    )
+    add("--think-s", type=float, default=0.3, help="Mean seconds between a user's requests, half to one and a half")
+    add("--timeout-s", type=float, default=60.0, help="Longest silence of an answer, in seconds")
+    add("--shape", choices=("none", *SHAPES), default="none", help="How many users there are: -u at most, for -t")
+    add("--limits", default="", help="What must hold, in place of the shape's own: 'errors=0.01 TTFT.p99=2000'")
+    add("--yes-i-may-load", metavar="HOST", default="", help="Needed for any host but loopback")
+    add("--summary", metavar="FILE", default="", help="Write figures and verdicts to FILE, as JSON")
+    add("--progress", action="store_true", help="Say each second, in a line, how it goes")
+
+
+class Test:
+    """One run: what its events need to know of each other."""
+
+    def __init__(self, environment: Environment, runner: Runner) -> None:
+        self.environment, self.runner = environment, runner
+        self.options: Namespace = environment.parsed_options or Namespace()
+        self.leads = not isinstance(runner, WorkerRunner)
+        self.generator_cpu = 0.0  # cores that the busiest Locust process took, at most
+        self.plan: Plan | None = None
+        self.limits = self._limits()
+        self._began = 0.0
+        _guard(environment.host or "", self.options.yes_i_may_load)
+        if self.leads and self.options.shape != "none":
+            self.plan = plan(self.options.shape, self.options.num_users or USERS, self.options.run_time or SECONDS)
+            self._set_shape(self.plan)
+
+    def watch(self) -> None:
+        """Notes how busy Locust is, and says how it goes."""
+        while True:
+            gevent.sleep(PROGRESS_S)
+            if self.runner.state not in ("running", "spawning"):
+                continue
+            self.generator_cpu = max(self.generator_cpu, generator_cpu(self.runner))
+            if self.options.progress:
+                print(progress(self.runner), flush=True)
+
+    def finish(self) -> None:
+        """Judges, writes, and sets the exit code."""
+        figures = self.figures()
+        verdicts = limits.judged(self.limits, figures)
+        kept = all(verdict.kept for verdict in verdicts)
+        self.environment.process_exit_code = 0 if kept else 1
+        for verdict in verdicts:
+            print(f"{'kept  ' if verdict.kept else 'BROKEN'} {verdict.what:<24} {verdict.limit:>12}  {verdict.figure}")
+        if self.options.summary:
+            document = summary(self.options.shape, figures, verdicts, self.generator_cpu, self.plan)
+            Path(self.options.summary).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        if self.options.html_file and (report := Path(self.options.html_file)).exists():
+            report.write_text(with_verdicts(report.read_text("utf-8"), verdicts), "utf-8")
+
+    def figures(self) -> Figures:
+        stats = self.runner.stats
+        rows = [
+            Statistic(one.method or "", one.name, one.num_requests, one.num_failures, dict(one.response_times))
+            for one in stats.entries.values()
+        ]
+        errors: dict[str, int] = {}
+        for error in stats.errors.values():
+            text = error.error if isinstance(error.error, str) else repr(error.error)
+            errors[text] = errors.get(text, 0) + error.occurrences
+        if self.plan is None:
+            return Figures(rows, errors)
+        return Figures(rows, errors, self.plan.windows, self.plan.knee)
+
+    def _limits(self) -> dict[str, float]:
+        try:
+            own = self.options.limits
+            return limits.read_limits(own) if own else dict(limits.LIMITS[self.options.shape])
+        except limits.LimitsError as error:
+            sys.exit(f"--limits: {error}")
+
+    def _set_shape(self, chosen: Plan) -> None:
+        test = self
+
+        class Shape(LoadTestShape):
+            use_common_options = True
+
+            def tick(self) -> tuple[int, float] | None:
+                users = chosen.users(self.get_run_time(), totals(test.runner.stats), generator_cpu(test.runner))
+                return None if users is None else (users, max(SPAWN_RATE, users / 2))
+
+        self.environment.shape_class = Shape()
+        self.environment.shape_class.runner = self.runner
+
+
+def start(environment: Environment, runner: Runner, **_: Any) -> None:
+    """Of Locust's `init`: ends the program where it may not or cannot run."""
+    test = Test(environment, runner)
+
+    def check_host(**_: Any) -> None:  # it can be changed in the web page
+        _guard(environment.host or "", test.options.yes_i_may_load)
+
+    def finish(**_: Any) -> None:
+        test.finish()
+
+    environment.events.test_start.add_listener(check_host)
+    if test.leads:
+        environment.events.quitting.add_listener(finish)
+        gevent.spawn(test.watch)
+
+
+def is_loopback(host: str) -> bool:
+    name = urlsplit(host).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _guard(host: str, allowed: str) -> None:
+    """A load test against somebody else's gateway is an attack, and one against one's own may be an outage."""
+    name = urlsplit(host).hostname or ""
+    if host and not is_loopback(host) and name != allowed:
+        sys.exit(f"{name} is not this machine: say --yes-i-may-load {name} if you may load it")
+
+
+def totals(stats: RequestStats) -> Totals:
+    return Totals(stats.total.num_requests, stats.total.num_failures, dict(stats.total.response_times))
+
+
+def generator_cpu(runner: Runner) -> float:
+    """Cores, of the busiest process of Locust."""
+    if isinstance(runner, MasterRunner):
+        return max((client.cpu_usage for client in runner.clients.values()), default=0.0) / 100
+    return runner.current_cpu_usage / 100
+
+
+def progress(runner: Runner) -> str:
+    """One line. Times are of the last ten seconds."""
+    total: StatsEntry = runner.stats.total
+    firsts = limits.summed(one.response_times for (_, kind), one in runner.stats.entries.items() if kind == "TTFT")
+    p50, p99 = (total.get_current_response_time_percentile(share) or 0 for share in (0.5, 0.99))
+    first = limits.percentile(firsts, 0.95) or 0
+    return (
+        f"{runner.user_count} users · {total.current_rps:.0f} requests/s · p50 {p50:.0f} ms · p99 {p99:.0f} ms · "
+        f"first token p95 {first:.0f} ms · {total.num_failures} of {total.num_requests} failed"
+    )
+
+
+def summary(
+    shape: str, figures: Figures, verdicts: list[Verdict], generator: float, chosen: Plan | None
+) -> dict[str, Any]:
+    """As JSON values."""
+    rows = [
+        {
+            "type": one.type,
+            "name": one.name,
+            "count": one.count,
+            "failures": one.failures,
+            **{f"p{share * 100:g}": limits.percentile(one.times, share) for share in (0.5, 0.95, 0.99)},
+        }
+        for one in sorted(figures.statistics, key=lambda one: (one.type, one.name))
+    ]
+    windows = [
+        {
+            "stage": one.stage,
+            "users": one.users,
+            "rate": round(one.rate, 1),
+            "error_share": round(one.error_share, 5),
+            **{f"p{share * 100:g}": limits.percentile(one.times, share) for share in (0.5, 0.95, 0.99)},
+        }
+        for one in figures.windows
+    ]
+    return {
+        "shape": shape,
+        "kept": all(verdict.kept for verdict in verdicts),
+        "verdicts": [
+            {"what": each.what, "limit": each.limit, "figure": each.figure, "kept": each.kept} for each in verdicts
+        ],
+        "statistics": rows,
+        "errors": dict(figures.errors),
+        "stages": windows,
+        "ended_because": chosen.stopped_by if chosen is not None else "",
+        "generator_cpu_max": round(generator, 2),
+    }
+
+
+def with_verdicts(html: str, verdicts: list[Verdict]) -> str:
+    """Locust's report with the verdict above it."""
+    rows = "".join(
+        f"<tr><td>{escape(each.what)}</td><td>{escape(each.limit)}</td><td>{escape(each.figure)}</td>"
+        f"<td>{'kept' if each.kept else '<b>broken</b>'}</td></tr>"
+        for each in verdicts
+    )
+    table = (
+        '<section id="verdicts" style="font-family:sans-serif;padding:1em 2em"><h2>Limits</h2>'
+        '<table cellpadding="6"><tr><th align="left">figure</th><th align="left">limit</th>'
+        f'<th align="left">measured</th><th></th></tr>{rows}</table></section>'
+    )
+    return html.replace('<div id="root">', f'{table}\n    <div id="root">', 1)
