@@ -61,6 +61,11 @@ class Program:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int | None:
+        """None: it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
     def send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
