@@ -23,6 +23,7 @@ from router.telemetry.access_log import AccessLog
 from router.telemetry.decision_log import DecisionLog, NoDecisionLog
 from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage, WorkloadReading
 from router.telemetry.metrics import RequestMetrics
+from router.telemetry.tracing import Tracing
 from router.transport.names import Names
 from router.transport.wheel import Wheel
 
@@ -62,6 +63,8 @@ class Assembly:
         self.runtime = Runtime(
             loop, snapshot, self.fleet, Queues(loop, self.wheel), self.books, self.decisions, self.signers, clock
         )
+        if snapshot.tracing is not None:
+            self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._surprised)
@@ -108,6 +111,8 @@ class Assembly:
             await self.loop.run_in_executor(None, self.decisions.close)  # it waits for the disk
         except OSError as error:
             self.books.event("anchor_failed", reason=error.strerror or "unknown")
+        if self.runtime.tracing is not None:
+            await self.loop.run_in_executor(None, self.runtime.tracing.close)  # it waits for the collector
         self.books.log.close()
 
     def _surprised(self, job: str, error: str) -> None:

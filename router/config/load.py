@@ -23,6 +23,7 @@ from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
 from router.config.snapshot import Phase, Snapshot, Source, Workload
+from router.config.tracing import read_tracing
 from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
 from router.model.fleet import Deployment, Endpoint, Timeouts
@@ -71,13 +72,14 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
+    tracing, untold = read_tracing(doc, file.tracing, None if "workloads" in lost else file.workloads)
     if models is None:
         return None
 
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += reader.warnings()
+    warnings += [*reader.warnings(), *untold]
     phases = _make_phases(file, schedules, policies, _reach(hosts, endpoints), tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
     warnings += _endpoint_warnings(doc, endpoints, keys)
@@ -97,6 +99,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         retries=read_resilience(file.resilience),
         limits=limits,
         decision_log=decision_log,
+        tracing=tracing,
         conditions=tuple(conditions.values()),
         since=phases[0].since,
         until=phases[0].until,

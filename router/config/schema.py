@@ -294,6 +294,14 @@ class DecisionLogSection(Section):
     signing_key: Text | None = None
 
 
+class TracingSection(Section):
+    endpoint: Annotated[Text, Field(repr=False)]
+    headers: Annotated[dict[str, Text], Field(repr=False)] = {}
+    sample: Annotated[float, Field(ge=0, le=1)] | None = None
+    service_name: Text | None = None
+    respect_parent: list[Text] = []
+
+
 class KeySection(Section):
     later = frozenset({"limits", "expires", "priority", "budget"})
 
@@ -314,6 +322,7 @@ class File(Section):
     resilience: ResilienceSection = ResilienceSection()
     limits: LimitsSection = LimitsSection()
     decision_log: DecisionLogSection | None = None
+    tracing: TracingSection | None = None
     endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}
     aliases: dict[str, Text] = {}
     workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)] = {}

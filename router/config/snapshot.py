@@ -14,6 +14,7 @@ from router.model.policy import Policy
 from router.placement import Condition, Period, Schedule
 from router.resilience.settings import RetrySettings
 from router.telemetry.decision_log import DecisionLogSettings
+from router.telemetry.tracing import TracingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class Snapshot:
     retries: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
     decision_log: DecisionLogSettings | None = None
+    tracing: TracingSettings | None = None
     conditions: tuple[Condition, ...] = ()  # of the contract, as the file declares them
     since: float = -math.inf
     until: float = math.inf

@@ -26,11 +26,15 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
     target = attempt.target
     resent = False
     try:
+        up_lines, trace = ctx.up_lines, ctx.trace
+        if trace is not None:
+            attempt.span_id = trace.new_span_id()
+            up_lines += trace.line(attempt.span_id)
         # Before a connection is taken: from then on nothing but the send may fail.
         if target.identity.signs:
-            parts = await signed_parts(ctx, rt, target, waiter)
+            parts = await signed_parts(ctx, rt, target, up_lines, waiter)
         else:
-            parts = request_parts(ctx, target)
+            parts = request_parts(ctx, target, up_lines)
         while True:
             permit = _permit(ctx, rt, target)
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.

@@ -13,6 +13,7 @@ from router.proxy.facts import Facts
 from router.proxy.fleet import LivePlan
 from router.proxy.surface import Ask
 from router.resilience.attempts import AttemptBudget
+from router.telemetry.trace_context import Parent, Trace
 from router.transport.inbound import Inbound
 from router.transport.upstream import AnswerHead
 
@@ -20,7 +21,17 @@ from router.transport.upstream import AnswerHead
 class Attempt:
     """One deployment being asked. It ends once, with an outcome in the words of `AttemptRecord`."""
 
-    __slots__ = ("answer", "began", "completion_tokens", "health_permit", "hedge", "reused", "target", "tokens")
+    __slots__ = (
+        "answer",
+        "began",
+        "completion_tokens",
+        "health_permit",
+        "hedge",
+        "reused",
+        "span_id",
+        "target",
+        "tokens",
+    )
 
     def __init__(self, target: Target, tokens: float, health_permit: int, now: float) -> None:
         self.target = target
@@ -30,6 +41,7 @@ class Attempt:
         self.began = now
         self.reused = False
         self.hedge = False  # a second copy, sent while the first was silent
+        self.span_id = ""  # where the request is traced
         self.answer: Answer | None = None
 
     def record(self, outcome: str, now: float, arrived_at: float) -> AttemptRecord:
@@ -48,16 +60,24 @@ class Attempt:
             upstream_request_id=_request_id(head) if head is not None else "",
             hedge=self.hedge,
             began_ms=(self.began - arrived_at) * 1000,
+            span_id=self.span_id,
         )
 
 
 class Caller:
     """What follows from a request's head alone. Kept with the head, and good while the configuration is the same."""
 
-    __slots__ = ("ask", "client_id", "key", "patience_s", "reveal", "snapshot", "up_lines")
+    __slots__ = ("ask", "client_id", "key", "parent", "patience_s", "reveal", "snapshot", "trace_id", "up_lines")
 
     def __init__(
-        self, snapshot: Snapshot, key: ApiKey, ask: Ask, client_id: str, patience_s: float, up_lines: bytes
+        self,
+        snapshot: Snapshot,
+        key: ApiKey,
+        ask: Ask,
+        client_id: str,
+        patience_s: float,
+        parent: Parent | None,
+        up_lines: bytes,
     ) -> None:
         self.snapshot = snapshot
         self.key = key
@@ -65,6 +85,8 @@ class Caller:
         self.client_id = client_id  # the client's own id for its request, or empty
         self.patience_s = patience_s  # how long it waits without a byte, as an SDK says it
         self.reveal = snapshot.workloads[key.workload].reveal_upstream  # it may see who served it
+        self.parent = parent  # the span that the client was in
+        self.trace_id = parent.trace_id if parent is not None else ""
         self.up_lines = up_lines  # the header lines that go up
 
 
@@ -80,6 +102,8 @@ class Context:
     patience_s = inf
     reveal = False
     up_lines = b""
+    trace_id = ""  # the client's, or its own where it is traced
+    trace: Trace | None = None  # where this request is traced
     facts: Facts | None = None
     tokens = 0  # what it most likely costs, prompt and completion
     plan: LivePlan | None = None

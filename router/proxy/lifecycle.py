@@ -31,7 +31,8 @@ from router.proxy.replies import (
 )
 from router.proxy.runtime import Runtime
 from router.proxy.settlement import settle
-from router.proxy.surface import Ask, find_ask
+from router.proxy.surface import Ask, find_ask, route_of
+from router.telemetry.trace_context import read_traceparent
 from router.transport.inbound import Inbound, Server
 
 
@@ -79,13 +80,17 @@ def _recognise(ctx: Context, rt: Runtime) -> Ask:
             error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
             error.status, error.code = 415, "content_encoding"
             raise error
-        caller = head.note = Caller(
-            ctx.snapshot, key, ask, client_id, client_patience_s(head.fields), up_headers(head.fields)
-        )
+        parent = read_traceparent(head.fields.get(b"traceparent"))
+        patience_s, up_lines = client_patience_s(head.fields), up_headers(head.fields, parent)
+        caller = head.note = Caller(ctx.snapshot, key, ask, client_id, patience_s, parent, up_lines)
     else:
         rt.count_in(ctx, caller.key)
     ctx.ask, ctx.up_lines, ctx.reveal = caller.ask, caller.up_lines, caller.reveal
-    ctx.client_id, ctx.patience_s = caller.client_id, caller.patience_s
+    ctx.client_id, ctx.patience_s, ctx.trace_id = caller.client_id, caller.patience_s, caller.trace_id
+    tracing = rt.tracing
+    if tracing is not None and tracing.sampler.admits(caller.parent, caller.key.workload):
+        trace = ctx.trace = tracing.begin(caller.parent, route_of(head.method, head.target, caller.ask))
+        ctx.trace_id, ctx.up_lines = trace.trace_id, up_headers(head.fields, caller.parent, traced=True)
     return caller.ask
 
 

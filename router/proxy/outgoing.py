@@ -10,16 +10,18 @@ from router.proxy.backend import Target
 from router.proxy.context import Context
 from router.proxy.facts import Facts, Splice
 from router.proxy.failures import IdentityLostError
+from router.telemetry.trace_context import Parent
 
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
 CLIENT_ID_BYTES_MAX: Final = 128
 _SECONDS: Final = re.compile(rb"\d{1,6}(?:\.\d{1,9})?")
 _EMPTY: Final = re.compile(rb"\s*\}")  # what follows the brace of an object without keys
-_OPTIONAL: Final = tuple((name, name + b": ") for name in (b"traceparent", b"tracestate", b"openai-beta"))
 
 
-def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
+def request_parts(ctx: Context, target: Target, up_lines: bytes) -> list[bytes | memoryview]:
     """Returns head and body in pieces that are written one after the other. The body is not copied where it is long.
+
+    `up_lines`: what goes up of the client's head.
 
     The identity's lines come last in the head: nothing that a client sent stands behind them. Raises IdentityLostError.
     """
@@ -35,10 +37,10 @@ def request_parts(ctx: Context, target: Target) -> list[bytes | memoryview]:
         name = target.model_value
         length = len(body) - place.end + place.start + len(name)
         content = (body[: place.start], name, body[place.end :])
-        return [b"".join((target.head, ctx.up_lines, length_line(length), identity, b"\r\n", *content))]
+        return [b"".join((target.head, up_lines, length_line(length), identity, b"\r\n", *content))]
     pieces = _pieces(body, facts, target)
     length = sum(map(len, pieces))
-    head = b"".join((target.head, ctx.up_lines, length_line(length), identity, b"\r\n"))
+    head = b"".join((target.head, up_lines, length_line(length), identity, b"\r\n"))
     if length <= JOIN_BYTES_MAX:
         return [head + b"".join(pieces)]
     return [head, *pieces]
@@ -50,15 +52,23 @@ def request_body(ctx: Context, target: Target) -> list[bytes | memoryview]:
     return _pieces(ctx.inbound.body, ctx.facts, target)
 
 
-def up_headers(fields: dict[bytes, bytes]) -> bytes:
-    """The lines of the client's head that go up: an allow-list, so nothing else can."""
+def up_headers(fields: dict[bytes, bytes], parent: Parent | None, *, traced: bool = False) -> bytes:
+    """The lines of the client's head that go up: an allow-list, so nothing else can.
+
+    `parent`: what its `traceparent` says; without one, `tracestate` says nothing. `traced`: leave out the former, since
+    each attempt writes its own.
+    """
     lines = b"content-type: %b\r\naccept: %b\r\n" % (
         fields.get(b"content-type", b"application/json"),
         fields.get(b"accept", b"*/*"),
     )
-    for name, begin in _OPTIONAL:
-        if name in fields:
-            lines += begin + fields[name] + b"\r\n"
+    if parent is not None:
+        if not traced:
+            lines += b"traceparent: %b\r\n" % fields[b"traceparent"]
+        if b"tracestate" in fields:
+            lines += b"tracestate: %b\r\n" % fields[b"tracestate"]
+    if b"openai-beta" in fields:
+        lines += b"openai-beta: %b\r\n" % fields[b"openai-beta"]
     return lines
 
 

@@ -20,6 +20,7 @@ from router.proxy.backend import Backend
 from router.proxy.context import Context
 from router.proxy.fleet import Fleet
 from router.proxy.queues import Queues
+from router.telemetry.tracing import Tracing
 
 CREDENTIAL_OUT_S: Final = 30.0  # an operator has to act; meanwhile one try in so many seconds
 
@@ -64,6 +65,7 @@ class Runtime:
         self.decisions = decisions
         self.signers = signers  # threads for signatures
         self.clock = clock
+        self.tracing: Tracing | None = None  # None: the configuration has no such section
         self.violations = 0
         self.in_flight: dict[str, int] = {}  # by workload
         self.credential_failures: dict[str, int] = {}  # by endpoint, since the start
@@ -75,6 +77,8 @@ class Runtime:
         """Puts a configuration in force, and says in the decision log what its rules are."""
         unused = self.fleet.adopt(snapshot)
         self.snapshot = snapshot
+        if self.tracing is not None and snapshot.tracing is not None:
+            self.tracing.sampler.adopt(snapshot.tracing)
         self.decisions.write_event("configuration", **described(snapshot))
         for identity in unused:
             self.closing.add(task := self.loop.create_task(identity.close()))

@@ -18,11 +18,7 @@ def settle(ctx: Context, rt: Runtime) -> None:
     else:
         outcome, code = _outcome(ctx), error.code if error is not None else ""
     now = monotonic()
-    for attempt in (ctx.attempt, ctx.hedge):
-        if attempt is not None:
-            end_attempt(ctx, rt, attempt, _attempt_outcome(outcome), now)
-    if key is not None:
-        rt.in_flight[key.workload] -= 1
+    _give_back(ctx, rt, outcome, now)
     if error is not None:
         # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
         error.__traceback__ = error.__context__ = None
@@ -40,36 +36,47 @@ def settle(ctx: Context, rt: Runtime) -> None:
                 ctx.id, at, name, workload, model, operation, reason, rule_version, offers, served_by, cloud, outcome
             )
         )
-    rt.books.request(
-        # By place, in the record's order: 25 names would be looked up one by one, for 0.7 µs a request.
-        RequestRecord(
-            ctx.id,
-            at,
-            outcome,
-            ctx.status,
-            total_s * 1000,
-            ctx.client_id,
-            name,
-            workload,
-            model,
-            operation,
-            reason,
-            rule_version,
-            ctx.facts is not None and ctx.facts.stream,
-            served_by,
-            cloud,
-            code,
-            tuple(ctx.attempts),
-            refusals,
-            ctx.left_holder,
-            ctx.queued_s * 1000,
-            (first_byte_at - started_at) * 1000 if first_byte_at else 0.0,
-            (total_s - inbound.waited_s) * 1000,
-            inbound.bytes_in,
-            inbound.bytes_out,
-            answer.usage() if answer is not None else None,
-        )
+    # By place, in the record's order: 25 names would be looked up one by one, for 0.7 µs a request.
+    record = RequestRecord(
+        ctx.id,
+        at,
+        outcome,
+        ctx.status,
+        total_s * 1000,
+        ctx.client_id,
+        name,
+        workload,
+        model,
+        operation,
+        reason,
+        rule_version,
+        ctx.facts is not None and ctx.facts.stream,
+        served_by,
+        cloud,
+        code,
+        tuple(ctx.attempts),
+        refusals,
+        ctx.left_holder,
+        ctx.queued_s * 1000,
+        (first_byte_at - started_at) * 1000 if first_byte_at else 0.0,
+        (total_s - inbound.waited_s) * 1000,
+        inbound.bytes_in,
+        inbound.bytes_out,
+        answer.usage() if answer is not None else None,
+        ctx.trace_id,
     )
+    rt.books.request(record)
+    if ctx.trace is not None and rt.tracing is not None:
+        rt.tracing.end(ctx.trace, record, ctx.snapshot.deployments)
+
+
+def _give_back(ctx: Context, rt: Runtime, outcome: str, now: float) -> None:
+    """Ends the attempts that still run, and takes the request out of its workload's count."""
+    for attempt in (ctx.attempt, ctx.hedge):
+        if attempt is not None:
+            end_attempt(ctx, rt, attempt, _attempt_outcome(outcome), now)
+    if ctx.key is not None:
+        rt.in_flight[ctx.key.workload] -= 1
 
 
 def _attempt_outcome(outcome: str) -> str:

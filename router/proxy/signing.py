@@ -11,11 +11,13 @@ from router.proxy.runtime import Runtime
 from router.transport.fiber import Parking
 
 
-async def signed_parts(ctx: Context, rt: Runtime, target: Target, waiter: Parking) -> list[bytes | memoryview]:
-    """Returns head and body in pieces, with the signature's lines last in the head. Raises IdentityLostError."""
+async def signed_parts(
+    ctx: Context, rt: Runtime, target: Target, up_lines: bytes, waiter: Parking
+) -> list[bytes | memoryview]:
+    """Like `request_parts`, with the signature's lines last in the head. Raises IdentityLostError."""
     pieces = request_body(ctx, target)
     length = length_line(sum(map(len, pieces)))
-    lines = target.head.split(b"\r\n", 1)[1] + ctx.up_lines + length
+    lines = target.head.split(b"\r\n", 1)[1] + up_lines + length
     host = target.backend.deployment.endpoint.base_url.authority.encode()
     signing = rt.loop.run_in_executor(
         rt.signers, target.identity.sign, b"POST", host, target.route.target, _fields(lines), pieces
@@ -31,7 +33,7 @@ async def signed_parts(ctx: Context, rt: Runtime, target: Target, waiter: Parkin
         signature = signing.result()
     except IdentityError as error:
         raise IdentityLostError(f"The request could not be signed: {error}") from None
-    return [b"".join((target.head, ctx.up_lines, length, signature, b"\r\n")), *pieces]
+    return [b"".join((target.head, up_lines, length, signature, b"\r\n")), *pieces]
 
 
 def _fields(lines: bytes) -> Sequence[tuple[bytes, bytes]]:

@@ -55,6 +55,16 @@ def find_ask(method: bytes, target: bytes) -> Ask:
     return ask
 
 
+def route_of(method: bytes, target: bytes, ask: Ask) -> str:
+    """Method and path as a trace shows them: a model's name that the client wrote into the path is left out."""
+    path = target.partition(b"?")[0].decode("ascii", "replace")
+    if ask.model is not None and ask.operation is not None:
+        path = f"{_DEPLOYMENTS.decode()}{{model}}{ask.operation.path}"
+    elif ask.model is not None:
+        path = f"{path[: path.index('/models/')]}/models/{{model}}"
+    return f"{method.decode()} {path}"
+
+
 def _named_in_path(path: bytes) -> Ask:
     for prefix in _ONE_MODEL:
         if path.startswith(prefix) and len(path) > len(prefix):

@@ -7,6 +7,7 @@ from tests.wire.whole_router import CLASSIC, Exchange, request
 
 FORM = "multipart/form-data; boundary=b"
 TRANSCRIPTION = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\0\xff\r\n'
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 AS_PATH = "/openai/deployments/{}/{}?api-version=2030-01-01"
 
 
@@ -18,7 +19,8 @@ def test_the_head_is_made_from_scratch() -> None:
     """An allow-list goes up, and the endpoint's credential comes last; nothing else of the client's head does."""
     fields = (
         "api-key: " + API_KEY + "\r\nCookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nX-Stainless-Lang: python\r\n"
-        "Accept: text/event-stream\r\nTraceparent: 00-1\r\nTracestate: a=b\r\nOpenAI-Beta: x\r\nX-Request-Id: mine\r\n"
+        f"Accept: text/event-stream\r\nTraceparent: {TRACEPARENT}\r\n"
+        "Tracestate: a=b\r\nOpenAI-Beta: x\r\nX-Request-Id: mine\r\n"
         "x-ms-spillover-deployment: other\r\nConnection: x-secret\r\nX-Secret: 1\r\nAccept-Encoding: gzip\r\n"
         "Forwarded: for=1\r\nTE: trailers\r\nUser-Agent: x\r\napi_key: y\r\nX-HTTP-Method-Override: GET\r\n"
     )
@@ -29,7 +31,7 @@ def test_the_head_is_made_from_scratch() -> None:
         b"accept-encoding: identity",
         b"content-type: application/json",
         b"accept: text/event-stream",
-        b"traceparent: 00-1",
+        b"traceparent: " + TRACEPARENT.encode(),
         b"tracestate: a=b",
         b"openai-beta: x",
         b"content-length: 15",
