@@ -3,6 +3,7 @@
 import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from router.base.clock import Clock, SystemClock
@@ -15,14 +16,17 @@ from router.jobs.sweeps import Sweeps
 from router.jobs.tokens import TokenKeeper
 from router.jobs.upkeep import Upkeep
 from router.model.outcome import RequestRecord
+from router.proxy.figures import fleet_numbers
 from router.proxy.fleet import Fleet
 from router.proxy.gateway import Gateway
 from router.proxy.queues import Queues
 from router.proxy.runtime import Runtime
+from router.telemetry import names
 from router.telemetry.access_log import AccessLog
 from router.telemetry.decision_log import DecisionLog, NoDecisionLog
-from router.telemetry.exposition import DeploymentReading, Gauges, MetricsPage, WorkloadReading
 from router.telemetry.metrics import RequestMetrics
+from router.telemetry.process import process_numbers
+from router.telemetry.reading import Numbers, Reading
 from router.telemetry.tracing import Tracing
 from router.transport.names import Names
 from router.transport.wheel import Wheel
@@ -30,6 +34,13 @@ from router.transport.wheel import Wheel
 TOKENS_WITHIN_S: Final = 10.0  # a start waits so long for the clouds' tokens
 ANCHOR_EVERY_S: Final = 10.0
 SIGNERS: Final = 2  # threads: what is signed is signed by OpenSSL, without the interpreter's lock
+
+
+def _version() -> str:
+    try:
+        return version("inference-router")
+    except PackageNotFoundError:  # run from its sources, not installed
+        return "unknown"
 
 
 class Ledgers:
@@ -83,7 +94,9 @@ class Assembly:
             snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,
             lambda event, reason: self.books.event(event, reason=reason),
         )
+        self._version = _version()
         self.reloads = {"ok": 0, "refused": 0}
+        self.loaded_at = clock.wall()  # the configuration in force
 
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
@@ -129,49 +142,41 @@ class Assembly:
             backend.health.pardon()
         self.fleet.standing.changed()
 
-    def metrics_page(self) -> MetricsPage:
-        return MetricsPage(self.books.metrics, self.read_gauges)
-
-    def read_gauges(self) -> Gauges:
-        """Everything that is a state and not an event, as it is now."""
-        now = self.loop.time()
-        server = self.gateway.server
-        return Gauges(
-            config_version=self.runtime.snapshot.version,
-            draining=server.draining,
-            in_flight=dict(self.runtime.in_flight),
-            deployments=[
-                DeploymentReading(
-                    deployment=backend.deployment.id,
-                    cloud=backend.deployment.cloud,
-                    in_flight=backend.in_flight,
-                    idle=backend.pool.idle,
-                    busy=backend.pool.busy,
-                    available=not backend.refusal(now),
-                    verdict=backend.verdict(now).state.value,
-                    in_flight_max=int(backend.in_flight_max(now)),
-                    quota_avoided=backend.avoided,
-                )
-                for backend in self.fleet.backends.values()
-            ],
-            workloads=[
-                WorkloadReading(name, traffic.retried, traffic.hedged, traffic.retries.left(now))
-                for name, traffic in self.fleet.traffic.items()
-            ],
-            waiting={model: len(queue) for model, queue in self.fleet.queues.items()},
-            credential_failures={
-                endpoint_id: self.runtime.credential_failures.get(endpoint_id, 0)
-                for endpoint_id in self.runtime.snapshot.endpoints
+    def reading(self, worker: str = "0") -> Reading:
+        """All numbers of this process as they are now; `worker`: its label among those that share the port."""
+        requests = self.books.metrics.read()
+        return Reading(
+            {
+                **requests.numbers,
+                **fleet_numbers(self.fleet, self.loop.time()),
+                **self._own_numbers(worker),
+                **process_numbers(),
             },
-            decisions=self.decisions.sequence,
-            decisions_dropped=self.decisions.dropped,
-            anchor_failures=self.anchoring.failures,
-            client_connections=len(server.connections),
-            buffered_bytes=server.buffered_bytes,
-            dials=self.fleet.total(lambda pool: pool.dials),
-            reuses=self.fleet.total(lambda pool: pool.reuses),
-            violations=self.runtime.violations,
-            reloads=self.reloads,
-            access_log_dropped=self.books.log.dropped,
-            loop_lag_s=self.wheel.lag_s,
+            requests.histograms,
         )
+
+    def _own_numbers(self, worker: str) -> Numbers:
+        runtime, server = self.runtime, self.gateway.server
+        return {
+            names.REQUESTS_IN_FLIGHT.name: {(name,): count for name, count in runtime.in_flight.items()},
+            names.CREDENTIAL_FAILURES.name: {
+                (endpoint,): runtime.credential_failures.get(endpoint, 0) for endpoint in runtime.snapshot.endpoints
+            },
+            names.PLACEMENT_VIOLATIONS.name: {(): runtime.violations},
+            names.CLIENT_CONNECTIONS.name: {(): len(server.connections)},
+            names.BUFFERED_BYTES.name: {(): server.buffered_bytes},
+            names.EVENT_LOOP_LAG.name: {(worker,): self.wheel.lag_s},
+            names.WORKER_UP.name: {(worker,): 1},
+            names.WORKER_RESTARTS.name: {(worker,): 0},
+            names.DRAINING.name: {(): int(server.draining)},
+            names.BUILD.name: {(self._version,): 1},
+            names.CONFIG.name: {(runtime.snapshot.version,): 1},
+            names.CONFIG_LOADED.name: {(): self.loaded_at},
+            names.RELOADS.name: {(result,): count for result, count in self.reloads.items()},
+            names.DECISIONS.name: {(): self.decisions.sequence},
+            names.DECISIONS_DROPPED.name: {(): self.decisions.dropped},
+            names.ANCHOR_FAILURES.name: {(): self.anchoring.failures},
+            names.ACCESS_LOG_DROPPED.name: {(): self.books.log.dropped},
+            names.LOG_BUFFERED.name: {("access",): self.books.log.buffered_bytes},
+            names.SPANS_DROPPED.name: {(): runtime.tracing.dropped if runtime.tracing is not None else 0},
+        }

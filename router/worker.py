@@ -23,6 +23,7 @@ from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.proxy.backend import Backend
+from router.telemetry.reading import Reading
 from router.transport.inbound import LINGER_S
 
 BACKLOG: Final = 4096
@@ -60,7 +61,7 @@ class Worker:
                 assembly.gateway.server.protocol, settings.listen.host, settings.listen.port, backlog=BACKLOG
             )
             self.port = _port(self._listening)
-            self._admin = AdminServer(self, assembly.metrics_page(), settings.admin_token)
+            self._admin = AdminServer(self, settings.admin_token)
             self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
         except BaseException:
             await self.close()
@@ -178,6 +179,9 @@ class Worker:
         backend.drain(draining)
         self.assembly.books.event("deployment_drain", deployment=deployment_id, draining=draining)
         return True
+
+    async def reading(self) -> Reading:
+        return self.assembly.reading()
 
     async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         assembly = self.assembly

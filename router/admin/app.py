@@ -7,9 +7,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from router.admin.answers import error, json_answer
-from router.admin.control import ControlledRouter, Page
+from router.admin.control import ControlledRouter
 from router.admin.guard import guard
 from router.model.fleet import Secret
+from router.telemetry.exposition import render
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -17,26 +18,26 @@ _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_lar
 _MESSAGES: Final = {404: "There is nothing at this path.", 405: "This path does not know the method."}
 
 
-def build_app(router: ControlledRouter, metrics: Page, token: Secret | None) -> web.Application:
+def build_app(router: ControlledRouter, token: Secret | None) -> web.Application:
     """Makes the application. `token` None: only for a listener on loopback. Raises ValueError for an empty token."""
     app = web.Application(middlewares=[_as_json, guard(token)])
     app.on_response_prepare.append(_set_headers)
-    _Routes(router, metrics).add_to(app.router)
+    _Routes(router).add_to(app.router)
     return app
 
 
 class _Routes:
     """The handlers; each answers from the one call that it makes."""
 
-    def __init__(self, router: ControlledRouter, metrics: Page) -> None:
-        self._router, self._metrics = router, metrics
+    def __init__(self, router: ControlledRouter) -> None:
+        self._router = router
 
     def add_to(self, table: web.UrlDispatcher) -> None:
         table.add_get("/healthz", self._healthz)
         table.add_get("/readyz", self._readyz)
         table.add_get("/status", self._status)
         table.add_get("/explain", self._explain)
-        table.add_get("/metrics", self._metrics_page)
+        table.add_get("/metrics", self._metrics)
         table.add_post("/reload", self._reload)
         # A deployment's id has a slash in it.
         table.add_post("/deployments/{id:.+}/drain", self._drain)
@@ -64,8 +65,8 @@ class _Routes:
             said = str(unknown)
             return error(404, "unknown_name", f"{said[:1].upper()}{said[1:]}.")
 
-    async def _metrics_page(self, request: web.Request) -> web.Response:
-        page, content_type = self._metrics.render(",".join(request.headers.getall(hdrs.ACCEPT, [])))
+    async def _metrics(self, request: web.Request) -> web.Response:
+        page, content_type = render(await self._router.reading(), ",".join(request.headers.getall(hdrs.ACCEPT, [])))
         return web.Response(body=page, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def _reload(self, _: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.config.faults import Fault
+from router.telemetry.reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,6 @@ class ControlledRouter(Protocol):
         """Starts or ends the draining of a deployment; False where there is no such deployment."""
         ...
 
-
-class Page(Protocol):
-    """The metrics, rendered."""
-
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Returns the page and its content type for a client's `Accept` header."""
+    async def reading(self) -> Reading:
+        """All numbers, of all processes."""
         ...

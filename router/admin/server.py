@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from router.admin.app import build_app
-from router.admin.control import ControlledRouter, Page
+from router.admin.control import ControlledRouter
 from router.admin.guard import is_loopback
 from router.model.fleet import Secret
 
@@ -21,11 +21,11 @@ _silent.disabled = True
 class AdminServer:
     """Serves the control plane on a port of its own."""
 
-    def __init__(self, router: ControlledRouter, metrics: Page, token: Secret | None) -> None:
+    def __init__(self, router: ControlledRouter, token: Secret | None) -> None:
         """Raises ValueError for an empty token."""
         self._token = token
         self._runner = web.AppRunner(
-            build_app(router, metrics, token),
+            build_app(router, token),
             access_log=None,
             logger=_silent,
             handle_signals=False,

@@ -218,6 +218,10 @@ class Health:
         """When it may be probed, if it is out."""
         return self._breaker.until
 
+    def phase(self, now: float) -> Phase:
+        """Its breaker's."""
+        return Phase.CLOSED if self.clear else self._advanced(now)
+
     @property
     def since(self) -> float:
         """When its phase began."""

@@ -3,7 +3,7 @@
 It is built from what Azure documents and corrected by what answers say; see `docs/decisions/0014-quota-twin.md`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Final
 
@@ -92,6 +92,13 @@ class QuotaTwin:
     def requests_left(self, now: float) -> float:
         """Likewise of requests, in ten seconds."""
         return self._requests.left(now) if self._requests is not None else inf
+
+    def left_ratios(self, now: float) -> Iterator[tuple[str, float]]:
+        """How much of each limit that there is (`tokens`, `requests`) may still be used now, from 0.0 to 1.0."""
+        if self._tokens is not None:
+            yield "tokens", 1.0 - self._tokens.filled(now)
+        if self._requests is not None:
+            yield "requests", 1.0 - self._requests.filled(now)
 
     @property
     def share(self) -> float:

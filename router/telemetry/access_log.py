@@ -59,6 +59,11 @@ class AccessLog:
         if self._taking:
             self._append(msgspec.Raw(self._encoded({"at": self._clock.wall(), "event": event, **fields})))
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What the sink has not taken yet."""
+        return len(self._buffer) + len(self._batch) - self._position
+
     def reopen(self) -> None:
         """Lets the writer open the path anew before it writes on, so that a rotated file is let go."""
         self._reopening.set()

@@ -1,103 +1,230 @@
 """What finished requests add up to, in plain slots.
 
 Four of a client library's metrics would cost several times as much as everything here, so the numbers live in cells
-that are found by one dictionary look-up, and `exposition.py` reads them at scrape time. One thread writes.
+that are found by one dictionary look-up, and a reading is taken from them at scrape time. One thread writes.
 """
 
 from bisect import bisect_left
-from itertools import accumulate
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 from router.model.decision import ACCEPTED
-from router.model.outcome import RequestRecord
-from router.telemetry.names import FIRST_BYTE, OVERHEAD, REQUEST_DURATION, Metric
+from router.model.outcome import AttemptRecord, RequestRecord
+from router.telemetry import names
+from router.telemetry.names import Metric
+from router.telemetry.reading import Buckets, Exemplar, Labels, Number, Numbers, Reading
 
 # What an empty label value is shown as. A request that no cloud served must not look as if an unnamed one had.
 UNKNOWN: Final = "other"
 NO_CLOUD: Final = "none"
 
+_Key: TypeAlias = tuple[str, str, str, str, str, str]  # workload, model, operation, cloud, deployment, outcome
+
+
+def _in_ms(metric: Metric) -> tuple[float, ...]:
+    return tuple(bound * 1000.0 for bound in metric.bounds)
+
+
+REQUEST_MS: Final = _in_ms(names.REQUEST_DURATION)
+FIRST_BYTE_MS: Final = _in_ms(names.FIRST_BYTE)
+OVERHEAD_MS: Final = _in_ms(names.OVERHEAD)
+ATTEMPT_FIRST_BYTE_MS: Final = _in_ms(names.ATTEMPT_FIRST_BYTE)
+GAP_BOUNDS_S: Final = names.CHUNK_GAP.bounds
+
 
 class Histogram:
     """Counts per bucket, not cumulated; a bound belongs to its own bucket, as Prometheus' `le` says.
 
-    Observes milliseconds, because records hold them; exposes what the metric's unit says, which is seconds.
+    Takes milliseconds, because records hold them; a reading has what the metric's unit says, which is seconds.
     """
 
-    __slots__ = ("bounds_ms", "counts", "sum_ms")
+    __slots__ = ("bounds_ms", "counts", "exemplars", "sum_ms")
 
     def __init__(self, metric: Metric) -> None:
-        self.bounds_ms: Final = tuple(bound * 1000.0 for bound in metric.bounds)
+        self.bounds_ms: Final = _in_ms(metric)
         self.counts = [0] * (len(metric.bounds) + 1)
         self.sum_ms = 0.0
+        self.exemplars: dict[int, Exemplar] = {}  # the last of each bucket
 
     def observe(self, value_ms: float) -> None:
+        """For what is rare; `RequestMetrics.record` has the same in line."""
         self.counts[bisect_left(self.bounds_ms, value_ms)] += 1
         self.sum_ms += value_ms
 
-    def cumulated(self) -> list[int]:
-        """How many observations were at most each bound; the last one is all of them."""
-        return list(accumulate(self.counts))
+    def exemplify(self, value_ms: float, trace_id: str, at: float) -> None:
+        """Keeps a traced observation, which was counted already. `at`: wall seconds."""
+        self.exemplars[bisect_left(self.bounds_ms, value_ms)] = Exemplar(at, value_ms / 1000.0, trace_id)
+
+    def read(self) -> Buckets:
+        return Buckets(self.counts.copy(), self.sum_ms / 1000.0, self.exemplars.copy())
 
 
-class TokenCount:
-    """Tokens of one workload, model and cloud."""
+class Gaps:
+    """The gaps between the events of one workload's streams from one cloud, in seconds.
 
-    __slots__ = ("cached", "completion", "prompt", "reasoning")
+    Whoever relays counts each gap into `counts` (by `GAP_BOUNDS_S`) when it ends, and adds what they came to at the
+    end of the stream: for each chunk of each stream an addition less.
+    """
+
+    __slots__ = ("counts", "sum_s")
 
     def __init__(self) -> None:
-        self.prompt = self.completion = self.cached = self.reasoning = 0
+        self.counts = [0] * (len(GAP_BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def read(self) -> Buckets:
+        return Buckets(self.counts.copy(), self.sum_s)
 
 
 class _Cell:
-    """All that a finished request changes. The parts are shared by the cells whose labels for them are equal."""
+    """All that a finished request changes. Histograms are shared by the cells whose labels for them are equal."""
 
-    __slots__ = ("count", "first_byte", "request", "tokens")
+    __slots__ = (
+        "attempt_first_byte",
+        "cached",
+        "completion",
+        "cost_nano_usd",
+        "count",
+        "first_byte",
+        "first_token",
+        "prompt",
+        "reasoning",
+        "request",
+        "served",
+    )
 
-    def __init__(self, request: Histogram, first_byte: Histogram, tokens: TokenCount) -> None:
+    def __init__(
+        self, request: Histogram, first_byte: Histogram, first_token: Histogram, attempt_first_byte: Histogram
+    ) -> None:
         self.count = 0
-        self.request, self.first_byte, self.tokens = request, first_byte, tokens
+        self.served = 0  # attempts that served it: of most requests the only one
+        self.prompt = self.completion = self.cached = self.reasoning = self.cost_nano_usd = 0
+        self.request, self.first_byte, self.first_token = request, first_byte, first_token
+        self.attempt_first_byte = attempt_first_byte
 
 
 class RequestMetrics:
     """Counts finished requests and their attempts. The dictionaries are keyed by label values, in the table's order."""
 
     def __init__(self) -> None:
-        self.cells: dict[tuple[str, str, str, str, str], _Cell] = {}
-        self.attempts: dict[tuple[str, str, str], int] = {}
-        self.request: dict[tuple[str, str], Histogram] = {}
-        self.first_byte: dict[tuple[str, str], Histogram] = {}
-        self.tokens: dict[tuple[str, str, str], TokenCount] = {}
-        self.refusals: dict[tuple[str, str, str], int] = {}  # by workload, cloud and reason
-        self.departures: dict[tuple[str, str], int] = {}  # by workload and the cloud that served
-        self.overhead = Histogram(OVERHEAD)
+        self.cells: dict[_Key, _Cell] = {}
+        self.request: dict[Labels, Histogram] = {}
+        self.first_byte: dict[Labels, Histogram] = {}
+        self.first_token: dict[Labels, Histogram] = {}
+        self.attempts: dict[Labels, int] = {}  # less those that are counted in their request's cell
+        self.attempt_first_byte: dict[Labels, Histogram] = {}
+        self.connect: dict[Labels, Histogram] = {}
+        self.tls: dict[Labels, Histogram] = {}
+        self.waited: dict[Labels, Histogram] = {}
+        self.chunk_gaps: dict[Labels, Gaps] = {}
+        self.refusals: dict[Labels, int] = {}  # by workload, cloud and reason
+        self.departures: dict[Labels, int] = {}  # by workload and the cloud that served
+        self.overhead = Histogram(names.OVERHEAD)
         # By the record's own values, which may be empty: several of them can share one cell.
-        self._found: dict[tuple[str, str, str, str, str], _Cell] = {}
+        self._found: dict[_Key, _Cell] = {}
+        self._histograms: Final = (
+            (names.REQUEST_DURATION, self.request),
+            (names.FIRST_BYTE, self.first_byte),
+            (names.FIRST_TOKEN, self.first_token),
+            (names.ATTEMPT_FIRST_BYTE, self.attempt_first_byte),
+            (names.UPSTREAM_CONNECT, self.connect),
+            (names.UPSTREAM_TLS, self.tls),
+            (names.WAITED, self.waited),
+        )
 
     def record(self, record: RequestRecord) -> None:
         """Adds one finished request: once a request, on the hot path."""
-        key = (record.workload, record.model, record.operation, record.cloud, record.outcome)
+        key = (record.workload, record.model, record.operation, record.cloud, record.served_by, record.outcome)
         cell = self._found.get(key)
         if cell is None:
             cell = self._found[key] = self._cell(*key)
         cell.count += 1
-        cell.request.observe(record.total_ms)
-        self.overhead.observe(record.overhead_ms)
-        if record.first_byte_ms:
-            cell.first_byte.observe(record.first_byte_ms)
+        value_ms = record.total_ms
+        histogram = cell.request
+        histogram.counts[bisect_left(REQUEST_MS, value_ms)] += 1
+        histogram.sum_ms += value_ms
+        value_ms = record.overhead_ms
+        histogram = self.overhead
+        histogram.counts[bisect_left(OVERHEAD_MS, value_ms)] += 1
+        histogram.sum_ms += value_ms
+        value_ms = record.first_byte_ms
+        if value_ms:
+            histogram = cell.first_byte
+            histogram.counts[bisect_left(FIRST_BYTE_MS, value_ms)] += 1
+            histogram.sum_ms += value_ms
         usage = record.usage
         if usage is not None:
-            tokens = cell.tokens
-            tokens.prompt += usage.prompt_tokens
-            tokens.completion += usage.completion_tokens
-            tokens.cached += usage.cached_tokens
-            tokens.reasoning += usage.reasoning_tokens
-        attempts = self.attempts
+            cell.prompt += usage.prompt_tokens
+            cell.completion += usage.completion_tokens
+            cell.cached += usage.cached_tokens
+            cell.reasoning += usage.reasoning_tokens
+            cell.cost_nano_usd += record.cost_nano_usd
         for attempt in record.attempts:
-            labels = (attempt.cloud, attempt.deployment, attempt.outcome)
-            attempts[labels] = attempts.get(labels, 0) + 1
-
+            value_ms = attempt.first_byte_ms
+            if attempt.reused and attempt.outcome == "served":  # usual, and last: it is the one that served
+                cell.served += 1
+                histogram = cell.attempt_first_byte
+                histogram.counts[bisect_left(ATTEMPT_FIRST_BYTE_MS, value_ms)] += 1
+                histogram.sum_ms += value_ms
+            else:
+                self._count_attempt(attempt)
+        if record.first_token_ms:
+            cell.first_token.observe(record.first_token_ms)
+        if record.trace_id:
+            _exemplify(record, cell)
         if record.refusals:
             self._count_refusals(record)
+        if record.queued_ms:
+            _of(self.waited, (record.workload,), names.WAITED).observe(record.queued_ms)
+
+    def gaps(self, workload: str, cloud: str) -> Gaps:
+        """Where the gaps of a stream are counted while it flows."""
+        return self.chunk_gaps.setdefault((workload, cloud), Gaps())
+
+    def count(self, outcome: str) -> int:
+        """Finished requests with this outcome, over all labels."""
+        return sum(cell.count for key, cell in list(self.cells.items()) if key[-1] == outcome)
+
+    def read(self) -> Reading:
+        """All of it as it is now. What requests write to is copied before it is walked, so any thread may ask."""
+        numbers: Numbers = {
+            **_numbers_of(list(self.cells.items())),
+            names.DEPARTURES.name: dict(self.departures),
+        }
+        for name, counted in ((names.ATTEMPTS.name, self.attempts), (names.OFFERS.name, self.refusals)):
+            for labels, count in list(counted.items()):
+                numbers[name][labels] = numbers[name].get(labels, 0) + count
+        histograms = {
+            metric.name: {labels: histogram.read() for labels, histogram in list(known.items())}
+            for metric, known in self._histograms
+        }
+        histograms[names.CHUNK_GAP.name] = {labels: gaps.read() for labels, gaps in list(self.chunk_gaps.items())}
+        histograms[names.OVERHEAD.name] = {(): self.overhead.read()}
+        return Reading(numbers, histograms)
+
+    def _cell(self, workload: str, model: str, operation: str, cloud: str, deployment: str, outcome: str) -> _Cell:
+        workload, model, operation = workload or UNKNOWN, model or UNKNOWN, operation or UNKNOWN
+        cloud = cloud or NO_CLOUD
+        key = (workload, model, operation, cloud, deployment, outcome)
+        if key not in self.cells:
+            self.cells[key] = _Cell(
+                _of(self.request, (workload, operation), names.REQUEST_DURATION),
+                _of(self.first_byte, (workload, cloud), names.FIRST_BYTE),
+                _of(self.first_token, (workload, model, cloud), names.FIRST_TOKEN),
+                _of(self.attempt_first_byte, (deployment,), names.ATTEMPT_FIRST_BYTE),
+            )
+        return self.cells[key]
+
+    def _count_attempt(self, attempt: AttemptRecord) -> None:
+        labels = (attempt.cloud, attempt.deployment, attempt.outcome)
+        self.attempts[labels] = self.attempts.get(labels, 0) + 1
+        where = (attempt.deployment,)
+        if attempt.first_byte_ms:
+            _of(self.attempt_first_byte, where, names.ATTEMPT_FIRST_BYTE).observe(attempt.first_byte_ms)
+        if attempt.connect_ms:
+            _of(self.connect, where, names.UPSTREAM_CONNECT).observe(attempt.connect_ms)
+        if attempt.tls_ms:
+            _of(self.tls, where, names.UPSTREAM_TLS).observe(attempt.tls_ms)
 
     def _count_refusals(self, record: RequestRecord) -> None:
         for offer in record.refusals:
@@ -107,26 +234,49 @@ class RequestMetrics:
             left = (record.workload, record.cloud or NO_CLOUD)
             self.departures[left] = self.departures.get(left, 0) + 1
 
-    def accepted(self) -> dict[tuple[str, str, str], int]:
-        """Offers that were taken: finished requests that a cloud served, by workload and cloud."""
-        taken: dict[tuple[str, str, str], int] = {}
-        for (workload, _, _, cloud, _), cell in list(self.cells.items()):
-            if cloud != NO_CLOUD:
-                labels = (workload, cloud, ACCEPTED)
-                taken[labels] = taken.get(labels, 0) + cell.count
-        return taken
 
-    def count(self, outcome: str) -> int:
-        """Finished requests with this outcome, over all labels."""
-        return sum(cell.count for labels, cell in list(self.cells.items()) if labels[-1] == outcome)
+def _exemplify(record: RequestRecord, cell: _Cell) -> None:
+    """A request that is traced can be found by the bucket that it fell into."""
+    for histogram, value_ms in (
+        (cell.request, record.total_ms),
+        (cell.first_byte, record.first_byte_ms),
+        (cell.first_token, record.first_token_ms),
+    ):
+        if value_ms:
+            histogram.exemplify(value_ms, record.trace_id, record.at)
 
-    def _cell(self, workload: str, model: str, operation: str, cloud: str, outcome: str) -> _Cell:
-        workload, model, operation = workload or UNKNOWN, model or UNKNOWN, operation or UNKNOWN
-        cloud = cloud or NO_CLOUD
-        labels = (workload, model, operation, cloud, outcome)
-        if labels not in self.cells:
-            request = self.request.setdefault((workload, operation), Histogram(REQUEST_DURATION))
-            first_byte = self.first_byte.setdefault((workload, cloud), Histogram(FIRST_BYTE))
-            tokens = self.tokens.setdefault((workload, model, cloud), TokenCount())
-            self.cells[labels] = _Cell(request, first_byte, tokens)
-        return self.cells[labels]
+
+def _of(histograms: dict[Labels, Histogram], labels: Labels, metric: Metric) -> Histogram:
+    histogram = histograms.get(labels)
+    if histogram is None:
+        histogram = histograms[labels] = Histogram(metric)
+    return histogram
+
+
+def _numbers_of(cells: Iterable[tuple[_Key, _Cell]]) -> Numbers:
+    """The counters that cells hold, each summed over what is not one of its labels."""
+    table = (names.REQUESTS, names.TOKENS, names.ATTEMPTS, names.OFFERS, names.CLIENT_DISCONNECTS)
+    numbers: Numbers = {metric.name: {} for metric in (*table, names.TRUNCATED_STREAMS)}
+
+    def add(metric: Metric, labels: Labels, value: Number) -> None:
+        series = numbers[metric.name]
+        series[labels] = series.get(labels, 0) + value
+
+    costs: dict[Labels, int] = {}  # in nano-dollars: whole numbers, so that the sums are exact
+    for (workload, model, operation, cloud, deployment, outcome), cell in cells:
+        endpoint = deployment.partition("/")[0] or NO_CLOUD
+        add(names.REQUESTS, (workload, model, operation, cloud, endpoint, outcome), cell.count)
+        spent = workload, model, cloud
+        add(names.TOKENS, (*spent, "prompt"), cell.prompt)
+        add(names.TOKENS, (*spent, "completion"), cell.completion)
+        add(names.TOKENS, (*spent, "cached"), cell.cached)
+        add(names.TOKENS, (*spent, "reasoning"), cell.reasoning)
+        costs[spent] = costs.get(spent, 0) + cell.cost_nano_usd
+        if cloud != NO_CLOUD:
+            add(names.OFFERS, (workload, cloud, ACCEPTED), cell.count)
+        if cell.served:
+            add(names.ATTEMPTS, (cloud, deployment, "served"), cell.served)
+        add(names.CLIENT_DISCONNECTS, (workload,), cell.count if outcome == "client_gone" else 0)
+        add(names.TRUNCATED_STREAMS, (workload, cloud), cell.count if outcome == "stream_broken" else 0)
+    numbers[names.COST.name] = {labels: nano_usd / 1e9 for labels, nano_usd in costs.items()}
+    return numbers

@@ -1,4 +1,4 @@
-"""Every metric of the router in one table: the exposition is made from it, and so can a page of documentation be.
+"""Every metric of the router in one table: the exposition is made from it, and so is `docs/metrics.md`.
 
 Label values come from the configuration or from fixed sets, never from what a client wrote, so the number of series
 is bounded by the configuration.
@@ -18,6 +18,14 @@ class Kind(enum.Enum):
     INFO = "info"  # always 1: the labels say it
 
 
+class Across(enum.Enum):
+    """What the numbers of several processes come to, where their labels are the same."""
+
+    SUM = "sum"
+    MAX = "highest"  # of a 0 or 1: any
+    MIN = "lowest"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric. `unit` is that of the exposed value, empty for plain counts. `bounds`: of a histogram, in `unit`."""
@@ -28,12 +36,34 @@ class Metric:
     labels: tuple[str, ...]
     help: str
     bounds: tuple[float, ...] = ()
+    across: Across = Across.SUM
+
+
+def _counter(name: str, labels: tuple[str, ...], text: str, *, unit: str = "", across: Across = Across.SUM) -> Metric:
+    return Metric(name, Kind.COUNTER, unit, labels, text, across=across)
+
+
+def _gauge(name: str, labels: tuple[str, ...], text: str, *, unit: str = "", across: Across = Across.SUM) -> Metric:
+    return Metric(name, Kind.GAUGE, unit, labels, text, across=across)
+
+
+def _histogram(name: str, labels: tuple[str, ...], text: str, bounds_s: tuple[float, ...]) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, "seconds", labels, text, bounds_s)
+
+
+def _info(name: str, labels: tuple[str, ...], text: str) -> Metric:
+    return Metric(name, Kind.INFO, "", labels, text, across=Across.MAX)
 
 
 # The generative AI conventions of OpenTelemetry up to 10 s, then on to our commit timeout.
 FIRST_BYTE_BOUNDS_S: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
     *(20.0, 40.0, 80.0, 160.0),
+)
+# Theirs for the time of an output token, with what is quicker and, up to our idle timeout, what is slower.
+GAP_BOUNDS_S: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+    *(5.0, 15.0, 40.0, 120.0),
 )
 REQUEST_BOUNDS_S: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
@@ -43,198 +73,229 @@ REQUEST_BOUNDS_S: Final = (
 OVERHEAD_BOUNDS_S: Final = (
     *(1e-5, 2.5e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0),
 )
+# One way to the same city is a millisecond, one around the world a few hundred; 5 s is the timeout of connecting.
+CONNECT_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+WAITED_BOUNDS_S: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-REQUESTS: Final = Metric(
+# -- requests
+
+REQUESTS: Final = _counter(
     "router_requests_total",
-    Kind.COUNTER,
-    "",
-    ("workload", "model", "operation", "cloud", "outcome"),
-    "Finished requests; cloud is the one that served it.",
+    ("workload", "model", "operation", "cloud", "endpoint", "outcome"),
+    "Finished requests; cloud and endpoint are those that served it, or none.",
 )
-ATTEMPTS: Final = Metric(
-    "router_attempts_total",
-    Kind.COUNTER,
-    "",
-    ("cloud", "deployment", "outcome"),
-    "Finished attempts: sends and failed connects.",
-)
-TOKENS: Final = Metric(
+TOKENS: Final = _counter(
     "router_tokens_total",
-    Kind.COUNTER,
-    "",
     ("workload", "model", "cloud", "kind"),
     "Tokens as the deployments reported them; prompt holds cached, completion holds reasoning.",
 )
-FIRST_BYTE: Final = Metric(
+COST: Final = _counter(
+    "router_cost_usd_total",
+    ("workload", "model", "cloud"),
+    "What the reported tokens cost by the configured prices, or else by the list's; a deployment without a price adds "
+    "nothing.",
+    unit="usd",
+)
+REQUEST_DURATION: Final = _histogram(
+    "router_request_seconds", ("workload", "operation"), "From a request's arrival to its end.", REQUEST_BOUNDS_S
+)
+FIRST_BYTE: Final = _histogram(
     "router_first_byte_seconds",
-    Kind.HISTOGRAM,
-    "seconds",
     ("workload", "cloud"),
     "From a request's arrival to the first byte sent to the client.",
     FIRST_BYTE_BOUNDS_S,
 )
-REQUEST_DURATION: Final = Metric(
-    "router_request_seconds",
-    Kind.HISTOGRAM,
-    "seconds",
-    ("workload", "operation"),
-    "From a request's arrival to its end.",
-    REQUEST_BOUNDS_S,
+FIRST_TOKEN: Final = _histogram(
+    "router_first_token_seconds",
+    ("workload", "model", "cloud"),
+    "From a request's arrival to the first event of its stream that has content.",
+    FIRST_BYTE_BOUNDS_S,
 )
-OVERHEAD: Final = Metric(
+CHUNK_GAP: Final = _histogram(
+    "router_chunk_gap_seconds",
+    ("workload", "cloud"),
+    "Between events of a stream, as they come; comments, and waits for a slow client, are left out.",
+    GAP_BOUNDS_S,
+)
+OVERHEAD: Final = _histogram(
     "router_overhead_seconds",
-    Kind.HISTOGRAM,
-    "seconds",
     (),
     "The router's own share of a request: all of it less the waits for client and deployments.",
     OVERHEAD_BOUNDS_S,
 )
-CLIENT_DISCONNECTS: Final = Metric(
-    "router_client_disconnects_total", Kind.COUNTER, "", (), "Requests whose client hung up before the end."
+WAITED: Final = _histogram(
+    "router_waited_seconds",
+    ("workload",),
+    "Time in the waiting room, of the requests that were in it.",
+    WAITED_BOUNDS_S,
 )
-TRUNCATED_STREAMS: Final = Metric(
-    "router_truncated_streams_total", Kind.COUNTER, "", (), "Answers that broke off after the commit point."
+CLIENT_DISCONNECTS: Final = _counter(
+    "router_client_disconnects_total", ("workload",), "Requests whose client hung up before the end."
 )
-REQUESTS_IN_FLIGHT: Final = Metric("router_requests_in_flight", Kind.GAUGE, "", ("workload",), "Requests that run now.")
-ATTEMPTS_IN_FLIGHT: Final = Metric(
-    "router_attempts_in_flight", Kind.GAUGE, "", ("deployment",), "Attempts that run now."
+TRUNCATED_STREAMS: Final = _counter(
+    "router_truncated_streams_total", ("workload", "cloud"), "Answers that broke off after the commit point."
 )
-DEPLOYMENT_AVAILABLE: Final = Metric(
-    "router_deployment_available",
-    Kind.GAUGE,
-    "",
-    ("deployment", "cloud"),
-    "1 while a deployment may be sent to; 0 while it cools down or drains.",
+REQUESTS_IN_FLIGHT: Final = _gauge("router_requests_in_flight", ("workload",), "Requests that run now.")
+WAITING: Final = _gauge("router_waiting_requests", ("model",), "Requests that wait until a deployment may be asked.")
+
+# -- attempts, and what steers them
+
+ATTEMPTS: Final = _counter(
+    "router_attempts_total", ("cloud", "deployment", "outcome"), "Finished attempts: sends and failed connects."
 )
-UPSTREAM_CONNECTIONS: Final = Metric(
-    "router_upstream_connections",
-    Kind.GAUGE,
-    "",
-    ("deployment", "state"),
-    "Open connections to a deployment, idle in the pool or busy.",
-)
-UPSTREAM_DIALS: Final = Metric("router_upstream_dials_total", Kind.COUNTER, "", (), "Upstream connections dialled.")
-UPSTREAM_REUSES: Final = Metric(
-    "router_upstream_reuses_total", Kind.COUNTER, "", (), "Attempts sent on a pooled connection."
-)
-OFFERS: Final = Metric(
-    "router_offers_total",
-    Kind.COUNTER,
-    "",
-    ("workload", "cloud", "outcome"),
-    "Requests offered to a deployment: accepted, or refused for this reason.",
-)
-DEPARTURES: Final = Metric(
-    "router_departures_total",
-    Kind.COUNTER,
-    "",
-    ("workload", "cloud"),
-    "Requests that went on after the cloud with the right of first refusal had refused; cloud served them.",
-)
-QUOTA_AVOIDED: Final = Metric(
-    "router_quota_avoided_total",
-    Kind.COUNTER,
-    "",
+ATTEMPT_FIRST_BYTE: Final = _histogram(
+    "router_attempt_first_byte_seconds",
     ("deployment",),
-    "Sends that would most likely have been answered with 429, and were made elsewhere or later.",
+    "From an attempt's begin, the time to connect included, to the first byte of its answer.",
+    FIRST_BYTE_BOUNDS_S,
 )
-RETRIES: Final = Metric(
-    "router_retries_total", Kind.COUNTER, "", ("workload",), "Further sends after one that failed, hedges left out."
-)
-RETRY_BUDGET: Final = Metric(
-    "router_retry_budget_left", Kind.GAUGE, "", ("workload",), "Further sends that the live traffic allows now."
-)
-HEDGES: Final = Metric(
-    "router_hedges_total", Kind.COUNTER, "", ("workload",), "Second copies sent while the first was silent."
-)
-WAITING: Final = Metric(
-    "router_waiting_requests", Kind.GAUGE, "", ("model",), "Requests that wait until a deployment may be asked."
-)
-VERDICT: Final = Metric(
-    "router_deployment_verdict",
-    Kind.GAUGE,
-    "",
-    ("deployment", "cloud", "state"),
-    "1 for the state that a deployment is judged to be in, 0 for the others.",
-)
-IN_FLIGHT_MAX: Final = Metric(
+ATTEMPTS_IN_FLIGHT: Final = _gauge("router_attempts_in_flight", ("deployment",), "Attempts that run now.")
+IN_FLIGHT_MAX: Final = _gauge(
     "router_attempts_in_flight_max",
-    Kind.GAUGE,
-    "",
     ("deployment",),
     "Attempts that may run at one time: learned, or the provider's limit, less what slow start holds back.",
 )
-CREDENTIAL_FAILURES: Final = Metric(
-    "router_credential_failures_total",
-    Kind.COUNTER,
-    "",
-    ("endpoint",),
-    "Times that an endpoint refused our credential, or that none could be had. An operator has to act.",
+RETRIES: Final = _counter(
+    "router_retries_total", ("workload",), "Further sends after one that failed, hedges left out."
 )
-DECISIONS: Final = Metric(
-    "router_decision_log_records_total", Kind.COUNTER, "", (), "Records in the decision log's chain, since it began."
+RETRY_BUDGET: Final = _gauge(
+    "router_retry_budget_left", ("workload",), "Further sends that the live traffic allows now."
 )
-DECISIONS_DROPPED: Final = Metric(
-    "router_decision_log_dropped_total", Kind.COUNTER, "", (), "Records that the decision log had no room for."
+HEDGES: Final = _counter("router_hedges_total", ("workload",), "Second copies sent while the first was silent.")
+OFFERS: Final = _counter(
+    "router_offers_total",
+    ("workload", "cloud", "outcome"),
+    "Requests offered to a deployment: accepted, or refused for this reason.",
 )
-ANCHOR_FAILURES: Final = Metric(
-    "router_decision_log_anchor_failures_total", Kind.COUNTER, "", (), "Anchors that could not be written."
+DEPARTURES: Final = _counter(
+    "router_departures_total",
+    ("workload", "cloud"),
+    "Requests that went on after the cloud with the right of first refusal had refused; cloud served them.",
 )
-PLACEMENT_VIOLATIONS: Final = Metric(
+PLACEMENT_VIOLATIONS: Final = _counter(
     "router_placement_violations_total",
-    Kind.COUNTER,
-    "",
     (),
     "Sends that the last check stopped because the permit did not allow their cloud. Must always be 0.",
 )
-CLIENT_CONNECTIONS: Final = Metric("router_client_connections", Kind.GAUGE, "", (), "Open connections from clients.")
-BUFFERED_BYTES: Final = Metric(
-    "router_buffered_bytes", Kind.GAUGE, "bytes", (), "Request bodies held in memory, over all requests."
+
+# -- deployments
+
+DEPLOYMENT_AVAILABLE: Final = _gauge(
+    "router_deployment_available",
+    ("deployment", "cloud"),
+    "1 while a deployment may be sent to; 0 while it cools down or drains.",
+    across=Across.MAX,
 )
-EVENT_LOOP_LAG: Final = Metric(
-    "router_event_loop_lag_seconds", Kind.GAUGE, "seconds", (), "How late the event loop ran its last timer."
+VERDICT: Final = _gauge(
+    "router_deployment_verdict",
+    ("deployment", "cloud", "state"),
+    "1 for the state that a deployment is judged to be in, 0 for the others.",
+    across=Across.MAX,
 )
-CONFIG: Final = Metric("router_config_info", Kind.INFO, "", ("version",), "The configuration in force.")
-DRAINING: Final = Metric("router_draining", Kind.GAUGE, "", (), "1 from the start of the shutdown on.")
-RELOADS: Final = Metric("router_reloads_total", Kind.COUNTER, "", ("result",), "Reloads of the configuration.")
-ACCESS_LOG_DROPPED: Final = Metric(
-    "router_access_log_dropped_total", Kind.COUNTER, "", (), "Lines lost because the log's sink did not take them."
+BREAKER_STATE: Final = _gauge(
+    "router_breaker_state",
+    ("deployment", "cloud", "state"),
+    "1 for the state that a deployment's circuit breaker is in, 0 for the others.",
+    across=Across.MAX,
+)
+QUOTA_LEFT: Final = _gauge(
+    "router_quota_left_ratio",
+    ("deployment", "limit"),
+    "How much of the provider's limit is left for now, from 0 to 1, by the router's model of it.",
+    unit="ratio",
+    across=Across.MIN,
+)
+QUOTA_AVOIDED: Final = _counter(
+    "router_quota_avoided_total",
+    ("deployment",),
+    "Sends that would most likely have been answered with 429, and were made elsewhere or later.",
+)
+CREDENTIAL_FAILURES: Final = _counter(
+    "router_credential_failures_total",
+    ("endpoint",),
+    "Times that an endpoint refused our credential, or that none could be had. An operator has to act.",
+)
+UPSTREAM_CONNECTIONS: Final = _gauge(
+    "router_upstream_connections",
+    ("deployment", "state"),
+    "Open connections to a deployment, idle in the pool or busy.",
+)
+UPSTREAM_DIALS: Final = _counter("router_upstream_dials_total", ("deployment",), "Upstream connections dialled.")
+UPSTREAM_REUSES: Final = _counter(
+    "router_upstream_reuses_total", ("deployment",), "Attempts sent on a pooled connection."
+)
+UPSTREAM_CONNECT: Final = _histogram(
+    "router_upstream_connect_seconds",
+    ("deployment",),
+    "Until a dialled connection stood, TLS left out; of those that an attempt used.",
+    CONNECT_BOUNDS_S,
+)
+UPSTREAM_TLS: Final = _histogram(
+    "router_upstream_tls_seconds", ("deployment",), "The TLS handshake of such a connection.", CONNECT_BOUNDS_S
 )
 
-METRICS: Final[tuple[Metric, ...]] = (
-    REQUESTS,
-    ATTEMPTS,
-    TOKENS,
-    FIRST_BYTE,
-    REQUEST_DURATION,
-    OVERHEAD,
-    CLIENT_DISCONNECTS,
-    TRUNCATED_STREAMS,
-    REQUESTS_IN_FLIGHT,
-    ATTEMPTS_IN_FLIGHT,
-    DEPLOYMENT_AVAILABLE,
-    UPSTREAM_CONNECTIONS,
-    UPSTREAM_DIALS,
-    UPSTREAM_REUSES,
-    OFFERS,
-    DEPARTURES,
-    QUOTA_AVOIDED,
-    RETRIES,
-    RETRY_BUDGET,
-    HEDGES,
-    WAITING,
-    VERDICT,
-    IN_FLIGHT_MAX,
-    CREDENTIAL_FAILURES,
-    DECISIONS,
-    DECISIONS_DROPPED,
-    ANCHOR_FAILURES,
-    PLACEMENT_VIOLATIONS,
-    CLIENT_CONNECTIONS,
-    BUFFERED_BYTES,
-    EVENT_LOOP_LAG,
-    CONFIG,
-    DRAINING,
-    RELOADS,
-    ACCESS_LOG_DROPPED,
+# -- the process, and its books
+
+CLIENT_CONNECTIONS: Final = _gauge("router_client_connections", (), "Open connections from clients.")
+BUFFERED_BYTES: Final = _gauge(
+    "router_buffered_bytes", (), "Request bodies held in memory, over all requests.", unit="bytes"
 )
+EVENT_LOOP_LAG: Final = _gauge(
+    "router_event_loop_lag_seconds",
+    ("worker",),
+    "By how much the event loop ran a timer late, at the worst within the last 15 to 30 seconds.",
+    unit="seconds",
+    across=Across.MAX,
+)
+WORKER_UP: Final = _gauge("router_worker_up", ("worker",), "1 while a worker process serves.", across=Across.MAX)
+WORKER_RESTARTS: Final = _counter(
+    "router_worker_restarts_total", ("worker",), "Times that a worker process ended and was started anew."
+)
+DRAINING: Final = _gauge("router_draining", (), "1 from the start of the shutdown on.", across=Across.MAX)
+BUILD: Final = _info("router_build_info", ("version",), "The router that runs.")
+CONFIG: Final = _info("router_config_info", ("version",), "The configuration in force.")
+CONFIG_LOADED: Final = _gauge(
+    "router_config_loaded_timestamp_seconds",
+    (),
+    "When the configuration in force was loaded, in Unix time.",
+    unit="seconds",
+    across=Across.MIN,
+)
+RELOADS: Final = _counter("router_reloads_total", ("result",), "Reloads of the configuration.", across=Across.MAX)
+DECISIONS: Final = _counter(
+    "router_decision_log_records_total", (), "Records in the decision log's chain, since it began."
+)
+DECISIONS_DROPPED: Final = _counter(
+    "router_decision_log_dropped_total", (), "Records that the decision log had no room for."
+)
+ANCHOR_FAILURES: Final = _counter("router_decision_log_anchor_failures_total", (), "Anchors that could not be written.")
+ACCESS_LOG_DROPPED: Final = _counter(
+    "router_access_log_dropped_total", (), "Lines lost because the log's sink did not take them."
+)
+LOG_BUFFERED: Final = _gauge(
+    "router_log_buffered_bytes",
+    ("log",),
+    "Of the access log what is not written yet, of the decision log what is not known to be on the disk yet.",
+    unit="bytes",
+)
+SPANS_DROPPED: Final = _counter(
+    "router_spans_dropped_total", (), "Spans lost because the collector of traces did not take them."
+)
+
+METRICS: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
+"""All of the above, in their order."""
+
+PROCESS: Final = (
+    _gauge("process_virtual_memory_bytes", (), "Virtual memory.", unit="bytes"),
+    _gauge("process_resident_memory_bytes", (), "Memory that is not swapped out.", unit="bytes"),
+    _gauge(
+        "process_start_time_seconds", (), "When the process began, in Unix time.", unit="seconds", across=Across.MIN
+    ),
+    _counter("process_cpu_seconds_total", (), "CPU time, of user and system.", unit="seconds"),
+    _gauge("process_open_fds", (), "Open file descriptors."),
+    _gauge("process_max_fds", (), "File descriptors that may be open."),
+    _counter("python_gc_objects_collected_total", ("generation",), "Objects that the garbage collector freed."),
+    _counter("python_gc_objects_uncollectable_total", ("generation",), "Objects that it could not free."),
+    _counter("python_gc_collections_total", ("generation",), "Its runs."),
+)
+"""What is told of any process, by the usual names; `process_*` are absent where the system does not tell them."""

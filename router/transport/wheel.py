@@ -7,6 +7,7 @@ import asyncio
 from typing import Final, Protocol
 
 TICK_S: Final = 0.05
+LAG_WINDOW_TICKS: Final = 300  # 15 s: a usual scrape interval
 
 
 class Timed(Protocol):
@@ -27,10 +28,19 @@ class Wheel:
         self._slots: dict[int, set[Timed]] = {}
         self._last = int(loop.time() / TICK_S)
         self._handle: asyncio.TimerHandle | None = None
-        self.lag_s = 0.0  # by how much the last tick came late: the event loop's lag
+        self._lag_s = self._lag_before_s = 0.0  # the worst of this window, and of the one before
+        self._lag_ticks = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))
+
+    @property
+    def lag_s(self) -> float:
+        """The event loop's lag: by how much a tick came late, at the worst in the last one to two windows.
+
+        Two and not the time since it was last asked for: each of several who ask sees every lag.
+        """
+        return max(self._lag_s, self._lag_before_s)
 
     def start(self) -> None:
         self._last = int(self._loop.time() / TICK_S)
@@ -92,7 +102,11 @@ class Wheel:
 
     def _on_tick(self, due: float) -> None:
         now = self._loop.time()
-        self.lag_s = max(0.0, now - due)
+        self._lag_ticks += 1
+        if self._lag_ticks > LAG_WINDOW_TICKS:
+            self._lag_before_s, self._lag_s, self._lag_ticks = self._lag_s, 0.0, 1
+        if now - due > self._lag_s:
+            self._lag_s = now - due
         try:
             self.advance(now)
         finally:

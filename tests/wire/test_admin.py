@@ -12,8 +12,9 @@ from router.admin.control import ReloadResult
 from router.admin.server import AdminServer
 from router.config.faults import Fault
 from router.model.fleet import Secret
-
-PAGE = b"router_draining 0.0\n"
+from router.telemetry import names
+from router.telemetry.exposition import OPENMETRICS, TEXT
+from router.telemetry.reading import Reading
 
 
 class FakeRouter:
@@ -46,10 +47,8 @@ class FakeRouter:
         self.deployments[deployment_id] = draining
         return True
 
-
-class FakePage:
-    def render(self, accept: str) -> tuple[bytes, str]:
-        return PAGE, f"text/plain; accepted={accept.partition('/')[0]}"
+    async def reading(self) -> Reading:
+        return Reading({names.DRAINING.name: {(): 1}})
 
 
 class Plane:
@@ -84,7 +83,7 @@ class Plane:
 
 async def listening(token: Secret | None) -> AsyncIterator[Plane]:
     router = FakeRouter()
-    server = AdminServer(router, FakePage(), token)
+    server = AdminServer(router, token)
     port = await server.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:
         yield Plane(router, port, session)
@@ -116,9 +115,11 @@ async def test_status_is_the_routers_own(plane: Plane) -> None:
     assert "Server" not in headers
 
 
-async def test_metrics_pass_as_rendered_for_what_the_client_accepts(plane: Plane) -> None:
+async def test_metrics_are_the_router_s_in_the_form_that_the_client_accepts(plane: Plane) -> None:
     status, headers, body = await plane.ask("GET", "/metrics", Accept="application/openmetrics-text")
-    assert (status, body, headers["Content-Type"]) == (200, PAGE, "text/plain; accepted=application")
+    assert (status, headers["Content-Type"]) == (200, OPENMETRICS)
+    assert b"\nrouter_draining 1\n" in body
+    assert (await plane.ask("GET", "/metrics"))[1]["Content-Type"] == TEXT
 
 
 async def test_a_good_reload_names_the_new_version(plane: Plane) -> None:
@@ -284,19 +285,19 @@ async def test_a_token_that_is_not_text_is_only_wrong(guarded: Plane) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "example.com"])
 async def test_off_loopback_needs_a_token(host: str) -> None:
-    server = AdminServer(FakeRouter(), FakePage(), None)
+    server = AdminServer(FakeRouter(), None)
     with pytest.raises(ValueError, match="without a token"):
         await server.start(host, 0)
     await server.close()
 
 
 async def test_a_taken_port_is_an_error_and_close_ends_the_listening(plane: Plane) -> None:
-    second = AdminServer(FakeRouter(), FakePage(), None)
+    second = AdminServer(FakeRouter(), None)
     with pytest.raises(OSError, match="in use"):
         await second.start("127.0.0.1", plane.port)
     await second.close()
 
-    third = AdminServer(FakeRouter(), FakePage(), None)
+    third = AdminServer(FakeRouter(), None)
     port = await third.start("127.0.0.1", 0)
     await third.close()
     with pytest.raises(ConnectionRefusedError):

@@ -1,0 +1,54 @@
+"""The live fleet in numbers: what is a state and not a request's doing, as it is at this moment."""
+
+from typing import Final
+
+from router.health.breaker import Phase
+from router.health.verdict import State
+from router.proxy.backend import Backend
+from router.proxy.fleet import Fleet
+from router.telemetry import names
+from router.telemetry.reading import Numbers
+
+_STATES: Final = tuple(state.value for state in State)
+_PHASES: Final = tuple(phase.value for phase in Phase)
+
+
+def fleet_numbers(fleet: Fleet, now: float) -> Numbers:
+    """Of all deployments, workloads and queues. `now`: monotonic seconds."""
+    traffic = fleet.traffic
+    return {
+        **_deployment_numbers(list(fleet.backends.values()), now),
+        names.RETRIES.name: {(name,): workload.retried for name, workload in traffic.items()},
+        names.HEDGES.name: {(name,): workload.hedged for name, workload in traffic.items()},
+        names.RETRY_BUDGET.name: {(name,): workload.retries.left(now) for name, workload in traffic.items()},
+        names.WAITING.name: {(model,): len(queue) for model, queue in fleet.queues.items()},
+    }
+
+
+def _deployment_numbers(backends: list[Backend], now: float) -> Numbers:
+    numbers: Numbers = {
+        names.ATTEMPTS_IN_FLIGHT.name: {(b.deployment.id,): b.in_flight for b in backends},
+        names.IN_FLIGHT_MAX.name: {(b.deployment.id,): int(b.in_flight_max(now)) for b in backends},
+        names.QUOTA_AVOIDED.name: {(b.deployment.id,): b.avoided for b in backends},
+        names.UPSTREAM_DIALS.name: {(b.deployment.id,): b.pool.dials for b in backends},
+        names.UPSTREAM_REUSES.name: {(b.deployment.id,): b.pool.reuses for b in backends},
+    }
+    connections = numbers[names.UPSTREAM_CONNECTIONS.name] = {}
+    available = numbers[names.DEPLOYMENT_AVAILABLE.name] = {}
+    verdicts = numbers[names.VERDICT.name] = {}
+    breakers = numbers[names.BREAKER_STATE.name] = {}
+    quotas = numbers[names.QUOTA_LEFT.name] = {}
+    for backend in backends:
+        deployment, cloud = backend.deployment.id, backend.deployment.cloud
+        connections[deployment, "idle"] = backend.pool.idle
+        connections[deployment, "busy"] = backend.pool.busy
+        available[deployment, cloud] = int(not backend.refusal(now))
+        verdict, phase = backend.verdict(now).state.value, backend.health.phase(now).value
+        for state in _STATES:
+            verdicts[deployment, cloud, state] = int(state == verdict)
+        for state in _PHASES:
+            breakers[deployment, cloud, state] = int(state == phase)
+        if backend.quota.twin is not None:
+            for limit, left in backend.quota.twin.left_ratios(now):
+                quotas[deployment, limit] = left
+    return numbers
