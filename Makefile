@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps drills lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps drills loadtest soak lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -61,6 +61,12 @@ bench: $(STAMP) bench-deps ## measure the router beside nginx; ARGS='--quick', '
 
 drills: $(STAMP) ## break emulated clouds under load and measure; ARGS='--quick', '--only outage,quota', '--help'
 	@exec $(BIN)/python -m loadtests.drills $(ARGS)
+
+loadtest: $(STAMP) ## load emulated clouds as users do, for three minutes; ARGS='--only outage', '--users 80', '--help'
+	@exec $(BIN)/python -m loadtests.locust run $(ARGS)
+
+soak: $(STAMP) ## load for long: memory, open files and event-loop lag must not grow; ARGS='--minutes 30'
+	@exec $(BIN)/python -m loadtests.locust soak $(ARGS)
 
 lock: $(STAMP) ## write both lock files anew from pyproject.toml
 	@scripts/lock.sh

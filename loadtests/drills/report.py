@@ -56,7 +56,7 @@ def write_json(runs: Sequence[Run], now: datetime, *, quick: bool, folder: Path 
         "date": now.isoformat(timespec="seconds"),
         "method": METHOD,
         "quick": quick,
-        "versions": _versions(),
+        "versions": versions(*PACKAGES),
         "drills": [
             {
                 "name": run.drill.name,
@@ -90,7 +90,8 @@ def _finite(value: object) -> object:
             return value
 
 
-def _versions() -> dict[str, str]:
+def versions(*packages: str) -> dict[str, str]:
+    """Of what a figure may depend on."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -98,4 +99,4 @@ def _versions() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
         "commit": commit or "unknown",
-    } | {package: importlib.metadata.version(package) for package in PACKAGES}
+    } | {package: importlib.metadata.version(package) for package in packages}

@@ -237,6 +237,11 @@ class Site:
         async with self._session.post(f"http://127.0.0.1:{self.admin_port}/reload") as answer:
             return answer.status == 200
 
+    async def status(self) -> dict[str, Any]:
+        async with self._session.get(f"http://127.0.0.1:{self.admin_port}/status") as answer:
+            found: dict[str, Any] = orjson.loads(await answer.read())
+        return found
+
     async def metrics(self) -> dict[str, float]:
         """Every sample of the page, by its name and labels as written."""
         async with self._session.get(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
