@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from router.admin.answers import error, json_answer
+from router.admin.console import add_console
 from router.admin.control import ControlledRouter
 from router.admin.guard import guard
 from router.model.fleet import Secret
@@ -23,6 +24,7 @@ def build_app(router: ControlledRouter, token: Secret | None) -> web.Application
     app = web.Application(middlewares=[_as_json, guard(token)])
     app.on_response_prepare.append(_set_headers)
     _Routes(router).add_to(app.router)
+    add_console(app.router)
     return app
 
 
@@ -38,6 +40,8 @@ class _Routes:
         table.add_get("/status", self._status)
         table.add_get("/explain", self._explain)
         table.add_get("/metrics", self._metrics)
+        table.add_get("/live", self._live)
+        table.add_get("/requests/{id:.+}", self._story)
         table.add_post("/reload", self._reload)
         # A deployment's id has a slash in it.
         table.add_post("/deployments/{id:.+}/drain", self._drain)
@@ -68,6 +72,17 @@ class _Routes:
     async def _metrics(self, request: web.Request) -> web.Response:
         page, content_type = render(await self._router.reading(), ",".join(request.headers.getall(hdrs.ACCEPT, [])))
         return web.Response(body=page, headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return json_answer(await self._router.live())
+
+    async def _story(self, request: web.Request) -> web.Response:
+        story = await self._router.story(request.match_info["id"])
+        if story is None:
+            return error(
+                404, "request_not_found", "No request with this id is in memory or in the last part of the logs."
+            )
+        return json_answer(story)
 
     async def _reload(self, _: web.Request) -> web.Response:
         result = await self._router.reload()

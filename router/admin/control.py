@@ -48,3 +48,11 @@ class ControlledRouter(Protocol):
     async def reading(self) -> Reading:
         """All numbers, of all processes."""
         ...
+
+    async def live(self) -> dict[str, object]:
+        """The console's picture (`admin/picture.py`), as plain JSON values."""
+        ...
+
+    async def story(self, request_id: str) -> dict[str, object] | None:
+        """All that is known of a request that has ended, by the router's id or its client's; None: nothing."""
+        ...

@@ -1,7 +1,8 @@
 """Who may use the control plane.
 
-With a token: who shows it. Without one it listens on loopback only, where the danger is a browser on this machine:
-a page whose name was rebound to 127.0.0.1 gives itself away by `Host`, a form posted across by `Origin`.
+With a token: who shows it. The console's own files are open, since a browser that asks for them has no token yet; they
+hold no data. Without a token it listens on loopback only, where the danger is a browser on this machine: a page whose
+name was rebound to 127.0.0.1 gives itself away by `Host`, a form posted across by `Origin`.
 """
 
 import hmac
@@ -13,6 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from router.admin.answers import error
+from router.admin.console import FILES
 from router.model.fleet import Secret
 
 # They tell nothing, and a load balancer's check has no token and may send no Host.
@@ -41,7 +43,10 @@ def guard(token: Secret | None) -> Middleware:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN_PATHS:
             return await handler(request)
-        refusal = _wrong_token(request, expected) if expected is not None else _from_elsewhere(request)
+        if expected is None:
+            refusal = _from_elsewhere(request)
+        else:
+            refusal = _wrong_token(request, expected) if request.path not in FILES else None
         return refusal if refusal is not None else await handler(request)
 
     return check
