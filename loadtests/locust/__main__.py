@@ -81,6 +81,7 @@ async def _test(
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    console.width = max(console.width, 110)  # a table whose words are cut says nothing
     runs: list[Run] = []
     async with site(fleet(workers)) as running:
         for name in running.fleet.endpoints if fault else ():

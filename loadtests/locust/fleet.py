@@ -1,4 +1,4 @@
-"""What `make loadtest` runs against: three Azure regions and three other clouds, emulated, and a router of two processes.
+"""What `make loadtest` runs against: three emulated Azure regions, three other clouds, and a router of two processes.
 
 Quotas are out of reach, so that what is refused is refused for a fault; everything else is as an operator has it:
 first refusal, a waiting room, a decision log with signed anchors, an access log.

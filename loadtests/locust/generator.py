@@ -58,7 +58,10 @@ async def run(site: Site, phase: Phase, folder: Path, say: Say, beside: Beside |
     before_s = procfs.cpu_s(pid) if pid else 0.0
     loaded = asyncio.Event()
     async with _locust(site, phase, folder, limits) as child:
-        tasks = [asyncio.create_task(_lines(child, say, loaded)), asyncio.create_task(_router_lives(site))]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(_lines(child, say, loaded)),
+            asyncio.create_task(_router_lives(site)),
+        ]
         if beside is not None:
             tasks.append(asyncio.create_task(_beside(beside, site, phase.seconds, loaded)))
         code, seen = await _both(tasks, child)

@@ -4,6 +4,7 @@
 
 import ipaddress
 import sys
+import time
 from argparse import Namespace
 from html import escape
 from pathlib import Path
@@ -58,7 +59,8 @@ class Test:
         self.environment, self.runner = environment, runner
         self.options: Namespace = environment.parsed_options or Namespace()
         self.leads = not isinstance(runner, WorkerRunner)
-        self.generator_cpu = 0.0  # cores that the busiest Locust process took, at most
+        # Cores that the busiest process of Locust takes now, and took at most.
+        self.generator_cpu_now = self.generator_cpu = 0.0
         self.plan: Plan | None = None
         self.limits = self._limits()
         self._began = 0.0
@@ -69,11 +71,15 @@ class Test:
 
     def watch(self) -> None:
         """Notes how busy Locust is, and says how it goes."""
+        before = time.perf_counter(), time.process_time()
         while True:
             gevent.sleep(PROGRESS_S)
+            now = time.perf_counter(), time.process_time()
+            self.generator_cpu_now = self._busiest((now[1] - before[1]) / (now[0] - before[0]))
+            before = now
             if self.runner.state not in ("running", "spawning"):
                 continue
-            self.generator_cpu = max(self.generator_cpu, generator_cpu(self.runner))
+            self.generator_cpu = max(self.generator_cpu, self.generator_cpu_now)
             if self.options.progress:
                 print(progress(self.runner), flush=True)
 
@@ -105,6 +111,11 @@ class Test:
             return Figures(rows, errors)
         return Figures(rows, errors, self.plan.windows, self.plan.knee)
 
+    def _busiest(self, own: float) -> float:
+        if isinstance(self.runner, MasterRunner):
+            return max((client.cpu_usage for client in self.runner.clients.values()), default=0.0) / 100
+        return own
+
     def _limits(self) -> dict[str, float]:
         try:
             own = self.options.limits
@@ -119,7 +130,7 @@ class Test:
             use_common_options = True
 
             def tick(self) -> tuple[int, float] | None:
-                users = chosen.users(self.get_run_time(), totals(test.runner.stats), generator_cpu(test.runner))
+                users = chosen.users(self.get_run_time(), totals(test.runner.stats), test.generator_cpu_now)
                 return None if users is None else (users, max(SPAWN_RATE, users / 2))
 
         self.environment.shape_class = Shape()
@@ -159,13 +170,6 @@ def _guard(host: str, allowed: str) -> None:
 
 def totals(stats: RequestStats) -> Totals:
     return Totals(stats.total.num_requests, stats.total.num_failures, dict(stats.total.response_times))
-
-
-def generator_cpu(runner: Runner) -> float:
-    """Cores, of the busiest process of Locust."""
-    if isinstance(runner, MasterRunner):
-        return max((client.cpu_usage for client in runner.clients.values()), default=0.0) / 100
-    return runner.current_cpu_usage / 100
 
 
 def progress(runner: Runner) -> str:

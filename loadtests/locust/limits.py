@@ -37,7 +37,7 @@ LIMITS: Final[Mapping[str, Mapping[str, float]]] = {
     "spike": {"errors": 0.01, "wrong": 0, "TTFT.p99": 4000, "after.p95": 1.5},
     "soak": {"errors": 0.001, "wrong": 0, "POST.p99": 2000, "TTFT.p95": 400, "TTFT.p99": 800, "GAP.p99": 150},
     # A killed region ends the answers that it was sending; the first requests that all throttle have nowhere to go.
-    "outage": {"errors": 0.02, "wrong": 0, "TTFT.p95": 3500, "POST.p99": 8000},
+    "outage": {"errors": 0.02, "wrong": 0, "TTFT.p95": 2000, "POST.p99": 6000},
 }
 _AT_LEAST: Final = ("knee.users", "knee.rate")
 _PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

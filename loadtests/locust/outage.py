@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import Final
 
+from loadtests.bench.processes import BenchError
 from loadtests.drills.fleet import REGIONS
 from loadtests.drills.site import Site
 from loadtests.locust.fleet import MODEL
@@ -30,6 +31,7 @@ async def drill(site: Site, seconds: float) -> list[Verdict]:
     await site.clear(SLOW)
     await asyncio.sleep(WELL * seconds)
     departures = await _throttled(site, THROTTLED * seconds)
+    await _until_available(site, f"{DEAD}/{MODEL}", DIED * seconds)
     site.kill(DEAD)
     judged_s = await _until_judged(site, DEAD, DIED * seconds)
     await site.revive(DEAD)
@@ -79,6 +81,15 @@ async def _until_judged(site: Site, name: str, for_s: float) -> float | None:
             judged_s = passed
         await asyncio.sleep(0.1)
     return judged_s
+
+
+async def _until_available(site: Site, deployment: str, for_s: float) -> None:
+    """Raises BenchError where it is not: what is out already cannot be seen to be judged out."""
+    until = time.monotonic() + for_s
+    while not await _available(site, deployment):
+        if time.monotonic() > until:
+            raise BenchError(f"{deployment} did not come back after it was throttled")
+        await asyncio.sleep(0.1)
 
 
 async def _available(site: Site, deployment: str) -> bool:
