@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+from loadtests.plots.lines import Panel
+from loadtests.plots.lines import drawn as picture
 from loadtests.simulation.cloud import KINDS, Cloud, Event, Timeline
 from loadtests.simulation.contenders import CONTENDERS
 from loadtests.simulation.figures import Figures, figures
 from loadtests.simulation.gateway import Ask, Books, Gateway
-from loadtests.simulation.svg import Panel
-from loadtests.simulation.svg import drawn as picture
 from loadtests.simulation.trace import Sample, drawn, read, recorded
 from router.limits.estimate import tokens_of
 

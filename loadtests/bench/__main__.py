@@ -10,15 +10,25 @@ from datetime import UTC, datetime
 import click
 from rich.console import Console
 
+from loadtests.bench.document import write_json
 from loadtests.bench.figures import DIRECT
-from loadtests.bench.modes import MODES, Mode, Options
+from loadtests.bench.mode import Mode, Options
+from loadtests.bench.modes import MODES
 from loadtests.bench.processes import BenchError, Cores
-from loadtests.bench.report import print_round, print_table, write_json
+from loadtests.bench.report import print_round, print_table
 from loadtests.bench.rounds import Result, run_mode
 from loadtests.bench.subjects import ROOT, SUBJECTS
 
 TABLE_WIDTH = 130
-QUICK = {"rounds": 2, "seconds": 1.0, "latency_rounds": 2, "latency_seconds": 1.0, "idle_streams": 200}
+ROUNDS = ("rounds", "latency_rounds", "frontier_rounds", "memory_rounds")
+QUICK = {
+    **dict.fromkeys(ROUNDS, 1),
+    **dict.fromkeys(("seconds", "latency_seconds", "stream_seconds", "recovery_s"), 1.0),
+    "frontier_seconds": 0.3,
+    "idle_streams": 200,
+    "open_streams": 200,
+    "burst": 50,
+}
 
 
 def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
@@ -61,10 +71,10 @@ def main(modes: str, subjects: str, rounds: int | None, seconds: int | None, qui
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     try:
         cores = Cores.of_this_machine()
-        os.sched_setaffinity(0, {cores.load})
+        os.sched_setaffinity(0, {int(cores.load)})
         _raise_file_limit()
         settings: dict[str, float] = dict(QUICK) if quick else {}
-        settings |= {name: rounds for name in ("rounds", "latency_rounds") if rounds}
+        settings |= {name: rounds for name in ROUNDS if rounds}
         settings |= {name: seconds for name in ("seconds", "latency_seconds") if seconds}
         options = Options(cores, **settings)  # type: ignore[arg-type]
         results = run_all([mode for mode in MODES if mode.name in wanted], options, named, console)

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 GAUGE_MIN: Final = 6.0
@@ -12,6 +12,7 @@ STEAL_MAX: Final = 0.02
 ATTEMPTS_PER_ROUND: Final = 3
 BASELINE: Final = "nginx"
 DIRECT: Final = "direct"  # past every proxy
+SHARES: Final = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)  # of a curve of percentiles
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ class Sample:
     rate: float | None = None  # units a second
     p50_ms: float | None = None
     p99_ms: float | None = None
+    more: Mapping[str, float] = field(default_factory=dict)  # further figures by name, with the unit in it
+    curve: Sequence[tuple[float, float]] = ()  # what is drawn: (share, ms), or (requests a second, p99 ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,18 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def values(rounds: Sequence[Round], subject: str) -> list[float]:
-    """The subject's figure of each round; less the direct way's where a round has one."""
-    return [r.samples[subject].value - (r.samples[DIRECT].value if DIRECT in r.samples else 0.0) for r in rounds]
+def percentiles(ordered_s: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """(share, milliseconds) of sorted seconds, for a curve; empty when there are none."""
+    return tuple((share, percentile(ordered_s, share) * 1e3) for share in SHARES) if ordered_s else ()
 
 
-def spreads(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread]:
-    return {subject: Spread.of(values(rounds, subject)) for subject in subjects} if rounds else {}
+def values(rounds: Sequence[Round], subject: str, *, added: bool = False) -> list[float]:
+    """The subject's figure of each round; `added`: less that of the direct way."""
+    return [r.samples[subject].value - (r.samples[DIRECT].value if added else 0.0) for r in rounds]
+
+
+def spreads(rounds: Sequence[Round], subjects: Sequence[str], *, added: bool = False) -> dict[str, Spread]:
+    return {subject: Spread.of(values(rounds, subject, added=added)) for subject in subjects} if rounds else {}
 
 
 def ratios(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread]:
@@ -89,7 +97,7 @@ def ratios(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread
 
 
 def differences(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread]:
-    """Each subject − the baseline in the same round."""
+    """Each subject − the baseline in the same round, so it is one whether the direct way is subtracted or not."""
     return _compared(rounds, subjects, lambda own, base: own - base)
 
 

@@ -21,12 +21,15 @@ class BenchError(Exception):
     """The benchmark cannot go on; the text says what to do."""
 
 
+CoreList = int | str  # a core, or several as taskset writes them: 0,1
+
+
 @dataclass(frozen=True, slots=True)
 class Cores:
     """Who runs where."""
 
-    proxy: int
-    load: int  # the upstream and the load generators
+    proxy: CoreList
+    load: CoreList  # the upstream and the load generators
 
     @staticmethod
     def of_this_machine() -> "Cores":
@@ -35,9 +38,14 @@ class Cores:
             raise BenchError("two cores are needed: one for the proxy alone, one for the upstream and the load")
         return Cores(proxy=cores[0], load=cores[1])
 
+    def shared(self) -> "Cores":
+        """Both for all: where two workers are measured, nothing can have a core for itself."""
+        both = f"{self.proxy},{self.load}"
+        return Cores(both, both)
 
-def pinned(command: Sequence[str], core: int) -> list[str]:
-    """The command on one core, and gone when the benchmark itself is killed."""
+
+def pinned(command: Sequence[str], core: CoreList) -> list[str]:
+    """The command on its core, and gone when the benchmark itself is killed."""
     return ["setpriv", "--pdeathsig", "TERM", "taskset", "--cpu-list", str(core), *command]
 
 
@@ -76,7 +84,9 @@ def answers_200(port: int, path: str) -> bool:
 
 
 @contextlib.contextmanager
-def running(name: str, command: Sequence[str], core: int, folder: Path, ready: Callable[[], bool]) -> Iterator[int]:
+def running(
+    name: str, command: Sequence[str], core: CoreList, folder: Path, ready: Callable[[], bool], poll_s: float = 0.02
+) -> Iterator[int]:
     """Starts a program, waits until it serves, yields its process id, and ends it.
 
     Raises BenchError with the end of its output when it does not serve within READY_S.
@@ -87,18 +97,20 @@ def running(name: str, command: Sequence[str], core: int, folder: Path, ready: C
             pinned(command, core), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        _wait_until(ready, process, name, log)
+        _wait_until(ready, process, name, log, poll_s)
         yield process.pid
     finally:
         _end(process)
 
 
-def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+def _wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path, poll_s: float
+) -> None:
     deadline = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < deadline:
         if ready():
             return
-        time.sleep(0.02)
+        time.sleep(poll_s)
     what = "does not serve" if process.poll() is None else f"ended with {process.returncode}"
     raise BenchError(f"{name} {what}:\n{log.read_text(errors='replace')[-2000:]}")
 

@@ -5,8 +5,18 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from loadtests.bench.figures import ATTEMPTS_PER_ROUND, Round, rotated
-from loadtests.bench.modes import GAUGE, Measure, Mode, Options
+from loadtests.bench.figures import (
+    ATTEMPTS_PER_ROUND,
+    DIRECT,
+    Round,
+    Spread,
+    differences,
+    ratios,
+    rotated,
+    spreads,
+)
+from loadtests.bench.mode import Measure, Mode, Options
+from loadtests.bench.modes import GAUGE
 from loadtests.bench.procfs import cpu_s, machine_time
 
 
@@ -26,6 +36,21 @@ class Result:
     @property
     def complete(self) -> bool:
         return len(self.valid) >= self.wanted
+
+
+def proxies(result: Result) -> list[str]:
+    return [name for name in result.subjects if name != DIRECT]
+
+
+def compared(result: Result) -> dict[str, Spread]:
+    """Differences where the figure is already one (added latency), ratios elsewhere."""
+    compare = differences if result.mode.added else ratios
+    return compare(result.valid, proxies(result))
+
+
+def figures(result: Result) -> dict[str, Spread]:
+    """Each proxy's own figure."""
+    return spreads(result.valid, proxies(result), added=result.mode.added)
 
 
 def run_mode(mode: Mode, options: Options, subjects: Sequence[str], report: Callable[[Result], None]) -> Result:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from loadtests.bench.bodies import raw_request
 from loadtests.bench.processes import BenchError
@@ -11,6 +12,13 @@ from loadtests.bench.procfs import cpu_s, pss_bytes
 from loadtests.bench.subjects import Target
 
 CONNECTS_AT_ONCE: Final = 50
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+ClientT = TypeVar("ClientT", bound=asyncio.Protocol)
 
 
 class EventCounter:
@@ -95,14 +103,14 @@ async def paced(target: Target, body: bytes, streams: int, seconds: float, sprea
         starts = random.Random(streams)
         for client in clients:
             loop.call_later(starts.random() * spread_s, client.ask)
-        await _first_events(clients, spread_s + 30)
+        await first_events(clients, spread_s + 30)
         events, cpu, started = sum(c.events for c in clients), cpu_s(target.pid), loop.time()
         await asyncio.sleep(seconds)
         events, cpu, ended = sum(c.events for c in clients) - events, cpu_s(target.pid) - cpu, loop.time()
-        _raise_errors(target, clients)
+        raise_errors(target, clients)
         return Paced(events, ended - started, cpu)
     finally:
-        await _close(clients)
+        await close_all(clients)
 
 
 async def idle_memory(target: Target, body: bytes, streams: int, settle_s: float) -> float:
@@ -112,41 +120,46 @@ async def idle_memory(target: Target, body: bytes, streams: int, settle_s: float
     try:
         for client in clients:
             client.ask()
-        await _first_events(clients, 60)
+        await first_events(clients, 60)
         await asyncio.sleep(settle_s)
         with_streams = pss_bytes(target.pid)
-        _raise_errors(target, clients)
+        raise_errors(target, clients)
         return (with_streams - before) / streams
     finally:
-        await _close(clients)
+        await close_all(clients)
 
 
 async def _connect(target: Target, body: bytes, count: int) -> list[StreamClient]:
-    loop = asyncio.get_running_loop()
     request = raw_request(target.path, body)
-    clients: list[StreamClient] = []
+    return await connected(target, lambda: StreamClient(request), count)
+
+
+async def connected(target: Target, client: Callable[[], ClientT], count: int) -> list[ClientT]:
+    """So many clients, connected a few at a time: a listening queue has an end."""
+    loop = asyncio.get_running_loop()
+    clients: list[ClientT] = []
     while len(clients) < count:
         pairs = [
-            loop.create_connection(lambda: StreamClient(request), "127.0.0.1", target.port)
+            loop.create_connection(client, "127.0.0.1", target.port)
             for _ in range(min(CONNECTS_AT_ONCE, count - len(clients)))
         ]
-        clients += [client for _, client in await asyncio.wait_for(asyncio.gather(*pairs), 20)]
+        clients += [made for _, made in await asyncio.wait_for(asyncio.gather(*pairs), 20)]
     return clients
 
 
-async def _first_events(clients: list[StreamClient], patience_s: float) -> None:
+async def first_events(clients: list[StreamClient], patience_s: float) -> None:
     _, waiting = await asyncio.wait([client.first_event for client in clients], timeout=patience_s)
     if waiting:
         raise BenchError(f"{len(waiting)} of {len(clients)} streams had no event within {patience_s:g} s")
 
 
-def _raise_errors(target: Target, clients: list[StreamClient]) -> None:
+def raise_errors(target: Target, clients: list[StreamClient]) -> None:
     errors = [client.error for client in clients if client.error]
     if errors:
         raise BenchError(f"{target.name}: {len(errors)} of {len(clients)} streams failed: {errors[0]}")
 
 
-async def _close(clients: list[StreamClient]) -> None:
+async def close_all(clients: Sequence[Closable]) -> None:
     for client in clients:
         client.close()
     await asyncio.sleep(0.2)  # the proxy sees them go before the next measurement begins

@@ -2,10 +2,10 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trustme
 from ruamel.yaml import YAML
@@ -101,36 +101,55 @@ class NaiveAiohttp:
         return Launch(command, port, lambda: accepts(port))
 
 
+Change = Callable[[MutableMapping[str, Any]], None]  # of the router's document
+
+
 class Router:
     """The router as committed, with `config/bench.yaml` moved to free ports.
 
-    `decisions`: the decision log is on. The other way is for telling what it costs, and for nothing else.
+    `change`: another way to run it, for telling what a part of it costs, and for nothing else.
     """
 
     path = CLIENT_PATH
 
-    def __init__(self, *, decisions: bool = True) -> None:
-        self.name = "router" if decisions else "router-no-decisions"
-        self._decisions = decisions
+    def __init__(
+        self, name: str = "router", change: Change = lambda _: None, module: Sequence[str] = ("router", "serve")
+    ) -> None:
+        self.name = name
+        self._change, self._module = change, module
 
     def launch(self, site: Site) -> Launch:
         port, admin = free_port(), free_port()
         config = site.folder / f"{self.name}.yaml"
-        derive_config(ROUTER_CONFIG, config, site, port, admin, self.name)
-        if not self._decisions:
-            document = YAML().load(config)
-            del document["decision_log"]
-            YAML().dump(document, config)
-        command = [sys.executable, "-m", "router", "serve", "--config", str(config)]
+        derive_config(ROUTER_CONFIG, config, site, port, admin, self.name, self._change)
+        command = [sys.executable, "-m", *self._module, "--config", str(config)]
         return Launch(command, port, lambda: answers_200(admin, "/readyz"))
 
 
+def without_decisions(document: MutableMapping[str, Any]) -> None:
+    del document["decision_log"]
+
+
+def two_workers(document: MutableMapping[str, Any]) -> None:
+    document["server"]["workers"] = 2
+
+
 SUBJECTS: Final[dict[str, Subject]] = {
-    subject.name: subject for subject in (Nginx(), NaiveAiohttp(), Router(), Router(decisions=False))
+    subject.name: subject
+    for subject in (
+        Nginx(),
+        NaiveAiohttp(),
+        Router(),
+        Router("router-no-decisions", without_decisions),
+        Router("router-2-workers", two_workers),
+        Router("router-on-off", module=("loadtests.bench.on_off",)),
+    )
 }
 
 
-def derive_config(source: Path, target: Path, site: Site, port: int, admin: int, name: str) -> None:
+def derive_config(
+    source: Path, target: Path, site: Site, port: int, admin: int, name: str, change: Change = lambda _: None
+) -> None:
     """Writes the router's configuration with other ports, and with TLS to the upstream where the site has it."""
     if not source.exists():
         raise BenchError(f"{source.name} is missing")
@@ -145,6 +164,7 @@ def derive_config(source: Path, target: Path, site: Site, port: int, admin: int,
         endpoint["base_url"] = site.upstream
         if site.ca_file is not None:
             endpoint["ca_file"] = str(site.ca_file)
+    change(document)
     yaml.dump(document, target)
 
 
@@ -158,14 +178,21 @@ class Stand:
 
 
 @contextlib.contextmanager
-def stand(site: Site, subjects: Sequence[Subject], gap_ms: float, tls: bool = False) -> Iterator[Stand]:
-    """Starts the upstream and the subjects in a folder of their own; ends all of them."""
+def stand(
+    site: Site, subjects: Sequence[Subject], gap_ms: float, tls: bool = False, *, first_at_once: bool = False
+) -> Iterator[Stand]:
+    """Starts the upstream and the subjects in a folder of their own; ends all of them.
+
+    `first_at_once`: a paced stream's first event does not wait for the pace, so that its time is that of the way.
+    """
     with contextlib.ExitStack() as stack:
         site = replace(site, upstream_port=free_port(), ca_file=None)
         command = [
             *(sys.executable, "-m", "router", "emulate", "--plain", str(site.upstream_port)),
             *("--answer-bytes", str(ANSWER_BYTES), "--stream-events", str(STREAM_EVENTS), "--gap-ms", f"{gap_ms:g}"),
         ]
+        if first_at_once:
+            command.append("--first-at-once")
         if tls:
             certificate, key, ca_file = make_certificate(site.folder)
             site = replace(site, ca_file=ca_file)
@@ -179,9 +206,9 @@ def stand(site: Site, subjects: Sequence[Subject], gap_ms: float, tls: bool = Fa
 
 
 @contextlib.contextmanager
-def started(subject: Subject, site: Site) -> Iterator[Target]:
+def started(subject: Subject, site: Site, poll_s: float = 0.02) -> Iterator[Target]:
     launch = subject.launch(site)
-    with running(subject.name, launch.command, site.cores.proxy, site.folder, launch.ready) as pid:
+    with running(subject.name, launch.command, site.cores.proxy, site.folder, launch.ready, poll_s) as pid:
         yield Target(subject.name, launch.port, subject.path, pid)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from loadtests.bench.bodies import KEY
-from loadtests.bench.processes import BenchError, find_program, pinned
+from loadtests.bench.processes import BenchError, CoreList, find_program, pinned
 from loadtests.bench.procfs import cpu_s
 from loadtests.bench.subjects import Target
 
@@ -42,7 +42,7 @@ def parse(output: str) -> tuple[int, float, float, float]:
     return found["requests"], found["duration_us"] / 1e6, found["p50_us"] / 1e3, found["p99_us"] / 1e3
 
 
-def run(target: Target, body: Path, seconds: float, core: int) -> ClosedLoop:
+def run(target: Target, body: Path, seconds: float, core: CoreList) -> ClosedLoop:
     """Loads the target for `seconds`, which wrk takes in whole ones (at least 1)."""
     whole = max(1, round(seconds))
     url = f"http://127.0.0.1:{target.port}{target.path}"

@@ -26,6 +26,7 @@ except ImportError:  # where there is no uvloop the standard loop will do
 @click.option("--answer-bytes", default=600, show_default=True, help="Plain: size of the JSON answer.")
 @click.option("--stream-events", default=50, show_default=True, help="Plain: deltas of a stream.")
 @click.option("--gap-ms", default=0.0, show_default=True, help="Plain: time between events.")
+@click.option("--first-at-once", is_flag=True, help="Plain: the first event does not wait for the gap.")
 @click.option("--tls-cert", type=click.Path(), help="Plain: certificate (PEM), for TLS.")
 @click.option("--tls-key", type=click.Path(), help="Plain: its key (PEM).")
 def emulate(
@@ -34,6 +35,7 @@ def emulate(
     answer_bytes: int,
     stream_events: int,
     gap_ms: float,
+    first_at_once: bool,
     tls_cert: str | None,
     tls_key: str | None,
 ) -> None:
@@ -44,7 +46,8 @@ def emulate(
     if config is not None:
         work = _serve_clouds(config)
     else:
-        work = _serve_plain(plain or 0, PlainSettings(answer_bytes, stream_events, gap_ms), tls_cert, tls_key)
+        settings = PlainSettings(answer_bytes, stream_events, gap_ms, first_at_once)
+        work = _serve_plain(plain or 0, settings, tls_cert, tls_key)
     # Each stream is an open file; the usual soft limit is for programs that use select().
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -25,11 +25,15 @@ _USAGE_COUNTS: Final[Mapping[str, int]] = {"prompt_tokens": 250, "completion_tok
 
 @dataclass(frozen=True, slots=True)
 class PlainSettings:
-    """`answer_bytes`: of the JSON body, at least 400. `gap_ms` 0: an event each turn of the loop."""
+    """`answer_bytes`: of the JSON body, at least 400. `gap_ms` 0: an event each turn of the loop.
+
+    `first_at_once`: a stream's first event does not wait for the pace.
+    """
 
     answer_bytes: int = 600
     stream_events: int = 50
     gap_ms: float = 0.0
+    first_at_once: bool = False
 
 
 class PlainServer:
@@ -43,6 +47,7 @@ class PlainServer:
         ) % (len(body), body)
         self.events = _events(settings.stream_events, usage=False)
         self.events_with_usage = _events(settings.stream_events, usage=True)
+        self.first_at_once = settings.first_at_once
         self._loop = asyncio.get_running_loop()
         self._slots: list[set[PlainConnection]] = [set() for _ in range(_SLOTS if settings.gap_ms else 1)]
         self._slot_s = settings.gap_ms / 1000 / len(self._slots)
@@ -150,6 +155,8 @@ class PlainConnection(asyncio.Protocol):
         self._at = 0
         self._transport.write(_HEAD_OF_STREAM)
         self._slot = self._server.enter(self)
+        if self._server.first_at_once:
+            asyncio.get_running_loop().call_soon(self.advance)  # in a packet of its own
 
     def advance(self) -> None:
         """Writes the next event; the last one ends the stream."""

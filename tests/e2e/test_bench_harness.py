@@ -20,11 +20,13 @@ from ruamel.yaml import YAML
 
 from loadtests.bench import figures, procfs, wrk
 from loadtests.bench.bodies import chat_body, raw_request
+from loadtests.bench.closed import ClosedLoop
+from loadtests.bench.document import write_json
 from loadtests.bench.figures import Round, Sample, Spread
-from loadtests.bench.modes import MODES, ClosedLoop, Options
+from loadtests.bench.mode import Options
+from loadtests.bench.modes import MODES
 from loadtests.bench.open_loop import open_loop
 from loadtests.bench.processes import BenchError, Cores, running
-from loadtests.bench.report import write_json
 from loadtests.bench.rounds import Result, _round
 from loadtests.bench.streams import EventCounter
 from loadtests.bench.subjects import Nginx, Site, Target, derive_config
@@ -169,7 +171,8 @@ class TestFigures:
     def test_added_latency_is_less_the_direct_way_of_the_same_round(self) -> None:
         rounds = [a_round(1.5, 2.0, direct=1.0), a_round(6.1, 6.2, direct=6.0), a_round(1.2, 1.6, direct=1.0)]
         names = ["nginx", "router"]
-        assert figures.spreads(rounds, names)["router"].median == pytest.approx(0.6)
+        assert figures.spreads(rounds, names, added=True)["router"].median == pytest.approx(0.6)
+        assert figures.spreads(rounds, names)["router"].median == pytest.approx(2.0)
         assert figures.differences(rounds, names)["router"].median == pytest.approx(0.4)
 
     def test_without_the_baseline_nothing_is_compared(self) -> None:
@@ -204,7 +207,7 @@ class TestRounds:
         assert result.complete
 
     def test_file_tells_method_versions_and_every_round(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("loadtests.bench.report.find_program", lambda name: name)
+        monkeypatch.setattr("loadtests.bench.document.find_program", lambda name: name)
         rounds = [a_round(10, 15), a_round(1, 2, gauge=13), a_round(10, 17)]
         result = Result(MODES[0], ["nginx", "router"], wanted=2, rounds=rounds)
 
@@ -294,7 +297,7 @@ def test_open_loop_counts_the_requests_that_a_stall_held_up() -> None:
     thread.start()
     try:
         target = Target("staller", ports.get(timeout=10), "/", os.getpid())
-        seen = asyncio.run(open_loop(target, b"{}", rate=500, seconds=1.0))
+        seen = open_loop(target, b"{}", rate=500, seconds=1.0)
     finally:
         stop.set()
         thread.join(10)

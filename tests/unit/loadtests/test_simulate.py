@@ -9,12 +9,12 @@ from statistics import fmean
 
 import pytest
 
+from loadtests.plots.lines import Panel, drawn
 from loadtests.simulate import Setup, event_of, main, simulate, story
 from loadtests.simulation.cloud import MINUTE_S, Cloud, Event, Job, Timeline
 from loadtests.simulation.contenders import CONTENDERS, RoundRobin
 from loadtests.simulation.figures import Figures, figures
 from loadtests.simulation.gateway import Books
-from loadtests.simulation.svg import Panel, drawn
 from loadtests.simulation.trace import Sample, read
 from router.balancing.choice import C
 from router.model.work import Work
