@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from ruamel.yaml import YAML
 
-ROOT: Final = Path(__file__).parents[3]
-FOLDER: Final = ROOT / "config" / "prometheus"
+from tests.promql_kit import ALERTS, RECORDED, ROOT, RULES, faults, read_yaml
+
 TESTS: Final = sorted(Path(__file__).parent.glob("*_test.yml"))
 
 
@@ -24,22 +23,10 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
 
 
-def read(file: Path) -> Any:
-    return YAML(typ="safe").load(file.read_text("utf-8"))
-
-
-def rules(file: str) -> list[dict[str, Any]]:
-    return [rule for group in read(FOLDER / file)["groups"] for rule in group["rules"]]
-
-
-ALERTS: Final = {rule["alert"]: rule for rule in rules("alerts.yml")}
-RECORDED: Final = {rule["record"]: rule for rule in rules("recording.yml")}
-
-
 def test_prometheus_takes_the_configuration_and_its_rules() -> None:
-    done = promtool("check", "config", "--lint=all", "--lint-fatal", FOLDER / "prometheus.yml")
+    done = promtool("check", "config", "--lint=all", "--lint-fatal", RULES / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert read(FOLDER / "prometheus.yml")["rule_files"] == ["recording.yml", "alerts.yml"]
+    assert read_yaml(RULES / "prometheus.yml")["rule_files"] == ["recording.yml", "alerts.yml"]
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
@@ -51,16 +38,17 @@ def test_rules_say_what_their_data_is_for(file: Path) -> None:
 def test_every_alert_is_seen_to_fire_and_to_be_silent() -> None:
     seen: dict[bool, set[str]] = {True: set(), False: set()}
     for file in TESTS:
-        for case in (case for test in read(file)["tests"] for case in test.get("alert_rule_test", [])):
+        for case in (case for test in read_yaml(file)["tests"] for case in test.get("alert_rule_test", [])):
             seen[bool(case["exp_alerts"])].add(case["alertname"])
     healthy = {
-        case["alertname"] for case in read(Path(__file__).parent / "healthy_test.yml")["tests"][0]["alert_rule_test"]
+        case["alertname"]
+        for case in read_yaml(Path(__file__).parent / "healthy_test.yml")["tests"][0]["alert_rule_test"]
     }
     assert seen[True] == seen[False] == healthy == ALERTS.keys()
 
 
 def test_every_recording_rule_is_reckoned_by_hand() -> None:
-    (test,) = read(Path(__file__).parent / "recording_test.yml")["tests"]
+    (test,) = read_yaml(Path(__file__).parent / "recording_test.yml")["tests"]
     reckoned = [re.findall(r"\w+:\w+:\w+", case["expr"]) for case in test["promql_expr_test"]]
     assert sorted(name for names in reckoned for name in names) == sorted(RECORDED)
 
@@ -70,6 +58,11 @@ def test_a_recorded_name_begins_with_the_labels_that_are_left() -> None:
         by = re.findall(r"sum by \(([^)]*)\)", rule["expr"])
         left = {tuple(label for label in labels.split(", ") if label not in ("le", "job")) for labels in by}
         assert name.split(":")[0] in {"_".join(labels) or "job" for labels in left}, name
+
+
+@pytest.mark.parametrize("rule", [*ALERTS.values(), *RECORDED.values()], ids=[*ALERTS, *RECORDED])
+def test_a_rule_asks_for_what_there_is(rule: dict[str, str]) -> None:
+    assert not list(faults(rule["expr"]))
 
 
 @pytest.mark.parametrize("name", ALERTS)
