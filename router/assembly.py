@@ -49,6 +49,7 @@ class Ledgers:
     def __init__(self, log: AccessLog) -> None:
         self.log = log
         self.metrics = RequestMetrics()
+        self.gaps = self.metrics.gaps
         self.event = log.event
 
     def request(self, record: RequestRecord) -> None:

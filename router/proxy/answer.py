@@ -6,6 +6,7 @@ llhttp's payload otherwise.
 """
 
 import json
+from bisect import bisect_left
 from math import inf
 from time import monotonic
 from typing import Final
@@ -18,6 +19,7 @@ from router.model.fleet import Timeouts
 from router.model.operation import Ending
 from router.model.outcome import Usage
 from router.proxy.backend import Target
+from router.telemetry.metrics import GAP_BOUNDS_S, Gaps
 from router.transport.inbound import Inbound
 from router.transport.upstream import AnswerHead, UpstreamConnection
 
@@ -42,11 +44,15 @@ class Answer:
     flowing = False  # bytes go to the client as they come
     watch: StreamWatch | None = None
     first_byte_at = 0.0
+    first_token_at = 0.0  # of a stream: when its first event with content came
     objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
     _connection: UpstreamConnection | None = None
     _paused = False
     _untouched = False  # this client reads chunked coding: what needs no change is passed as it came
     _held_bytes = 0
+    _gaps: Gaps | None = None
+    _gap_counts: list[int] = []  # noqa: RUF012 - of `_gaps`, once a stream flows
+    _gaps_from = 0.0  # what lies between this and the last event is what the gaps come to
     _rest = b""  # of a stream: the begin of an event whose end has not come
     _tail_bytes = 0
 
@@ -137,11 +143,15 @@ class Answer:
         """Whole by framing, and (a stream) by its own last event."""
         return self.ended and self.error is None and (self.watch is None or self.watch.complete)
 
-    def flow(self, now: float) -> None:
-        """Passes on what is held, and from now on everything as it comes. The client's head is out already."""
+    def flow(self, now: float, gaps: Gaps | None) -> None:
+        """Passes on what is held, and from now on everything as it comes. The client's head is out already.
+
+        `gaps`: where those of a stream are counted.
+        """
         inbound = self._inbound
         self.flowing = True
-        self._untouched = inbound.answer_chunked
+        # Until the first content is seen, each event is looked at on its own way.
+        self._untouched = inbound.answer_chunked and self.first_token_at > 0.0
         self._progress_at = now
         held, self._held = self._held, []
         payload = b"".join(held)
@@ -149,6 +159,8 @@ class Answer:
             self._write_events(payload)
         else:
             inbound.write_payload(payload)
+        if gaps is not None:
+            self._gaps, self._gap_counts, self._gaps_from = gaps, gaps.counts, self._progress_at
         inbound.on_write_pause = self._on_write_pause
         if inbound.write_paused:
             self._on_write_pause(True)
@@ -156,6 +168,8 @@ class Answer:
     def stop(self) -> None:
         """Lets the client's connection go: nothing flows any more."""
         self._inbound.on_write_pause = None
+        if self._gaps is not None:
+            self._gaps.sum_s += self._progress_at - self._gaps_from
 
     def abort(self) -> None:
         """Ends the upstream connection at once, if the answer still has it."""
@@ -192,7 +206,9 @@ class Answer:
             if events:
                 watch.observe(events)
                 self._hold(events)
-                self.committed = watch.committed
+                if watch.committed:
+                    self.committed = True
+                    self.first_token_at = self.first_token_at or monotonic()
         elif whole_chunks and self._untouched and not self._rest and data.endswith(b"\n\n\r\n"):
             # Every chunk of most streams: whole events, in a framing that the client reads as well.
             watch.observe(payload)
@@ -200,7 +216,9 @@ class Answer:
                 self._write_events(payload)
             else:
                 if payload[0] != 58:  # 58: a colon; a comment is no progress
-                    self._progress_at = monotonic()
+                    now = monotonic()
+                    self._gap_counts[bisect_left(GAP_BOUNDS_S, now - self._progress_at)] += 1
+                    self._progress_at = now
                 self._inbound.write(data)
         else:
             events = self._whole_events(payload)
@@ -302,7 +320,13 @@ class Answer:
             if watch.early_done:
                 events = before_done(events)
         if events and not events.startswith(b":"):
-            self._progress_at = monotonic()
+            now = monotonic()
+            if self._gap_counts:
+                self._gap_counts[bisect_left(GAP_BOUNDS_S, now - self._progress_at)] += 1
+            self._progress_at = now
+            if not self.first_token_at and watch.committed:
+                self.first_token_at = now
+                self._untouched = self._inbound.answer_chunked
         self._inbound.write_payload(events)
         if watch.early_done:
             self._fail(UpstreamError("The deployment ended the stream before it was complete."))
@@ -315,7 +339,9 @@ class Answer:
 
     def _on_write_pause(self, paused: bool) -> None:
         """The client is slower than the deployment: no more is read until it has caught up."""
-        self._progress_at = monotonic()  # the wait is the client's
+        now = monotonic()
+        self._gaps_from += now - self._progress_at
+        self._progress_at = now  # the wait is the client's
         self._paused = paused
         if self._connection is not None:
             if paused:

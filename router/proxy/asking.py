@@ -42,6 +42,7 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
             attempt.reused = connection is not None
             if connection is None:
                 connection = await _dialled(ctx, target, permit, waiter)
+                attempt.connect_s, attempt.tls_s = connection.connect_s, connection.tls_s
                 try:
                     permit = _permit(ctx, rt, target)  # asked for again: a reload may have come meanwhile
                 except RouterError:

@@ -21,6 +21,7 @@ from router.limits.quota_twin import QuotaTwin
 from router.model.decision import ACCEPTED, Offer
 from router.model.fleet import Deployment
 from router.model.operation import BodyKind, Operation
+from router.model.outcome import Usage
 from router.model.work import Work
 from router.providers.dialect import Dialect, Judgement, Route
 from router.providers.identity import Identity
@@ -175,6 +176,7 @@ class Target:
         "accepted",
         "backend",
         "cloud",
+        "endpoint",
         "hash",
         "head",
         "id",
@@ -182,6 +184,7 @@ class Target:
         "meter",
         "model_value",
         "operation",
+        "price",
         "route",
     )
 
@@ -193,6 +196,8 @@ class Target:
         self.id = backend.deployment.id
         self.hash = zlib.crc32(self.id.encode())  # the same in every process
         self.cloud = backend.deployment.cloud
+        self.endpoint = endpoint.id
+        self.price = backend.deployment.price
         self.accepted = Offer(self.id, self.cloud, ACCEPTED)
         self.operation = operation
         self.route = route
@@ -213,8 +218,15 @@ class Target:
 
     def price_nano_usd(self, work: Work) -> int:
         """What this request will cost here, as far as its body tells. For a deployment without a price: 0."""
-        price = self.backend.deployment.price
+        price = self.price
         return cost_nano_usd(price, work.prompt_tokens, work.completion_tokens_max, 0) if price is not None else 0
+
+    def cost_nano_usd(self, usage: Usage | None) -> int:
+        """What an answer has cost, by what it reported; 0 where that, or the price, is not known."""
+        price = self.price
+        if price is None or usage is None:
+            return 0
+        return cost_nano_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
     def judge(self, status: int, fields: Mapping[bytes, bytes], body: bytes) -> Judgement:
         """What an answer that is no success says, in this endpoint's dialect."""

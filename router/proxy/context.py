@@ -25,11 +25,13 @@ class Attempt:
         "answer",
         "began",
         "completion_tokens",
+        "connect_s",
         "health_permit",
         "hedge",
         "reused",
         "span_id",
         "target",
+        "tls_s",
         "tokens",
     )
 
@@ -40,6 +42,7 @@ class Attempt:
         self.health_permit = health_permit
         self.began = now
         self.reused = False
+        self.connect_s = self.tls_s = 0.0  # of the dial that it waited for
         self.hedge = False  # a second copy, sent while the first was silent
         self.span_id = ""  # where the request is traced
         self.answer: Answer | None = None
@@ -59,6 +62,8 @@ class Attempt:
             waited_ms=(now - self.began) * 1000,
             upstream_request_id=_request_id(head) if head is not None else "",
             hedge=self.hedge,
+            connect_ms=self.connect_s * 1000,
+            tls_ms=self.tls_s * 1000,
             began_ms=(self.began - arrived_at) * 1000,
             span_id=self.span_id,
         )

@@ -55,7 +55,7 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         elif answer.ended and not answer.is_stream:
             _reply_whole(ctx, answer)
         else:
-            await _relay(ctx, answer)
+            await _relay(ctx, rt, answer)
     except RouterError as error:
         ctx.error = error
         _reply_error(ctx, error)
@@ -179,7 +179,7 @@ def _reply_whole(ctx: Context, answer: Answer) -> None:
     inbound.end()
 
 
-async def _relay(ctx: Context, answer: Answer) -> None:
+async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
     """From the commit point to the end. Raises StreamBrokenError, or ClientGoneError."""
     inbound, head = ctx.inbound, answer.head
     assert head is not None
@@ -191,7 +191,8 @@ async def _relay(ctx: Context, answer: Answer) -> None:
         inbound.begin_sized_answer(status_line(head.status), headers, head.length, now)
     else:
         inbound.begin_answer(status_line(head.status), headers, None, now)
-    answer.flow(now)
+    assert ctx.key is not None
+    answer.flow(now, rt.books.gaps(ctx.key.workload, answer.target.cloud) if answer.is_stream else None)
     wheel = inbound.wheel
     wheel.arm(answer, now)
     try:

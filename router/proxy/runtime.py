@@ -20,6 +20,7 @@ from router.proxy.backend import Backend
 from router.proxy.context import Context
 from router.proxy.fleet import Fleet
 from router.proxy.queues import Queues
+from router.telemetry.metrics import Gaps
 from router.telemetry.tracing import Tracing
 
 CREDENTIAL_OUT_S: Final = 30.0  # an operator has to act; meanwhile one try in so many seconds
@@ -29,6 +30,8 @@ class Books(Protocol):
     """Where finished requests and changes of state are written down."""
 
     def request(self, record: RequestRecord) -> None: ...
+
+    def gaps(self, workload: str, cloud: str) -> Gaps: ...
 
     def event(self, event: str, /, **fields: object) -> None: ...
 

@@ -26,7 +26,17 @@ def settle(ctx: Context, rt: Runtime) -> None:
     started_at, first_byte_at, total_s = inbound.started_at, inbound.first_byte_at, now - inbound.started_at
     at = rt.clock.wall() - total_s
     name, workload = (key.name, key.workload) if key is not None else ("", "")
-    served_by, cloud = (answer.target.id, answer.target.cloud) if answer is not None else ("", "")
+    served_by, cloud, endpoint, usage, cost_nano_usd, first_token_ms = "", "", "", None, 0, 0.0
+    if answer is not None:
+        target, usage = answer.target, answer.usage()
+        served_by, cloud, endpoint, cost_nano_usd = (
+            target.id,
+            target.cloud,
+            target.endpoint,
+            target.cost_nano_usd(usage),
+        )
+        if answer.first_token_at:
+            first_token_ms = (answer.first_token_at - started_at) * 1000
     refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
     if plan is not None:
         offers = ctx.refused_for_certain(refusals) if refusals else ()
@@ -62,8 +72,11 @@ def settle(ctx: Context, rt: Runtime) -> None:
         (total_s - inbound.waited_s) * 1000,
         inbound.bytes_in,
         inbound.bytes_out,
-        answer.usage() if answer is not None else None,
+        usage,
         ctx.trace_id,
+        cost_nano_usd,
+        first_token_ms,
+        endpoint,
     )
     rt.books.request(record)
     if ctx.trace is not None and rt.tracing is not None:

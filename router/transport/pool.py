@@ -152,6 +152,7 @@ class Pool:
 
     async def _connect_any(self) -> UpstreamConnection:
         """Tries the endpoint's addresses in turn. Raises ConnectError."""
+        began = monotonic()
         url = self._endpoint.base_url
         private = self._endpoint.private or self._endpoint.emulated
         failure: Exception | None = None
@@ -169,7 +170,11 @@ class Pool:
             except OSError as error:
                 failure = error
                 continue
-            connection.tls = transport.get_extra_info("ssl_object")
+            connection.connect_s = monotonic() - began
+            tls = connection.tls = transport.get_extra_info("ssl_object")
+            if tls is not None:
+                connection.tls_s = monotonic() - tls.began_at
+                connection.connect_s -= connection.tls_s
             if not connection.closed:
                 # Not before: of a connection that never came to be nobody would hear that it is lost.
                 self._open.add(connection)

@@ -1,7 +1,14 @@
 """TLS towards upstreams, with sessions that are taken up again. Certificates and names are always verified."""
 
 import ssl
+from time import monotonic
 from typing import Any
+
+
+class Handshake(ssl.SSLObject):
+    """TLS on a connection, which knows when it began: uvloop makes it once TCP stands."""
+
+    began_at = 0.0  # monotonic seconds
 
 
 class ResumingContext(ssl.SSLContext):
@@ -10,11 +17,15 @@ class ResumingContext(ssl.SSLContext):
     One context an endpoint: a session is good only where it was made.
     """
 
+    sslobject_class = Handshake
     _session: ssl.SSLSession | None = None
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         kwargs["session"] = self._session
-        return super().wrap_bio(*args, **kwargs)
+        handshake = super().wrap_bio(*args, **kwargs)
+        assert isinstance(handshake, Handshake)
+        handshake.began_at = monotonic()
+        return handshake
 
     def keep_session_of(self, tls: ssl.SSLObject) -> None:
         """Saves a session for the next handshake. Called after an answer: TLS 1.3 brings tickets late."""

@@ -105,9 +105,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "answers",
         "cloud",
+        "connect_s",
         "idle_since",
         "received",
         "tls",
+        "tls_s",
     )
 
     def __init__(self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None]) -> None:
@@ -115,7 +117,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._expires_at = expires_at  # monotonic seconds: not reused after it
         self.answers = 0  # that ended well on this connection
         self.idle_since = 0.0
-        self.tls: ssl.SSLObject | None = None  # set by who dialled
+        self.tls: ssl.SSLObject | None = None  # set by who dialled, as is what that took:
+        self.connect_s = self.tls_s = 0.0
         self.received = False  # at least one byte of the current answer
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None

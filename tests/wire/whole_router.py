@@ -17,6 +17,7 @@ from router.assembly import Assembly
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.model.outcome import RequestRecord
+from router.telemetry.metrics import Gaps
 from router.transport.upstream import UpstreamConnection
 from tests.router_kit import API_KEY, write_config
 from tests.wire.fakes import Client, FakeLoop, FakeTransport, pieces
@@ -65,9 +66,13 @@ class _Books:
     def __init__(self) -> None:
         self.records: list[RequestRecord] = []
         self.events: list[str] = []
+        self.stream_gaps = Gaps()
 
     def request(self, record: RequestRecord) -> None:
         self.records.append(record)
+
+    def gaps(self, workload: str, cloud: str) -> Gaps:
+        return self.stream_gaps
 
     def event(self, event: str, /, **fields: object) -> None:
         self.events.append(event)
