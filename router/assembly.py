@@ -178,6 +178,9 @@ class Assembly:
             names.DECISIONS_DROPPED.name: {(): self.decisions.dropped},
             names.ANCHOR_FAILURES.name: {(): self.anchoring.failures},
             names.ACCESS_LOG_DROPPED.name: {(): self.books.log.dropped},
-            names.LOG_BUFFERED.name: {("access",): self.books.log.buffered_bytes},
+            names.LOG_BUFFERED.name: {
+                ("access",): self.books.log.buffered_bytes,
+                ("decisions",): self.decisions.unsynced_bytes,
+            },
             names.SPANS_DROPPED.name: {(): runtime.tracing.dropped if runtime.tracing is not None else 0},
         }

@@ -76,7 +76,7 @@ class DecisionSink(Protocol):
 class NoDecisionLog:
     """Where none is configured."""
 
-    sequence, head, dropped = 0, ORIGIN, 0
+    sequence, head, dropped, unsynced_bytes = 0, ORIGIN, 0, 0
 
     def write(self, record: Leave | Decision) -> bool:  # noqa: ARG002 - as the log's
         return False  # nothing may be sent by what was not recorded
@@ -159,6 +159,7 @@ class DecisionLog:
         self._segment, self._mapping, self._position = segment, segment.mapping, 0
         # The length of a record's JSON up to which a line is sure to end before the reserve, from position 0.
         self._limit = segment.size - _RESERVE_BYTES - FRAME_BYTES_MAX
+        self._synced = (segment.number, 0)  # all before this place is on the disk
         self._begin(end)
         self._wanted = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="decision-log", daemon=True)
@@ -173,6 +174,15 @@ class DecisionLog:
     def head(self) -> bytes:
         """The hash of the last record, in hex."""
         return self._chain.head
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Written, and not known to be on the disk yet: what a machine that loses its power may lose."""
+        with self._lock:
+            number, position = self._synced
+            ends = {segment.number: written for segment, written in self._retired}
+            ends[self._segment.number] = self._position
+        return sum(end - (position if each == number else 0) for each, end in ends.items() if each >= number)
 
     def write(self, record: Leave | Decision) -> bool:
         """Chains a record. Whoever permits a send by it may send when this returns True; False: it was dropped."""
@@ -205,12 +215,14 @@ class DecisionLog:
         with self._files:
             with self._lock:
                 sequence, head = self._chain.sequence, self._chain.head
+                end = (self._segment.number, self._position)
                 fds = [segment.fd for segment, _ in self._retired]
                 fds.append(self._segment.fd)
             if sequence == self._anchored:
                 return
             for fd in fds:
                 os.fdatasync(fd)  # on Linux, that includes the pages of a shared mapping
+            self._synced = end
             self._anchors.append(self._name, sequence, head, self._clock.wall())
             self._anchored = sequence
 

@@ -124,6 +124,23 @@ def test_what_is_written_is_in_the_file_at_once(tmp_path: Path) -> None:
     assert not path.read_bytes().endswith(b"\0")  # trimmed
 
 
+def test_what_is_not_on_the_disk_yet_is_known(tmp_path: Path) -> None:
+    log = DecisionLog(settings(tmp_path))
+    log.anchor()
+    assert log.unsynced_bytes == 0
+    written = log._position
+    log.write(decision(1))
+    assert log.unsynced_bytes == log._position - written > 100
+
+    write_all(log, range(2, 400))
+    until(lambda: prepared(log))
+    assert log._segment.number > 1
+    assert log.unsynced_bytes == log._position, "what was left behind is synced when it is let go"
+    log.anchor()
+    assert log.unsynced_bytes == 0
+    log.close()
+
+
 def test_a_restart_goes_on_where_the_chain_ended(tmp_path: Path) -> None:
     first = DecisionLog(settings(tmp_path))
     first.write(decision(1))
