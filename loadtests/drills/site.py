@@ -124,6 +124,7 @@ class Site:
         groups = fleet.groups or [[name] for name in fleet.endpoints]
         programs = {tuple(names): Program(names[0], [*cloud, *names], folder) for names in groups}
         self._programs = {name: program for names, program in programs.items() for name in names}
+        self.clouds = list(programs.values())
         self._holes: dict[str, list[socket.socket]] = {}
 
     # Files.
@@ -150,7 +151,7 @@ class Site:
             code, said = await self.command("audit", "new-key", str(signing_key(self.folder)))
             if code:
                 raise BenchError(f"no signing key could be made:\n{said.decode(errors='replace')}")
-        for program in dict.fromkeys(self._programs.values()):
+        for program in self.clouds:
             program.start()
         for name, program in self._programs.items():
             await program.until(partial(accepts, self.ports[name]))
@@ -172,7 +173,7 @@ class Site:
         finally:
             for name in list(self._holes):
                 self._close_hole(name)
-            for program in dict.fromkeys(self._programs.values()):
+            for program in self.clouds:
                 program.kill()
 
     def kill(self, *names: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,8 +55,7 @@ class Run:
 
 async def run(site: Site, phase: Phase, folder: Path, say: Say, beside: Beside | None = None, limits: str = "") -> Run:
     """Raises BenchError where Locust or the router does not live to the end of it."""
-    pid = site.router.pid
-    before_s = procfs.cpu_s(pid) if pid else 0.0
+    meter = _Meter(site)
     loaded = asyncio.Event()
     async with _locust(site, phase, folder, limits) as child:
         tasks: list[asyncio.Task[Any]] = [
@@ -69,8 +69,30 @@ async def run(site: Site, phase: Phase, folder: Path, say: Say, beside: Beside |
     if code not in (0, 1) or not summary.exists():
         raise BenchError(f"Locust ended with {code}:\n{(folder / f'{phase.shape}.log').read_text()[-2000:]}")
     figures = orjson.loads(summary.read_bytes())
-    figures["router_cpu"] = round((procfs.cpu_s(pid) - before_s) / phase.seconds, 2) if pid else None
+    figures["cores"] = meter.cores()
     return Run(phase, figures, [Verdict(**each) for each in figures["verdicts"]] + seen)
+
+
+class _Meter:
+    """What the programs of the fleet take, from its making on."""
+
+    def __init__(self, site: Site) -> None:
+        self._programs = {"router": [site.router], "clouds": site.clouds}
+        self._before = time.monotonic(), procfs.machine_time(), self._cpu_s()
+
+    def cores(self) -> dict[str, float]:
+        """At the mean. A program that was killed meanwhile has taken its past with it: never less than 0."""
+        at, machine, cpu_s = self._before
+        passed_s = time.monotonic() - at
+        taken = {name: max(0.0, now - cpu_s[name]) / passed_s for name, now in self._cpu_s().items()}
+        busy = (procfs.machine_time().busy - machine.busy) / procfs.TICKS_PER_S / passed_s
+        return {name: round(cores, 2) for name, cores in {**taken, "machine": busy}.items()}
+
+    def _cpu_s(self) -> dict[str, float]:
+        return {
+            name: sum(procfs.cpu_s(program.pid) for program in programs if program.pid)
+            for name, programs in self._programs.items()
+        }
 
 
 @contextlib.asynccontextmanager

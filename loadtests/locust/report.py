@@ -1,6 +1,7 @@
 """What a load test came to: a table for the terminal, a page with plots beside Locust's reports, and a small JSON."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from html import escape
@@ -48,7 +49,8 @@ def print_verdicts(console: Console, title: str, verdicts: Sequence[Verdict]) ->
 def notes(run: Run) -> list[str]:
     """What the figures must be read with."""
     found = run.figures
-    lines = [f"CPU: the router {found['router_cpu']} cores at the mean, Locust {found['generator_cpu_max']} at most"]
+    taken = ", ".join(f"{name} {cores:g}" for name, cores in found["cores"].items())
+    lines = [f"cores taken: {taken} of {os.cpu_count()} at the mean; Locust {found['generator_cpu_max']:g} at most"]
     if found["ended_because"]:
         lines.append(f"the ramp ended since {found['ended_because']}")
     worst = sorted(found["errors"].items(), key=lambda item: -item[1])[:5]

@@ -78,7 +78,7 @@ class RouterUser(User):
         try:
             answer = self.connection.post(path, self.key, body, on_event)
             self._judge_head(answer, checks.EVENT_STREAM)
-            if answer.complete:
+            if not leave_after or stream.tokens < leave_after:
                 checks.require(not answer.body, "bytes behind the last event")
                 stream.end()
         except (checks.FailedError, KeyError, TypeError, AttributeError) as error:
