@@ -1,11 +1,9 @@
 """Endpoints and deployments: from sections of the file to the frozen values, with every fault on the way."""
 
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
-from pathlib import Path as FilePath
 from typing import Final
 
 from router.balancing.prices import list_price
@@ -18,7 +16,7 @@ from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, 
 from router.config.kinds import operations_of
 from router.config.schema import DeploymentSection, EndpointSection, PriceSection, TimeoutsSection
 from router.config.server import share
-from router.config.words import check_choice, check_model, check_name
+from router.config.words import check_choice, check_model, check_name, read_ca_file
 from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
 from router.model.operation import OPERATIONS
 from router.providers import DIALECTS, dialect
@@ -55,7 +53,7 @@ def read_endpoint(
     if section.emulator is not None and not section.emulated:
         doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
     headers = read_headers(doc, (*path, "headers"), section.headers, azure=section.provider == _AZURE)
-    ca_file = _read_ca_file(doc, (*path, "ca_file"), section.ca_file)
+    ca_file = read_ca_file(doc, (*path, "ca_file"), section.ca_file)
     if section.load is not None and section.provider != "openai":
         doc.fault((*path, "load"), "is for engines of your own, which the provider openai speaks to")
     if base_url is None or api_version is None or not (known_cloud and known_provider):
@@ -199,17 +197,6 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _read_ca_file(doc: Document, path: Path, written: str | None) -> str | None:
-    if written is None:
-        return None
-    file = FilePath(doc.file).parent / written
-    try:
-        ssl.create_default_context(cafile=str(file))
-    except (OSError, ssl.SSLError):
-        doc.fault(path, "is no readable file of PEM certificates")
-    return str(file)
 
 
 def _read_operations(doc: Document, path: Path, section: DeploymentSection) -> frozenset[str]:

@@ -297,6 +297,7 @@ class DecisionLogSection(Section):
 class TracingSection(Section):
     endpoint: Annotated[Text, Field(repr=False)]
     headers: Annotated[dict[str, Text], Field(repr=False)] = {}
+    ca_file: Text | None = None
     sample: Annotated[float, Field(ge=0, le=1)] | None = None
     service_name: Text | None = None
     respect_parent: list[Text] = []

@@ -10,7 +10,7 @@ from router.config.document import Document
 from router.config.faults import Path, suggest
 from router.config.hosts import is_loopback, parse_base_url
 from router.config.schema import TracingSection
-from router.config.words import check_name, check_secret
+from router.config.words import check_name, check_secret, read_ca_file
 from router.model.fleet import BaseUrl, Secret
 from router.telemetry.tracing import INSTALL, TracingSettings, missing_package
 
@@ -36,8 +36,9 @@ def read_tracing(
             hint = suggest(workload, workloads) if doc.literal(path) else ""
             doc.fault(path, f"{doc.shown(path)} is no workload of this file{hint}")
     headers = _headers(doc, section.headers)
+    ca_file = read_ca_file(doc, (*_HERE, "ca_file"), section.ca_file)
     settings = replace(
-        TracingSettings(section.endpoint, headers, respect_parent=frozenset(section.respect_parent)),
+        TracingSettings(section.endpoint, headers, ca_file, respect_parent=frozenset(section.respect_parent)),
         **section.model_dump(exclude_none=True, include={"sample", "service_name"}),
     )
     warning = "tracing.headers: are sent in the clear, since the endpoint is http"

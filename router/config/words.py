@@ -1,7 +1,9 @@
-"""The checks of single words that several sections share: names, models, choices, addresses."""
+"""The checks of single words that several sections share: names, models, choices, addresses, files."""
 
 import re
+import ssl
 from collections.abc import Collection
+from pathlib import Path as FilePath
 from typing import Final
 
 from router.config.document import Document
@@ -58,3 +60,15 @@ def read_address(doc: Document, path: Path, text: str) -> Address | None:
         doc.fault(path, f"has a host that {reason}")
         return None
     return Address(bare.lower(), int(port))
+
+
+def read_ca_file(doc: Document, path: Path, written: str | None) -> str | None:
+    """The path of a file of trusted authorities. A relative one starts at the configuration's folder."""
+    if written is None:
+        return None
+    file = FilePath(doc.file).parent / written
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except (OSError, ssl.SSLError):
+        doc.fault(path, "is no readable file of PEM certificates")
+    return str(file)

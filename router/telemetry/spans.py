@@ -63,6 +63,7 @@ class SpanExport:
         self._sender = _Counted(
             OTLPSpanExporter(
                 endpoint=settings.endpoint,
+                certificate_file=settings.ca_file,
                 headers={name: secret.reveal() for name, secret in settings.headers.items()},
                 timeout=SEND_S,
                 compression=Compression.Gzip,
@@ -126,7 +127,10 @@ class _Counted(SpanExporter):
         self.done += len(spans)
         if lost is not self._lost:
             self._lost = lost
-            self._tell("spans_lost" if lost else "spans_restored")
+            if lost:
+                self._tell("spans_lost")
+            else:
+                self._tell("spans_restored")
         return result
 
     def shutdown(self) -> None:

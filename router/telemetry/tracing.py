@@ -24,6 +24,7 @@ class TracingSettings:
 
     endpoint: str  # OTLP over HTTP, with its path
     headers: Mapping[str, Secret] = field(default_factory=dict)
+    ca_file: str | None = None  # whom an https endpoint's certificate may be of; None: whom the world trusts
     sample: float = 0.01  # of all requests; drawn here, so no client can raise it
     service_name: str = "inference-router"
     respect_parent: frozenset[str] = frozenset()  # workloads whose clients decide, by the flag of their traceparent
