@@ -28,7 +28,8 @@ class Answer:
         self.headers: dict[str, str] = {}
         self.body = bytearray()  # of a stream: what does not make a whole event yet
         self.size = 0
-        self.complete = False
+        self.complete = self.keep = False
+        self.parser = httptools.HttpResponseParser(self)
 
     @property
     def streamed(self) -> bool:
@@ -49,6 +50,7 @@ class Answer:
 
     def on_message_complete(self) -> None:
         self.complete = True
+        self.keep = self.parser.should_keep_alive()  # it can say so only now
 
 
 class Connection:
@@ -108,16 +110,15 @@ class Connection:
     def _read(self, answer: Answer, on_event: Callable[[bytes, float], bool] | None) -> bool:
         """Whether the connection can be used again."""
         assert self._socket is not None
-        parser = httptools.HttpResponseParser(answer)
         while not answer.complete:
             data = self._socket.recv(READ_BYTES)
             if not data:
                 raise CutError("ended before its answer" if not answer.status else "ended inside its answer")
-            parser.feed_data(data)
-            answer.status = parser.get_status_code()
+            answer.parser.feed_data(data)
+            answer.status = answer.parser.get_status_code()
             if on_event is not None and answer.streamed and not _told(answer, on_event):
                 return False
-        return parser.should_keep_alive()
+        return answer.keep
 
 
 def _told(answer: Answer, on_event: Callable[[bytes, float], bool]) -> bool:

@@ -2,14 +2,11 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
-import ipaddress
 import sys
 import time
 from argparse import Namespace
-from html import escape
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import gevent  # type: ignore[import-untyped]
 import orjson
@@ -20,8 +17,10 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.stats import RequestStats, StatsEntry
 
 from loadtests.locust import limits
-from loadtests.locust.limits import Figures, Statistic, Verdict
+from loadtests.locust.host import why_not
+from loadtests.locust.limits import Figures, Statistic
 from loadtests.locust.shapes import SHAPES, Plan, Totals, plan
+from loadtests.locust.summary import summary, with_verdicts
 
 USERS: Final = 20
 SECONDS: Final = 60
@@ -64,10 +63,15 @@ class Test:
         self.plan: Plan | None = None
         self.limits = self._limits()
         self._began = 0.0
-        _guard(environment.host or "", self.options.yes_i_may_load)
+        self.check_host()
         if self.leads and self.options.shape != "none":
             self.plan = plan(self.options.shape, self.options.num_users or USERS, self.options.run_time or SECONDS)
             self._set_shape(self.plan)
+
+    def check_host(self) -> None:
+        """Ends the program where the host may not be loaded."""
+        if why := why_not(self.environment.host or "", self.options.yes_i_may_load):
+            sys.exit(why)
 
     def watch(self) -> None:
         """Notes how busy Locust is, and says how it goes."""
@@ -142,7 +146,7 @@ def start(environment: Environment, runner: Runner, **_: Any) -> None:
     test = Test(environment, runner)
 
     def check_host(**_: Any) -> None:  # it can be changed in the web page
-        _guard(environment.host or "", test.options.yes_i_may_load)
+        test.check_host()
 
     def finish(**_: Any) -> None:
         test.finish()
@@ -151,21 +155,6 @@ def start(environment: Environment, runner: Runner, **_: Any) -> None:
     if test.leads:
         environment.events.quitting.add_listener(finish)
         gevent.spawn(test.watch)
-
-
-def is_loopback(host: str) -> bool:
-    name = urlsplit(host).hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
-def _guard(host: str, allowed: str) -> None:
-    """A load test against somebody else's gateway is an attack, and one against one's own may be an outage."""
-    name = urlsplit(host).hostname or ""
-    if host and not is_loopback(host) and name != allowed:
-        sys.exit(f"{name} is not this machine: say --yes-i-may-load {name} if you may load it")
 
 
 def totals(stats: RequestStats) -> Totals:
@@ -182,56 +171,3 @@ def progress(runner: Runner) -> str:
         f"{runner.user_count} users · {total.current_rps:.0f} requests/s · p50 {p50:.0f} ms · p99 {p99:.0f} ms · "
         f"first token p95 {first:.0f} ms · {total.num_failures} of {total.num_requests} failed"
     )
-
-
-def summary(
-    shape: str, figures: Figures, verdicts: list[Verdict], generator: float, chosen: Plan | None
-) -> dict[str, Any]:
-    """As JSON values."""
-    rows = [
-        {
-            "type": one.type,
-            "name": one.name,
-            "count": one.count,
-            "failures": one.failures,
-            **{f"p{share * 100:g}": limits.percentile(one.times, share) for share in (0.5, 0.95, 0.99)},
-        }
-        for one in sorted(figures.statistics, key=lambda one: (one.type, one.name))
-    ]
-    windows = [
-        {
-            "stage": one.stage,
-            "users": one.users,
-            "rate": round(one.rate, 1),
-            "error_share": round(one.error_share, 5),
-            **{f"p{share * 100:g}": limits.percentile(one.times, share) for share in (0.5, 0.95, 0.99)},
-        }
-        for one in figures.windows
-    ]
-    return {
-        "shape": shape,
-        "kept": all(verdict.kept for verdict in verdicts),
-        "verdicts": [
-            {"what": each.what, "limit": each.limit, "figure": each.figure, "kept": each.kept} for each in verdicts
-        ],
-        "statistics": rows,
-        "errors": dict(figures.errors),
-        "stages": windows,
-        "ended_because": chosen.stopped_by if chosen is not None else "",
-        "generator_cpu_max": round(generator, 2),
-    }
-
-
-def with_verdicts(html: str, verdicts: list[Verdict]) -> str:
-    """Locust's report with the verdict above it."""
-    rows = "".join(
-        f"<tr><td>{escape(each.what)}</td><td>{escape(each.limit)}</td><td>{escape(each.figure)}</td>"
-        f"<td>{'kept' if each.kept else '<b>broken</b>'}</td></tr>"
-        for each in verdicts
-    )
-    table = (
-        '<section id="verdicts" style="font-family:sans-serif;padding:1em 2em"><h2>Limits</h2>'
-        '<table cellpadding="6"><tr><th align="left">figure</th><th align="left">limit</th>'
-        f'<th align="left">measured</th><th></th></tr>{rows}</table></section>'
-    )
-    return html.replace('<div id="root">', f'{table}\n    <div id="root">', 1)

@@ -16,6 +16,7 @@ from loadtests.bench.subjects import ROOT
 from loadtests.drills.report import RESULTS, versions
 from loadtests.locust.generator import Run
 from loadtests.locust.limits import Verdict
+from loadtests.locust.summary import as_json, as_table
 from loadtests.plots.lines import Panel, drawn
 
 # Outside git: a report is half a megabyte of Locust's page.
@@ -27,7 +28,7 @@ METHOD: Final = (
 )
 _STYLE: Final = (
     "body{font-family:sans-serif;margin:2em;max-width:72em}td,th{padding:.25em 1em .25em 0;text-align:left}"
-    ".broken{font-weight:bold}svg{max-width:100%;height:auto}"
+    "svg{max-width:100%;height:auto}"
 )
 
 
@@ -59,8 +60,7 @@ def notes(run: Run) -> list[str]:
 
 def write(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime, folder: Path) -> Path:
     """The page with everything, and the JSON. Returns the page."""
-    document = as_json(runs, fleet, now)
-    (folder / "summary.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    (folder / "summary.json").write_bytes(orjson.dumps(document(runs, fleet, now), option=orjson.OPT_INDENT_2))
     page = folder / "index.html"
     page.write_text("".join(_page(runs, fleet, now, folder)), "utf-8")
     return page
@@ -69,31 +69,27 @@ def write(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime, folder: 
 def publish(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime, folder: Path = RESULTS) -> Path:
     """The JSON where results are kept."""
     path = folder / f"locust-{now:%Y-%m-%d-%H%M%S}.json"
-    path.write_bytes(orjson.dumps(as_json(runs, fleet, now), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    path.write_bytes(orjson.dumps(document(runs, fleet, now), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return path
 
 
-def as_json(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime) -> dict[str, Any]:
+def document(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime) -> dict[str, Any]:
     return {
         "date": now.isoformat(timespec="seconds"),
         "method": METHOD,
         "versions": versions("locust", "gevent"),
-        "fleet": [_verdict(each) for each in fleet],
+        "fleet": [as_json(each) for each in fleet],
         "runs": [
             {
                 **run.figures,
                 "users": run.phase.users,
                 "seconds": run.phase.seconds,
                 "kept": run.kept,
-                "verdicts": [_verdict(each) for each in run.verdicts],
+                "verdicts": [as_json(each) for each in run.verdicts],
             }
             for run in runs
         ],
     }
-
-
-def _verdict(each: Verdict) -> dict[str, Any]:
-    return {"what": each.what, "limit": each.limit, "figure": each.figure, "kept": each.kept}
 
 
 def _page(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime, folder: Path) -> Iterator[str]:
@@ -102,21 +98,12 @@ def _page(runs: Sequence[Run], fleet: Sequence[Verdict], now: datetime, folder: 
     for run in runs:
         name = run.phase.shape
         yield f"<h2>{name}: at most {run.phase.users} users, {run.phase.seconds:.0f} s</h2>"
-        yield _table(run.verdicts)
+        yield as_table(run.verdicts)
         yield "".join(f"<p>{escape(line)}</p>" for line in notes(run))
         yield f'<p><a href="{name}.html">Locust\'s report</a>, <a href="{name}_stats.csv">its table</a></p>'
         if panels := plots(folder / f"{name}_stats_history.csv"):
             yield drawn(panels)
-    yield f"<h2>The fleet, when all was over</h2>{_table(fleet)}</body></html>"
-
-
-def _table(verdicts: Sequence[Verdict]) -> str:
-    rows = "".join(
-        f'<tr class="{"kept" if each.kept else "broken"}"><td>{escape(each.what)}</td><td>{escape(each.limit)}</td>'
-        f"<td>{escape(each.figure)}</td><td>{'kept' if each.kept else 'broken'}</td></tr>"
-        for each in verdicts
-    )
-    return f"<table><tr><th>what</th><th>limit</th><th>measured</th><th></th></tr>{rows}</table>"
+    yield f"<h2>The fleet, when all was over</h2>{as_table(fleet)}</body></html>"
 
 
 def plots(history: Path) -> list[Panel]:
