@@ -5,8 +5,9 @@ older one: so all who look see the same, however many they are, and while nobody
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Container, Iterable, Sequence
+from functools import partial
+from operator import attrgetter, eq
 from typing import Final
 
 import msgspec
@@ -30,7 +31,7 @@ from router.model.decision import ACCEPTED
 from router.telemetry import names
 from router.telemetry.metrics import NO_CLOUD
 from router.telemetry.names import Metric
-from router.telemetry.reading import Number, Reading
+from router.telemetry.reading import Labels, Number, Reading
 
 RATE_S: Final = 5.0  # what rates are of
 SPREAD_S: Final = 30.0  # what percentiles are of: they need more requests than a rate does
@@ -96,7 +97,7 @@ class _Painter:
             deployments=self._deployments(scenes),
             refusals=self._refusals(),
             waiting={model: int(count) for (model,), count in self._series(names.WAITING).items() if count},
-            first_byte=self._spreads.of(names.FIRST_BYTE, "workload", known),
+            first_byte=self._spreads.of(names.FIRST_BYTE, partial(_served, known)),
             recent=_newest(scene.recent for scene in scenes),
             notable=_newest(scene.notable for scene in scenes),
         )
@@ -110,7 +111,7 @@ class _Painter:
                 placing=placing,
                 in_flight=int(self._number(names.REQUESTS_IN_FLIGHT, name)),
                 outcomes={outcome: rate for (workload, outcome), rate in finished.items() if workload == name},
-                first_byte=self._spreads.of(names.FIRST_BYTE, "workload", {name}),
+                first_byte=self._spreads.of(names.FIRST_BYTE, partial(_served, {name})),
                 prompt_tokens=tokens.get((name, "prompt"), 0.0),
                 completion_tokens=tokens.get((name, "completion"), 0.0),
                 usd_per_h=cost.get((name,), 0.0) * 3600,
@@ -139,7 +140,7 @@ class _Painter:
                 in_flight_max=int(self._number(names.IN_FLIGHT_MAX, name)),
                 idle=int(self._number(names.UPSTREAM_CONNECTIONS, name, "idle")),
                 outcomes=attempts.get(name, {}),
-                first_byte=self._spreads.of(names.ATTEMPT_FIRST_BYTE, "deployment", {name}),
+                first_byte=self._spreads.of(names.ATTEMPT_FIRST_BYTE, partial(eq, (name,))),
                 quota_left=quotas.get(name, {}),
             )
             for name, same in stands.items()
@@ -172,11 +173,17 @@ class _Painter:
             access_log_dropped=int(self._number(names.ACCESS_LOG_DROPPED)),
         )
 
-    def _series(self, metric: Metric) -> dict[tuple[str, ...], Number]:
+    def _series(self, metric: Metric) -> dict[Labels, Number]:
         return self._numbers.get(metric.name, {})
 
     def _number(self, metric: Metric, *labels: str) -> Number:
         return self._series(metric).get(labels, 0)
+
+
+def _served(workloads: Container[str], labels: Labels) -> bool:
+    """Whether a cloud answered: how fast the router itself refuses says nothing of waiting."""
+    workload, cloud = labels
+    return workload in workloads and cloud != NO_CLOUD
 
 
 def _gravity(stand: Stand) -> tuple[int, float]:

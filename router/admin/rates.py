@@ -1,6 +1,6 @@
 """What lies between two readings: rates of counters, and percentiles of histograms."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from router.admin.picture import Spread
@@ -33,13 +33,12 @@ class Spreads:
     def __init__(self, now: Reading, then: Reading) -> None:
         self._now, self._then = now.histograms, then.histograms
 
-    def of(self, metric: Metric, label: str, wanted: Container[str]) -> Spread:
-        """Of all observations whose label has one of the wanted values, together."""
-        place = metric.labels.index(label)
+    def of(self, metric: Metric, wanted: Callable[[Labels], bool]) -> Spread:
+        """Of all observations whose labels are wanted, together."""
         counts = [0] * (len(metric.bounds) + 1)
         before = self._then.get(metric.name, {})
         for values, buckets in self._now.get(metric.name, {}).items():
-            if values[place] in wanted:
+            if wanted(values):
                 old = before[values].counts if values in before else [0] * len(counts)
                 for index, (count, was) in enumerate(zip(buckets.counts, old, strict=True)):
                     counts[index] += max(0, count - was)

@@ -9,7 +9,7 @@ from router.proxy.backend import Backend
 from router.proxy.runtime import Runtime
 from router.telemetry.recent import Recent
 
-BRIEFS: Final = 40  # requests of each list
+BRIEFS: Final = 30  # requests of each list
 
 
 def scene_of(rt: Runtime, recent: Recent, now: float) -> Scene:

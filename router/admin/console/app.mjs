@@ -215,7 +215,7 @@ function Figures({ picture, history }) {
 function Spark({ values }) {
   if (values.length < 2) return null;
   const top = Math.max(...values, 1e-9);
-  const points = values.map((value, index) => `${((index / (HISTORY - 1)) * 100).toFixed(1)},${(22 - (value / top) * 20).toFixed(1)}`);
+  const points = values.map((value, index) => `${((index / (values.length - 1)) * 100).toFixed(1)},${(22 - (value / top) * 20).toFixed(1)}`);
   return html`<svg class="spark" viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true"><polyline points=${points.join(" ")} /></svg>`;
 }
 

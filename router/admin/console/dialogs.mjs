@@ -6,11 +6,11 @@ import { Component, html } from "./html.mjs";
 // A modal of the browser's own: it keeps the focus inside, ends on Escape and gives the focus back.
 export class Dialog extends Component {
   componentDidMount() {
-    this.base.showModal();
+    this.element.showModal();
   }
 
   render({ label, onClose, children, wide }) {
-    return html`<dialog class=${wide ? "wide" : ""} aria-label=${label} onClose=${onClose}>${children}</dialog>`;
+    return html`<dialog ref=${(element) => (this.element = element)} class=${wide ? "wide" : ""} aria-label=${label} onClose=${onClose}>${children}</dialog>`;
   }
 }
 

@@ -7,9 +7,11 @@ import { Shape } from "./verdict.mjs";
 
 const NARROW = 680;
 const ROW = 30;
-const GROUP_GAP = 12;
+const GROUP_GAP = 14;
+const HEAD = 12; // for the first cloud's name, which stands above its bar
 const BAR = 5;
 const THICKEST = 22;
+const LOST = ["refused", "upstream_error", "internal_error"];
 
 export function Flow({ picture, width }) {
   const fleet = fleetOf(picture);
@@ -34,14 +36,20 @@ function fleetOf(picture) {
       clouds.get(cloud).rate += requests;
     }
   }
-  const workloads = picture.workloads.map(({ placing, outcomes }) => ({ name: placing.name, rule: placing.rule, rate: sum(outcomes) }));
+  const workloads = picture.workloads.map(({ placing, outcomes }) => ({
+    name: placing.name,
+    rule: placing.rule,
+    rate: sum(outcomes),
+    lost: LOST.reduce((total, outcome) => total + (outcomes[outcome] ?? 0), 0),
+  }));
   return { workloads, clouds: [...clouds.values()], ways };
 }
 
 function Diagram({ workloads, clouds, ways, width }) {
-  const height = clouds.reduce((total, cloud) => total + cloud.deployments.length * ROW, (clouds.length - 1) * GROUP_GAP);
-  const columns = [150, Math.round(width * 0.44), width - 340];
-  let y = 0;
+  const height = clouds.reduce((total, cloud) => total + cloud.deployments.length * ROW, (clouds.length - 1) * GROUP_GAP) + HEAD;
+  const longest = Math.max(...workloads.map((each) => short(each.name).length), 12);
+  const columns = [longest * 8 + 12, Math.round(width * 0.44), width - 340];
+  let y = HEAD;
   for (const cloud of clouds) {
     const top = y;
     for (const each of cloud.deployments) {
@@ -51,7 +59,7 @@ function Diagram({ workloads, clouds, ways, width }) {
     cloud.y = (top + y) / 2;
     y += GROUP_GAP;
   }
-  workloads.forEach((each, index) => (each.y = (height * (index + 0.5)) / workloads.length));
+  workloads.forEach((each, index) => (each.y = HEAD + ((height - HEAD) * (index + 0.5)) / workloads.length));
   const deployments = clouds.flatMap((cloud) => cloud.deployments);
   const busiest = Math.max(...deployments.map((each) => each.rate), Math.max(...clouds.map((each) => each.rate)) / 2, Math.max(...workloads.map((each) => each.rate)) / 2, 1e-9);
   const thick = (requests) => (requests > 0 ? Math.max(1.5, (requests / busiest) * THICKEST) : 0);
@@ -59,12 +67,13 @@ function Diagram({ workloads, clouds, ways, width }) {
     ${links(workloads, clouds, ways, columns, thick)}
     ${workloads.map((each) => html`<g key=${`w ${each.name}`}>
       <${Bar} x=${columns[0]} y=${each.y} thickness=${thick(each.rate)} />
-      <text x=${columns[0] - 8} y=${each.y - 2} text-anchor="end" class="name">${short(each.name, 18)}<title>${each.name}: ${each.rule}</title></text>
+      <text x=${columns[0] - 8} y=${each.y - 2} text-anchor="end" class="name">${short(each.name)}<title>${each.name}: ${each.rule}</title></text>
       <text x=${columns[0] - 8} y=${each.y + 13} text-anchor="end" class="small">${rate(each.rate)}/s</text>
+      ${each.lost > 0 && html`<text x=${columns[0] - 8} y=${each.y + 28} text-anchor="end" class="small lost">${rate(each.lost)} not served</text>`}
     </g>`)}
     ${clouds.map((each) => html`<g key=${`c ${each.name}`}>
       <${Bar} x=${columns[1]} y=${each.y} thickness=${thick(each.rate)} />
-      <text x=${columns[1] + 11} y=${each.y + 4} class="name">${short(each.name, 16)} <tspan class="small">${rate(each.rate)}/s</tspan></text>
+      <text x=${columns[1] + BAR} y=${each.y - Math.max(thick(each.rate), 8) / 2 - 5} text-anchor="end" class="name">${short(each.name)} <tspan class="small">${rate(each.rate)}/s</tspan></text>
     </g>`)}
     ${deployments.map((each) => html`<g key=${`d ${each.id}`} class=${`verdict ${each.standing.state}`}>
       <${Bar} x=${columns[2]} y=${each.y} thickness=${thick(each.rate)} />
@@ -114,7 +123,7 @@ const Line = ({ d, size, state = "" }) =>
 function List({ workloads, clouds, ways }) {
   const busiest = Math.max(...ways.map((way) => way.rate), 1e-9);
   return html`<ul class="flows">${workloads.map((each) => html`<li key=${each.name}>
-    <div class="pair"><b>${each.name}</b> <span>${rate(each.rate)}/s</span></div>
+    <div class="pair"><b>${each.name}</b> <span>${each.lost > 0 && html`<span class="bad">${rate(each.lost)} not served, </span>`}${rate(each.rate)}/s</span></div>
     <div class="muted small">${each.rule}</div>
     <ul>${ways.filter((way) => way.from === each.name).map((way) => html`<li key=${way.to} class="pair">
       <span class="to">${way.to}</span>
@@ -124,7 +133,7 @@ function List({ workloads, clouds, ways }) {
   </li>`)}</ul>`;
 }
 
-const short = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+const short = (text, length = 18) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 function spoken(workloads, ways, deployments) {
   const served = ways.filter((way) => way.rate > 0).map((way) => `${way.from} to ${way.to}: ${rate(way.rate)} a second`);

@@ -11,7 +11,7 @@ export function number(value) {
   return value.toFixed(size >= 10 ? 1 : 2);
 }
 
-export const rate = (value) => (value ? number(value < 0.1 ? value : Math.round(value * 10) / 10) : "0");
+export const rate = (value) => (value && value < 100 ? value.toFixed(value < 0.1 ? 2 : 1) : number(Math.round(value)));
 
 export function ms(value) {
   if (value === null || value === undefined) return NONE;

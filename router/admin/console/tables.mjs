@@ -5,7 +5,7 @@ import { html } from "./html.mjs";
 import { Verdict } from "./verdict.mjs";
 
 // A table that is one of cards on a narrow screen. Its roles are written out: `display` would take them away there.
-const Table = ({ label, columns, children }) => html`<table role="table" aria-label=${label}>
+const Table = ({ label, columns, children, short }) => html`<table role="table" aria-label=${label} class=${short ? "short" : ""}>
   <thead role="rowgroup"><tr role="row">${columns.map(([name, kind]) => html`<th role="columnheader" scope="col" class=${kind}>${name}</th>`)}</tr></thead>
   <tbody role="rowgroup">${children}</tbody>
 </table>`;
@@ -88,7 +88,7 @@ const REFUSALS = [
 
 export const Refusals = ({ refusals }) => refusals.length === 0
   ? html`<p class="muted">No offer has been refused.</p>`
-  : html`<${Table} label="Refusals by reason" columns=${REFUSALS}>
+  : html`<${Table} short label="Refusals by reason" columns=${REFUSALS}>
     ${refusals.map((each) => html`<${Row} key=${`${each.workload} ${each.cloud} ${each.reason}`} columns=${REFUSALS} cells=${[
       each.workload, each.cloud, words(each.reason), rate(each.rate), number(each.total),
     ]} />`)}
@@ -101,7 +101,7 @@ const WORKERS = [
   ["restarts", "right"],
 ];
 
-export const Workers = ({ workers }) => html`<${Table} label="Workers" columns=${WORKERS}>
+export const Workers = ({ workers }) => html`<${Table} short label="Workers" columns=${WORKERS}>
   ${workers.map((each) => html`<${Row} key=${each.worker} columns=${WORKERS} cells=${[
     each.worker,
     html`<span class=${each.up ? "" : "bad"}>${each.up ? "up" : "down"}</span>`,
