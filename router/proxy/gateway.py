@@ -3,7 +3,7 @@
 import asyncio
 
 from router.base.errors import MalformedHttpError, RefusedError
-from router.config.snapshot import ServerSettings
+from router.config.snapshot import Snapshot
 from router.model.outcome import RequestRecord
 from router.proxy.lifecycle import serve
 from router.proxy.replies import whole_error
@@ -17,7 +17,11 @@ class Gateway:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, rt: Runtime) -> None:
         self._rt = rt
-        self.server = Server(loop, wheel, self, self)
+        self.server = Server(loop, wheel, self, rt.snapshot.server)
+        rt.on_adopt = self._adopted
+
+    def _adopted(self, snapshot: Snapshot) -> None:
+        self.server.bounds = snapshot.server
 
     def request_begun(self, inbound: Inbound) -> None:
         inbound.run(serve(inbound, self._rt, self.server))
@@ -42,33 +46,3 @@ class Gateway:
             headers={"retry-after": "1", "retry-after-ms": "1000"},
         )
         return whole_error(error, self._rt.new_request_id())
-
-    # -- the bounds that the transport reads at each use, so that a reload acts at once
-
-    @property
-    def _settings(self) -> ServerSettings:
-        return self._rt.snapshot.server
-
-    @property
-    def body_bytes_max(self) -> int:
-        return self._settings.body_bytes_max
-
-    @property
-    def buffered_bytes_max(self) -> int:
-        return self._settings.buffered_bytes_max
-
-    @property
-    def connections_max(self) -> int:
-        return self._settings.connections_max
-
-    @property
-    def head_timeout_s(self) -> float:
-        return self._settings.head_timeout_s
-
-    @property
-    def body_timeout_s(self) -> float:
-        return self._settings.body_timeout_s
-
-    @property
-    def keepalive_timeout_s(self) -> float:
-        return self._settings.keepalive_timeout_s

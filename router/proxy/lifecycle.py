@@ -166,8 +166,7 @@ def _reply_models(ctx: Context) -> None:
         )
     body = model_list(allowed, only=ask.model)
     ctx.status = 200
-    ctx.inbound.begin_answer(status_line(200), json_headers(ctx.id), body, monotonic())
-    ctx.inbound.end()
+    ctx.inbound.answer_whole(status_line(200), json_headers(ctx.id), body, monotonic())
 
 
 def _reply_whole(ctx: Context, answer: Answer) -> None:
@@ -175,8 +174,7 @@ def _reply_whole(ctx: Context, answer: Answer) -> None:
     inbound, head = ctx.inbound, answer.head
     assert head is not None
     ctx.status = head.status
-    inbound.begin_answer(status_line(head.status), _headers_down(ctx, answer), answer.held_body(), monotonic())
-    inbound.end()
+    inbound.answer_whole(status_line(head.status), _headers_down(ctx, answer), answer.held_body(), monotonic())
 
 
 async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
@@ -223,8 +221,7 @@ def _pass_error(ctx: Context, answer: Answer) -> None:
     shown = client_error(head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.reveal)
     ctx.status = shown.status
     headers = json_headers(ctx.id) + retry_headers(head.fields)
-    ctx.inbound.begin_answer(status_line(shown.status), headers, shown.body, monotonic())
-    ctx.inbound.end()
+    ctx.inbound.answer_whole(status_line(shown.status), headers, shown.body, monotonic())
 
 
 def _reply_error(ctx: Context, error: RouterError) -> None:
@@ -243,8 +240,7 @@ def _reply_error(ctx: Context, error: RouterError) -> None:
         if error.close:
             inbound.keep_alive = False
         body = error.body if isinstance(error, PassedError) else error_body(error)
-        inbound.begin_answer(status_line(error.status), error_headers(error, ctx.id), body, monotonic())
-        inbound.end()
+        inbound.answer_whole(status_line(error.status), error_headers(error, ctx.id), body, monotonic())
 
 
 def _break_stream(ctx: Context, error: RouterError) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
@@ -75,6 +75,7 @@ class Runtime:
         self._request_prefix = f"req_{secrets.token_hex(6)}-"  # of this process, among all that ever run
         self._requests = 0
         self.closing: set[asyncio.Task[None]] = set()
+        self.on_adopt: Callable[[Snapshot], None] = _nobody
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Puts a configuration in force, and says in the decision log what its rules are."""
@@ -82,6 +83,7 @@ class Runtime:
         self.snapshot = snapshot
         if self.tracing is not None and snapshot.tracing is not None:
             self.tracing.sampler.adopt(snapshot.tracing)
+        self.on_adopt(snapshot)
         self.decisions.write_event("configuration", **described(snapshot))
         for identity in unused:
             self.closing.add(task := self.loop.create_task(identity.close()))
@@ -153,6 +155,9 @@ class Runtime:
         for member in (backend, *self.fleet.siblings(backend)):
             member.health.condemn("credential", now, CREDENTIAL_OUT_S)
         self.fleet.standing.changed()
+
+
+def _nobody(_: Snapshot) -> None: ...
 
 
 def described(snapshot: Snapshot) -> dict[str, object]:

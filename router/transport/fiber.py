@@ -71,14 +71,22 @@ class Fiber:
         if self._failure is None:
             began = monotonic()
             self._deadline, self._error = deadline, error
-            self.wheel.arm(self, deadline)
+            self.watch(deadline)
             await _suspend()
-            self.wheel.disarm(self)
+            if self.tick:
+                self.wheel.disarm(self)
             self._error = None  # it leads to the answer, and the answer to this: a cycle only the collector would end
             self.waited_s += monotonic() - began
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
+
+    def watch(self, deadline: float) -> None:
+        """Sees to it that `on_time` is called then. A fiber that lives on something watched already can do it for less.
+
+        A call that comes when nothing waits any more is harmless.
+        """
+        self.wheel.arm(self, deadline)
 
     async def rest(self) -> None:
         """Waits for a wake without a deadline of its own: somebody else watches the time."""
@@ -92,9 +100,11 @@ class Fiber:
 
     def on_time(self, now: float) -> float | None:
         """The wheel's call: see `Timed`."""
+        if self._error is None:
+            return None
         if now < self._deadline:
             return self._deadline
-        error = self._error() if self._error is not None else None
+        error = self._error()
         if error is not None:
             self.throw(error)
         else:

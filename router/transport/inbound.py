@@ -51,7 +51,7 @@ class Handler(Protocol):
 
 
 class Bounds(Protocol):
-    """What limits a connection; read at each use, so a reload acts at once."""
+    """What limits a connection. Read at each use, so what a reload puts in its place acts at once."""
 
     @property
     def body_bytes_max(self) -> int: ...
@@ -153,6 +153,13 @@ class Inbound(Fiber):
         """The connection may carry another request after this one."""
         return self.keep_alive and not self._connection.server.draining and not self._connection.overrun
 
+    def watch(self, deadline: float) -> None:
+        """On its connection's entry, which stands in the wheel from request to request; on its own once that is gone."""
+        if self._transport is not None:
+            self.wheel.ensure(self._connection, deadline)
+        else:
+            self.wheel.arm(self, deadline)
+
     def connection_lost(self) -> None:
         """Nobody reads any more."""
         self._transport = None
@@ -176,6 +183,21 @@ class Inbound(Fiber):
         """Frees the body: no further attempt will need it."""
         if self.body:
             self._connection.release_body(self)
+
+    def answer_whole(self, status_line: bytes, headers: bytes, body: bytes, now: float) -> None:
+        """Sends an answer from its first byte to its last: most are short, and ready at one moment."""
+        connection, transport, head = self._connection, self._transport, self.head
+        usual = self.keep_alive and self.body_whole and head.minor == 1 and head.method != b"HEAD"
+        if not usual or transport is None or connection.overrun or connection.server.draining:
+            self.begin_answer(status_line, headers, body, now)
+            self.end()
+            return
+        self.first_byte_at = now
+        self._ended = True
+        data = b"%b%bcontent-length: %d\r\n\r\n%b" % (status_line, headers, len(body), body)
+        self.bytes_out = len(data)
+        transport.write(data)
+        connection.request_ended(self, now)
 
     def begin_answer(self, status_line: bytes, headers: bytes, body: bytes | None, now: float) -> None:
         """Sends an answer's head: with `body` whole, or chunked (None) for `write` and `end`.
@@ -224,7 +246,7 @@ class Inbound(Fiber):
             self._ended = True
             if self.answer_chunked:
                 self.write(LAST_CHUNK)
-            self._connection.request_ended(self)
+            self._connection.request_ended(self, monotonic())
 
     def break_off(self, last_words: bytes) -> None:
         """Ends an answer that is not whole so that the client can see it: never with the last chunk.
@@ -344,11 +366,14 @@ class Connection(asyncio.Protocol):
         if inbound is not None and inbound.on_write_pause is not None:
             inbound.on_write_pause(False)
         elif self._state is _FULL:
-            self._next_request()
+            self._next_request(monotonic())
 
     # -- the wheel's callback: a head or an idle wait that takes too long, a goodbye that nobody reads
 
     def on_time(self, now: float) -> float | None:
+        inbound = self._inbound
+        if inbound is not None:
+            return inbound.on_time(now)  # a running request watches its own time
         if now < self._deadline:
             return self._deadline
         if self._state is _HEAD and self._buffer:
@@ -357,7 +382,7 @@ class Connection(asyncio.Protocol):
             self._close(self.server.bounds.keepalive_timeout_s)
         elif self._state in (_DRAIN, _CLOSING, _FULL):
             self.abort()
-        return None  # a running request watches its own time
+        return None
 
     def _watch_head(self, seconds: float) -> None:
         self._deadline = monotonic() + seconds
@@ -514,7 +539,7 @@ class Connection(asyncio.Protocol):
             self._backlog = data[self._discard_left :]
             self._discard_left = 0
         if self._discard_left == 0:
-            self._next_request()
+            self._next_request(monotonic())
 
     # -- what a request asks of its connection
 
@@ -544,14 +569,18 @@ class Connection(asyncio.Protocol):
             self.server.buffered_bytes -= self._chunked.size
             self._chunked = None
 
-    def request_ended(self, inbound: Inbound) -> None:
+    def request_ended(self, inbound: Inbound, now: float) -> None:
         """The answer is whole and in the transport's buffer."""
         if inbound is not self._inbound:
             return
-        left = 0 if inbound.body_whole else inbound.body_length - self._taken()
         whole = inbound.body_whole
-        inbound.release_body()
-        self._forget_chunks()
+        if whole:
+            left = 0
+        else:
+            left = inbound.body_length - self._taken()
+            self._forget_chunks()
+        self.server.buffered_bytes -= len(inbound.body)
+        inbound.body = b""
         self._inbound = None
         if self.transport is None:
             return
@@ -563,15 +592,17 @@ class Connection(asyncio.Protocol):
             self._state, self._discard_left = _DRAIN, left
             self._watch_head(self.server.bounds.head_timeout_s)
         else:
-            self._next_request()
+            self._next_request(now)
 
-    def _next_request(self) -> None:
+    def _next_request(self, now: float) -> None:
+        server = self.server
         self._state = _HEAD
         self._received = 0
-        if self.server.draining:
-            self._close(self.server.bounds.keepalive_timeout_s)
+        if server.draining:
+            self._close(server.bounds.keepalive_timeout_s)
             return
-        self._watch_head(self.server.bounds.keepalive_timeout_s)
+        self._deadline = deadline = now + server.bounds.keepalive_timeout_s
+        server.wheel.ensure(self, deadline)
         if self.write_paused:
             self._state = _FULL
         elif self._backlog:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 TICK_S: Final = 0.05
 LAG_WINDOW_TICKS: Final = 300  # 15 s: a usual scrape interval
+TICKS_A_S: Final = 20
 
 
 class Timed(Protocol):
@@ -65,11 +66,11 @@ class Wheel:
 
     def ensure(self, entry: Timed, at: float) -> None:
         """Like `arm`, but leaves an entry alone that is armed for that time or an earlier one already."""
-        if not entry.tick:
-            self.arm(entry, at)
-        elif entry.tick > int(at / TICK_S) + 1:
+        if entry.tick:
+            if entry.tick <= at * TICKS_A_S + 1:
+                return
             self.disarm(entry)
-            self.arm(entry, at)
+        self.arm(entry, at)
 
     def disarm(self, entry: Timed) -> None:
         """Takes an entry back; harmless where it is not armed."""
