@@ -45,7 +45,6 @@ class Health:
     """
 
     __slots__ = (
-        "_breaker",
         "_calm_since",
         "_cause",
         "_ejections",
@@ -57,6 +56,7 @@ class Health:
         "_probes_bad",
         "_reason",
         "_rng",
+        "breaker",
         "clear",
         "last_traffic_at",
         "pace",
@@ -72,7 +72,7 @@ class Health:
         self.window = Window()
         self.pace = Pace()
         self.trial_ended = False  # a probe of a slow one ended well: whether in time is for the sweep to say
-        self._breaker = Breaker()
+        self.breaker = Breaker()
         self._rng, self._fresh = rng, fresh
         self._cause = Cause.FAILING
         self._reason = ""
@@ -90,40 +90,40 @@ class Health:
         if self.clear:
             return ""
         phase = self._advanced(now)
-        if phase is Phase.OPEN or (phase is Phase.PROBING and self._breaker.probe_out):
+        if phase is Phase.OPEN or (phase is Phase.PROBING and self.breaker.probe_out):
             return "slow" if self._cause is Cause.SLOW else "unhealthy"
         return ""
 
     def begin(self, now: float) -> int:
         """Returns the permit with which the attempt's outcome is told: exactly once, by one of the next three."""
         if self.clear:
-            return self._breaker.epoch
+            return self.breaker.epoch
         self._advanced(now)
-        return self._breaker.begin()
+        return self.breaker.begin()
 
     def succeeded(self, permit: int, now: float) -> None:
         """The answer ended well."""
-        if permit != self._breaker.epoch:
+        if permit != self.breaker.epoch:
             return
         self.last_traffic_at = now
         self._failures = 0
         self.window.ok += 1
-        if not self.clear and self._breaker.phase is Phase.PROBING:
-            self._breaker.give_back(permit)
+        if not self.clear and self.breaker.phase is Phase.PROBING:
+            self.breaker.give_back(permit)
             self.trial_ended = True
             if self._cause is not Cause.SLOW:
                 self.recover(now)
 
     def failed(self, permit: int, reason: str, now: float) -> str:
         """The deployment failed. Returns `opened` or `reopened` where that changed its state, else nothing."""
-        if permit != self._breaker.epoch:
+        if permit != self.breaker.epoch:
             return ""  # begun before the last transition: an old verdict must not decide a probe
         self.last_traffic_at = now
         self._failures += 1
         self._reason = reason
         self.window.bad += 1
         self._calm_since = now
-        was = self._breaker.phase
+        was = self.breaker.phase
         if was is not Phase.PROBING and self._failures < self.settings.consecutive_failures:
             return ""
         # Real traffic has tried again, and in vain: probes have no say until one of them has failed, too.
@@ -133,13 +133,13 @@ class Health:
 
     def ignored(self, permit: int, now: float) -> None:  # noqa: ARG002  one signature for all outcomes
         """It ended without a word about the deployment: a client's error, a disconnect, throttling."""
-        self._breaker.give_back(permit)
+        self.breaker.give_back(permit)
 
     def ramp(self, now: float) -> float:
         """The share of its full capacity that it should get, in (0, 1]; 1.0 where no slow start runs."""
         if self.clear or self._advanced(now) is not Phase.RECOVERING:
             return 1.0
-        done = (now - self._breaker.since) / self.settings.slow_start_s
+        done = (now - self.breaker.since) / self.settings.slow_start_s
         return max(RAMP_MIN, min(1.0, math.pow(done, 1 / RAMP_AGGRESSION)))
 
     # What others say about it.
@@ -166,8 +166,8 @@ class Health:
 
     def pardon(self) -> None:
         """Ends what `condemn` began: the next request finds out."""
-        if self._cause is Cause.CREDENTIAL and self._breaker.phase is Phase.OPEN:
-            self._breaker.until = -inf
+        if self._cause is Cause.CREDENTIAL and self.breaker.phase is Phase.OPEN:
+            self.breaker.until = -inf
 
     def probed(self, ok: bool | None, now: float) -> None:
         """Takes an active probe's word; None: it could not tell. Real traffic has the last one."""
@@ -178,7 +178,7 @@ class Health:
             self._probe_failed(now)
             return
         self._probes_bad = 0
-        if self._breaker.phase is not Phase.OPEN:
+        if self.breaker.phase is not Phase.OPEN:
             return
         if self._cause is Cause.UNREACHABLE:  # what probes alone have closed, they alone may open
             self._cool(now)
@@ -201,7 +201,7 @@ class Health:
     @property
     def out(self) -> bool:
         """Takes no traffic, or one probe at a time."""
-        return self._breaker.phase is Phase.OPEN or self._breaker.phase is Phase.PROBING
+        return self.breaker.phase is Phase.OPEN or self.breaker.phase is Phase.PROBING
 
     @property
     def ejected(self) -> bool:
@@ -211,12 +211,12 @@ class Health:
     @property
     def on_trial(self) -> bool:
         """It was slow: the sweep has to say whether its probe was in time."""
-        return self._breaker.phase is Phase.PROBING and self._cause is Cause.SLOW
+        return self.breaker.phase is Phase.PROBING and self._cause is Cause.SLOW
 
     @property
     def until(self) -> float:
         """When it may be probed, if it is out."""
-        return self._breaker.until
+        return self.breaker.until
 
     def phase(self, now: float) -> Phase:
         """Its breaker's."""
@@ -225,11 +225,11 @@ class Health:
     @property
     def since(self) -> float:
         """When its phase began."""
-        return self._breaker.since
+        return self.breaker.since
 
     def verdict(self, now: float) -> Verdict:
         """What its own signals come to; `verdict.merged` adds what the owner knows."""
-        breaker = self._breaker
+        breaker = self.breaker
         if breaker.phase is Phase.OPEN and now < breaker.until:
             return Verdict(State.EJECTED, self._reason, breaker.until)
         if breaker.phase is Phase.OPEN or breaker.phase is Phase.PROBING:
@@ -246,7 +246,7 @@ class Health:
 
     def _advanced(self, now: float) -> Phase:
         """The phase, after what time alone brings about."""
-        breaker = self._breaker
+        breaker = self.breaker
         if breaker.phase is Phase.OPEN and now >= breaker.until:
             self._cool(now)
         elif breaker.phase is Phase.RECOVERING and now - breaker.since >= self.settings.slow_start_s:
@@ -263,20 +263,20 @@ class Health:
         self._trip(cause, reason, now, now + open_s)
 
     def _trip(self, cause: Cause, reason: str, now: float, until: float) -> None:
-        if self._breaker.phase is Phase.OPEN:
-            until = max(until, self._breaker.until)
-        self._breaker.fire(Event.TRIPPED, now, until)
+        if self.breaker.phase is Phase.OPEN:
+            until = max(until, self.breaker.until)
+        self.breaker.fire(Event.TRIPPED, now, until)
         self.clear = False
         self._cause, self._reason = cause, reason
 
     def _cool(self, now: float) -> None:
-        self._breaker.fire(Event.COOLED, now)
+        self.breaker.fire(Event.COOLED, now)
         self.trial_ended = False
         if self._fresh is not None:
             self._fresh()
 
     def _back(self, event: Event, now: float) -> None:
-        self._breaker.fire(event, now)
+        self.breaker.fire(event, now)
         self._failures = 0
         self.window.clear(now)
         self.pace.forget()

@@ -36,12 +36,18 @@ class Operation:
     ending: Ending
     deployment_scoped: bool  # Azure's classic shape names the deployment in the path
     asks_usage: bool = False  # a stream reports usage only where `stream_options.include_usage` asks for it
+    stored_words: tuple[bytes, ...] = ()  # one of them stands in each body that names a file or store of one endpoint
 
 
-CHAT: Final = Operation("chat", "/chat/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True)
+CHAT: Final = Operation(
+    "chat", "/chat/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True, stored_words=(b"file_id",)
+)
 COMPLETIONS: Final = Operation("completions", "/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True)
 EMBEDDINGS: Final = Operation("embeddings", "/embeddings", BodyKind.JSON, Ending.FRAMING, True)
-RESPONSES: Final = Operation("responses", "/responses", BodyKind.JSON, Ending.RESPONSES, False)
+RESPONSES: Final = Operation(
+    *("responses", "/responses", BodyKind.JSON, Ending.RESPONSES, False),
+    stored_words=(b"file_id", b"vector_store_id", b"container"),
+)
 IMAGES_GENERATIONS: Final = Operation(
     "images_generations", "/images/generations", BodyKind.JSON, Ending.DONE_EVENT, True
 )

@@ -15,7 +15,6 @@ from router.accounting.events import last_event_end
 from router.accounting.stream import StreamWatch, before_done, watch_for, without_hidden_usage
 from router.accounting.usage import read_usage, usage_of
 from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
-from router.model.fleet import Timeouts
 from router.model.operation import Ending
 from router.model.outcome import Usage
 from router.proxy.backend import Target
@@ -41,10 +40,12 @@ class Answer:
     ended = False  # whole, by HTTP's framing
     error: RouterError | None = None  # why it will not become whole
     is_stream = False
+    succeeded = False  # a status of success. What is not is held whole, to be judged
     flowing = False  # bytes go to the client as they come
     watch: StreamWatch | None = None
     first_byte_at = 0.0
     first_token_at = 0.0  # of a stream: when its first event with content came
+    hide_usage = False  # the router asked for the usage chunk, and the client did not
     objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
     _connection: UpstreamConnection | None = None
     _paused = False
@@ -60,26 +61,21 @@ class Answer:
         self,
         inbound: Inbound,
         target: Target,
-        timeouts: Timeouts,
         asked_stream: bool,
-        hide_usage: bool,
         give_up_at: float,
         total_at: float,
         now: float,
     ) -> None:
         """`give_up_at`: the commit point must have been reached; `total_at`: the request's last moment.
 
-        Both in monotonic seconds. `asked_stream`: the client wants events. `hide_usage`: the router asked for the
-        usage chunk, and the client did not.
+        Both in monotonic seconds. `asked_stream`: the client wants events.
         """
         self.target = target
         self.give_up_at = give_up_at
         self.sent_at = self._wrote_at = self._progress_at = now
         self._inbound = inbound
-        self._timeouts = timeouts
         self._total_at = total_at
         self._asked_stream = asked_stream
-        self._hide_usage = hide_usage
         self._held: list[bytes] = []
         self._tail: list[bytes] = []  # of an answer that is no stream: its last pieces, for the usage in it
 
@@ -100,30 +96,30 @@ class Answer:
     @property
     def decided(self) -> bool:
         """It is known whether this is the answer: committed, over, or in error."""
-        return self.committed or self.ended or self.error is not None or self.in_error
-
-    @property
-    def succeeded(self) -> bool:
-        """A status of success. What is not is held whole, to be judged."""
-        return self.head is not None and 200 <= self.head.status < 300
+        watch = self.watch
+        return self.committed or self.ended or self.error is not None or (watch is not None and watch.error is not None)
 
     @property
     def silent_until(self) -> float:
         """Monotonic seconds: a stream whose head is here commits then, even without content."""
-        return self.first_byte_at + self._timeouts.commit_after_ms / 1000
+        return self.first_byte_at + self.target.timeouts.commit_after_ms / 1000
 
     @property
     def look_again_at(self) -> float:
         """Monotonic seconds of the next moment at which waiting for the commit point has to be reconsidered."""
-        return min(self.give_up_at, self.silent_until) if self.is_stream else self.give_up_at
+        at = self.give_up_at
+        if self.is_stream and self.silent_until < at:
+            at = self.silent_until
+        return at if at < self.objective_at else self.objective_at  # noqa: FURB136 - a call costs more
 
     def late(self) -> RouterError | None:
-        """What passing `look_again_at` means: an error, or (None) that a silent stream is committed to."""
-        if monotonic() < self.look_again_at:
-            return None  # whoever waits had an earlier moment of its own
-        if self.is_stream and self.silent_until < self.give_up_at:
+        """What passing `look_again_at` means: an error, or (None) that there is something to be looked at."""
+        now = monotonic()
+        if self.is_stream and self.silent_until < self.give_up_at and now >= self.silent_until:
             self.committed = True  # a head, and long silence behind it: the client learns that we are there
             return None
+        if now < self.give_up_at:
+            return None  # the objective has passed, or whoever waits had an earlier moment of its own
         return UpstreamTimeoutError("The deployment did not answer in time.")
 
     def held_body(self) -> bytes:
@@ -184,8 +180,10 @@ class Answer:
         self.first_byte_at = self._progress_at = monotonic()
         if not 200 <= head.status < 300:
             return
-        kind = head.fields.get(b"content-type", b"").lower()
-        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        self.succeeded = True
+        fields = head.fields
+        kind = fields[b"content-type"].lower() if b"content-type" in fields else b""
+        if b"content-encoding" in fields and fields[b"content-encoding"].lower() != b"identity":
             self._fail(_invalid("it is encoded, which was not asked for"))
         elif kind.startswith(b"text/event-stream"):
             self.is_stream = True
@@ -260,7 +258,7 @@ class Answer:
     def on_time(self, now: float) -> float | None:
         if self.finished:
             return None
-        idle_at = self._progress_at + self._timeouts.idle_s
+        idle_at = self._progress_at + self.target.timeouts.idle_s
         if now >= self._total_at or now >= idle_at:
             if self._paused:
                 self._inbound.throw(ClientGoneError("The client stopped reading."))
@@ -269,12 +267,12 @@ class Answer:
             return None
         comment_at = self._total_at
         if self.is_stream:
-            comment_at = max(self._progress_at, self._wrote_at) + self._timeouts.comment_every_s
+            comment_at = max(self._progress_at, self._wrote_at) + self.target.timeouts.comment_every_s
             if now >= comment_at:
                 if not self._paused:
                     self._inbound.write_payload(_COMMENT)
                     self._wrote_at = now
-                comment_at = now + self._timeouts.comment_every_s
+                comment_at = now + self.target.timeouts.comment_every_s
         return min(idle_at, self._total_at, comment_at)
 
     # -- within
@@ -315,7 +313,7 @@ class Answer:
         watch = self.watch
         assert watch is not None
         if watch.look_closer:
-            if watch.usage_chunk and self._hide_usage:
+            if watch.usage_chunk and self.hide_usage:
                 events = without_hidden_usage(events)
             if watch.early_done:
                 events = before_done(events)

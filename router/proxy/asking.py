@@ -18,12 +18,14 @@ from router.transport.fiber import Parking
 from router.transport.upstream import UpstreamConnection
 
 
-async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> Answer:
+async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waiter: Parking) -> Answer:
     """Returns a committed answer, or one that is the client's to see. Ends the attempt where it raises.
 
+    `permit`: what the request may use at this moment; asked for again after each wait, since a reload may have come.
     A reused connection that turns out to be dead costs one free resend. Raises UpstreamError, ClientGoneError.
     """
-    target = attempt.target
+    target, now = attempt.target, attempt.began
+    pool = target.backend.pool
     resent = False
     try:
         up_lines, trace = ctx.up_lines, ctx.trace
@@ -33,27 +35,29 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, waiter: Parking) -> A
         # Before a connection is taken: from then on nothing but the send may fail.
         if target.identity.signs:
             parts = await signed_parts(ctx, rt, target, up_lines, waiter)
+            permit, now = _permit(ctx, rt, target), monotonic()
         else:
             parts = request_parts(ctx, target, up_lines)
         while True:
-            permit = _permit(ctx, rt, target)
+            if resent:
+                permit = _permit(ctx, rt, target)
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
-            connection = target.backend.pool.take(permit) if not resent else None
+            connection = pool.take(permit, now) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
                 connection = await _dialled(ctx, target, permit, waiter)
                 attempt.connect_s, attempt.tls_s = connection.connect_s, connection.tls_s
                 try:
-                    permit = _permit(ctx, rt, target)  # asked for again: a reload may have come meanwhile
+                    permit, now = _permit(ctx, rt, target), monotonic()
                 except RouterError:
-                    target.backend.pool.give(connection)
+                    pool.give(connection)
                     raise
-            answer = attempt.answer = _answer(ctx, target)
+            answer = attempt.answer = _answer(ctx, target, now)
             answer.bind(connection)
             try:
                 connection.send(permit, parts, answer)
                 while not answer.decided:
-                    await waiter.park(min(answer.look_again_at, answer.objective_at), answer.late)
+                    await waiter.park(answer.look_again_at, answer.late)
                     if answer.objective_at < inf:
                         _give_up_if_slow(ctx, rt, answer)
                 raise_for(answer)
@@ -100,19 +104,21 @@ async def _dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking
     return dial.connection
 
 
-def _answer(ctx: Context, target: Target) -> Answer:
-    facts, plan = ctx.facts, ctx.plan
+def _answer(ctx: Context, target: Target, now: float) -> Answer:
+    facts, plan, timeouts = ctx.facts, ctx.plan, target.timeouts
     assert facts is not None
     assert plan is not None
-    now = monotonic()
-    timeouts = target.backend.deployment.endpoint.timeouts
-    commit_s = min(timeouts.commit_stream_s if facts.stream else timeouts.commit_json_s, ctx.patience_s)
-    hide_usage = facts.usage_at is not None and target.route.usage_option
-    give_up_at = min(now + commit_s, ctx.total_at)
-    answer = Answer(ctx.inbound, target, timeouts, facts.stream, hide_usage, give_up_at, ctx.total_at, now)
-    objective_s = plan.traffic.objective_s
-    if objective_s is not None and facts.stream:
-        answer.objective_at = now + objective_s
+    stream, total_at = facts.stream, ctx.total_at
+    give_up_at = now + (timeouts.commit_stream_s if stream else timeouts.commit_json_s)
+    if give_up_at > now + ctx.patience_s:
+        give_up_at = now + ctx.patience_s
+    if give_up_at > total_at:
+        give_up_at = total_at
+    answer = Answer(ctx.inbound, target, stream, give_up_at, total_at, now)
+    if stream:
+        answer.hide_usage = facts.usage_at is not None and target.route.usage_option
+        if plan.traffic.objective_s is not None:
+            answer.objective_at = now + plan.traffic.objective_s
     return answer
 
 

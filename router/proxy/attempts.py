@@ -24,34 +24,37 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
     assert plan is not None
     traffic = plan.traffic
     last: RouterError | None = None
-    traffic.retries.request(monotonic())
+    now = monotonic()
+    traffic.retries.request(now)
     while True:
-        permit = rt.permit(ctx)
-        target = choose(ctx, permit, monotonic(), plan.queue if rt.waiting.count else None)
+        # Until a request has waited, what held at its begin holds: it is served in one go.
+        permit = plan.permit if not ctx.inbound.waited_s and ctx.snapshot is rt.snapshot else rt.permit(ctx)
+        target = choose(ctx, permit, now, plan.queue if rt.waiting.count else None)
         if target is None:
             target = await wait_for_target(ctx, rt)
-        if target is None:
-            raise exhausted(ctx, last)
+            if target is None:
+                raise exhausted(ctx, last)
+            permit, now = rt.permit(ctx), monotonic()
         if plan.holder and target.cloud != plan.holder and not ctx.left_holder:
             record_departure(ctx, rt, target)
         try:
             if traffic.hedging is not None:
-                return await ask_hedged(ctx, rt, target)
-            attempt = ctx.attempt = begin_attempt(ctx, target)
-            answer = await ask(ctx, rt, attempt, ctx.inbound)
+                return await ask_hedged(ctx, rt, target, permit)
+            attempt = ctx.attempt = begin_attempt(ctx, target, now)
+            answer = await ask(ctx, rt, attempt, permit, ctx.inbound)
             first_byte_came(ctx, attempt)
             return answer
         except UpstreamError as error:
             last = error.with_traceback(None)  # it leads to this frame, and this to it: a cycle
-            if not _may_retry(ctx, error):
+            now = monotonic()
+            if not _may_retry(ctx, error, now):
                 raise exhausted(ctx, error) from None
 
 
-def _may_retry(ctx: Context, error: UpstreamError) -> bool:
+def _may_retry(ctx: Context, error: UpstreamError, now: float) -> bool:
     """Whether another attempt is right, by the request's own bounds and by its workload's retry budget."""
     plan = ctx.plan
     assert plan is not None
-    now = monotonic()
     if not ctx.budget.failed(error.retry) or now >= ctx.total_at:
         return False
     if error.retry is Retry.SAFE or (isinstance(error, FailedAnswerError) and error.is_flow_control):

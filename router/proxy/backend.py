@@ -122,7 +122,7 @@ class Backend:
 
     def refusal_of(self, tokens: int, now: float) -> str:
         """Why this one request may not be sent here at this moment; empty where it may."""
-        if self.in_flight >= self.in_flight_max(now) or self.pool.full:
+        if self.in_flight >= (self.limit.limit if self.health.clear else self.in_flight_max(now)) or self.pool.full:
             return "busy"
         twin = self.quota.twin
         if twin is not None and twin.wait_s(tokens, now) > 0.0:
@@ -186,6 +186,7 @@ class Target:
         "operation",
         "price",
         "route",
+        "timeouts",
     )
 
     def __init__(self, backend: Backend, operation: Operation, route: Route, dialect: Dialect) -> None:
@@ -201,6 +202,7 @@ class Target:
         self.accepted = Offer(self.id, self.cloud, ACCEPTED)
         self.operation = operation
         self.route = route
+        self.timeouts = endpoint.timeouts
         name = backend.deployment.name
         # As it stands in the body: a JSON string, or a form's text.
         self.model_value = orjson.dumps(name) if operation.body is BodyKind.JSON else name.encode()

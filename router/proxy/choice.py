@@ -19,8 +19,18 @@ def choose(ctx: Context, permit: Permit, now: float, others: Queue | None = None
     A tier is passed only when each of its deployments has a reason in `ctx.refusals`. `others`: those who wait
     already, whom this request does not overtake unless it is more important.
     """
-    plan = ctx.plan
+    plan, facts = ctx.plan, ctx.facts
     assert plan is not None
+    assert facts is not None
+    if others is None and not ctx.refusals and plan.tiers:
+        # Usual: the first that is looked at may be asked. What is not so is looked at in order, below.
+        tier = plan.tiers[0]
+        able = tier.able(now)
+        if able:
+            first = tier.balancer.pick(able, facts, now) if len(able) > 1 else able[0]
+            if first.cloud in permit.clouds and not first.backend.refusal_of(ctx.tokens, now):
+                ctx.tier = 0
+                return first
     for index, tier in enumerate(plan.tiers):
         if ctx.holder_failures and index < plan.holder_tiers and _holder_has_failed(ctx, tier):
             continue

@@ -1,7 +1,6 @@
 """An attempt's begin, its first byte and its end: what each means for the deployment that was asked."""
 
 from math import inf
-from time import monotonic
 from typing import Final
 
 from router.balancing.meter import tokens_of
@@ -18,14 +17,15 @@ _SURELY_OURS: Final = frozenset({401, 402, 407, 429})  # no key, or no money
 _REFUSED_AS: Final = {"throttled": "throttled", "slow": "slow", "withdrawn": "no_deployment"}
 
 
-def begin_attempt(ctx: Context, target: Target) -> Attempt:
+def begin_attempt(ctx: Context, target: Target, now: float) -> Attempt:
     """Takes what an attempt needs of its deployment, until `end_attempt`."""
-    now = monotonic()
     facts, backend = ctx.facts, target.backend
     assert facts is not None
     health = backend.health
-    attempt = Attempt(target, tokens_of(facts), health.begin(now), now)
-    if not health.clear:
+    if health.clear:
+        attempt = Attempt(target, tokens_of(facts), health.breaker.epoch, now)
+    else:
+        attempt = Attempt(target, tokens_of(facts), health.begin(now), now)
         backend.standing.changed()  # a probe's slot is taken
     backend.in_flight += 1
     if facts.stream:

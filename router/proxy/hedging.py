@@ -8,6 +8,7 @@ from math import inf
 from time import monotonic
 
 from router.base.errors import RouterError
+from router.model.plan import Permit
 from router.proxy.answer import Answer
 from router.proxy.asking import ask
 from router.proxy.backend import Target
@@ -19,7 +20,7 @@ from router.proxy.runtime import Runtime
 from router.transport.fiber import Branch
 
 
-async def ask_hedged(ctx: Context, rt: Runtime, target: Target) -> Answer:
+async def ask_hedged(ctx: Context, rt: Runtime, target: Target, permit: Permit) -> Answer:
     """Like one `ask`, with a second one beside it where the first is late. Raises the error of the last that failed."""
     assert ctx.plan is not None
     assert ctx.facts is not None
@@ -28,7 +29,7 @@ async def ask_hedged(ctx: Context, rt: Runtime, target: Target) -> Answer:
     if not ctx.attempts:
         hedging.request(monotonic())
     race = _Race(ctx, rt)
-    race.enter(target)
+    race.enter(target, permit)
     wait_s = hedging.after_s(target.meter, ctx.facts.stream)
     hedge_at = monotonic() + wait_s if wait_s is not None else inf
     try:
@@ -62,10 +63,10 @@ class _Race:
     def deadline(self) -> float:
         return min((branch.deadline for branch in self._running), default=inf)
 
-    def enter(self, target: Target, *, hedge: bool = False) -> None:
+    def enter(self, target: Target, permit: Permit, *, hedge: bool = False) -> None:
         """Asks one more. Raises its error where it fails at once, and no other runs."""
         ctx = self._ctx
-        attempt = begin_attempt(ctx, target)
+        attempt = begin_attempt(ctx, target, monotonic())
         attempt.hedge = hedge
         if hedge:
             ctx.hedge = attempt
@@ -73,7 +74,7 @@ class _Race:
             ctx.attempt = attempt
         branch: Branch[Answer] = Branch()
         self._running[branch] = attempt
-        branch.start(ask(ctx, self._rt, attempt, branch))
+        branch.start(ask(ctx, self._rt, attempt, permit, branch))
         self._collect(branch)
 
     def hedge(self, now: float) -> None:
@@ -85,13 +86,14 @@ class _Race:
             return
         if not ctx.budget.allows_another or plan.traffic.retries.left(now) < 1.0:
             return
-        target = choose_hedge(ctx, self._rt.permit(ctx), now, plan.queue if self._rt.waiting.count else None)
+        permit = self._rt.permit(ctx)
+        target = choose_hedge(ctx, permit, now, plan.queue if self._rt.waiting.count else None)
         hedging = plan.traffic.hedging
         assert hedging is not None
         if target is not None and hedging.spend(now):
             plan.traffic.retries.spend(now)
             plan.traffic.hedged += 1
-            self.enter(target, hedge=True)
+            self.enter(target, permit, hedge=True)
 
     def step(self, now: float) -> None:
         """Lets every copy look at its condition again. Raises the error of the last one where all have failed."""

@@ -154,7 +154,7 @@ class Inbound(Fiber):
         return self.keep_alive and not self._connection.server.draining and not self._connection.overrun
 
     def watch(self, deadline: float) -> None:
-        """On its connection's entry, which stands in the wheel from request to request; on its own once that is gone."""
+        """On its connection's entry, which stays in the wheel from request to request; on its own once that is gone."""
         if self._transport is not None:
             self.wheel.ensure(self._connection, deadline)
         else:

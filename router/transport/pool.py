@@ -92,12 +92,13 @@ class Pool:
         """No request can be sent here now: every connection that it may have is in use."""
         return not self._idle and len(self._open) + len(self._dialling) >= self.settings.connections_max
 
-    def take(self, permit: Permit) -> UpstreamConnection | None:
+    def take(self, permit: Permit, now: float) -> UpstreamConnection | None:
         """Returns the newest idle connection that is still good, or None. Raises PlacementViolationError."""
         require_permit(permit, self.cloud)
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable(now):
                 self.reuses += 1
                 return connection
             connection.abort()
@@ -120,10 +121,11 @@ class Pool:
             self._context.keep_session_of(connection.tls)
         if connection.closed:
             return
-        if self._closed or connection.expired:
+        now = monotonic()
+        if self._closed or now > connection.expires_at:
             connection.abort()
             return
-        connection.idle_since = monotonic()
+        connection.idle_since = now
         self._idle.append(connection)
 
     def sweep(self, now: float) -> None:

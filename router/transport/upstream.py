@@ -10,7 +10,6 @@ import select
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import monotonic
 from typing import Final, Protocol, cast
 
 import httptools
@@ -29,6 +28,9 @@ from router.transport.inbound import set_keepalive
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
 TAIL_BYTES_MAX: Final = 1024  # a read this short is kept whole instead of its last five bytes: no slice a chunk
+# So soon after an answer a peer that meant to close would have said so in it. A connection that dies all the same costs
+# a free resend, and the look that would tell costs a system call.
+FRESH_S: Final = 0.02
 WRITE_BUFFER_HIGH: Final = 64 << 10
 
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
@@ -40,12 +42,15 @@ class AnswerHead:
 
     __slots__ = ("chunked", "fields", "keep_alive", "length", "status")
 
-    def __init__(self, status: int, fields: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, status: int, fields: dict[bytes, bytes], length: int | None, chunked: bool, keep_alive: bool
+    ) -> None:
+        """`length`: bytes, from Content-Length."""
         self.status = status
         self.fields = fields
-        self.length: int | None = None  # bytes, from Content-Length
-        self.chunked = False
-        self.keep_alive = True
+        self.length = length
+        self.chunked = chunked
+        self.keep_alive = keep_alive
 
 
 class AnswerSink(Protocol):
@@ -87,14 +92,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_at_edge",
+        "_begun",
         "_chunked",
         "_edges",
-        "_expires_at",
         "_head",
         "_head_buffer",
         "_interim",
         "_left",
-        "_message_complete",
+        "_names",
+        "_names_as_sent",
         "_on_lost",
         "_parser",
         "_payload",
@@ -103,9 +109,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_sink",
         "_tail",
         "_transport",
+        "_whole",
         "answers",
         "cloud",
         "connect_s",
+        "expires_at",
         "idle_since",
         "received",
         "tls",
@@ -114,7 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None]) -> None:
         self.cloud = cloud
-        self._expires_at = expires_at  # monotonic seconds: not reused after it
+        self.expires_at = expires_at  # monotonic seconds: not reused after it
         self.answers = 0  # that ended well on this connection
         self.idle_since = 0.0
         self.tls: ssl.SSLObject | None = None  # set by who dialled, as is what that took:
@@ -129,7 +137,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._seen: dict[bytes, bytes] = {}  # fields as llhttp tells them: the head's, later the trailers'
         self._payload: list[bytes] = []
         self._edges: list[bool] = []  # not empty: the last thing llhttp saw was a chunk's end
-        self._message_complete = False
+        self._begun: list[bool] = []  # as many as messages that llhttp saw begin, since the head's first byte
+        self._whole: list[bool] = []  # and end
+        self._names_as_sent: tuple[bytes, ...] = ()  # of the last head's fields ...
+        self._names: tuple[bytes, ...] = ()  # ... and in lower case: an upstream's heads are much alike
         self._interim = 0
         self._left: int | None = None
         self._tail = b""
@@ -137,17 +148,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- what an attempt asks
 
-    @property
-    def usable(self) -> bool:
-        """Open, and the peer has neither closed it nor sent anything unasked: one poll, no read."""
+    def usable(self, now: float) -> bool:
+        """Open, and the peer has neither closed it nor sent anything unasked: at most one poll, no read."""
         transport = self._transport
         if transport is None or transport.is_closing() or self._poll is None:
             return False
-        return not self._poll.poll(0)
-
-    @property
-    def expired(self) -> bool:
-        return monotonic() > self._expires_at
+        return now - self.idle_since < FRESH_S or not self._poll.poll(0)
 
     @property
     def closed(self) -> bool:
@@ -164,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise ConnectError("The connection closed before the request was sent.")
         self._sink = sink
         self._head = None
-        self.received = self._message_complete = self._chunked = False
+        self.received = self._chunked = False
         self._interim = 0
         if len(parts) == 1:
             transport.write(parts[0])
@@ -191,7 +197,9 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's, and have all that is used here.
         self._transport = transport = cast("asyncio.Transport", transport)
-        self._parser = httptools.HttpResponseParser(_Callbacks(self, self._seen, self._payload, self._edges))
+        self._parser = httptools.HttpResponseParser(
+            _Callbacks(self._seen, self._payload, self._edges, self._begun, self._whole)
+        )
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         sock = transport.get_extra_info("socket")
         set_keepalive(sock)
@@ -278,7 +286,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Usual: the rest of the read is the body, by its Content-Length."""
         self._feed(body)
         self._payload.clear()
-        self._leave()
+        self._leave(head)
         sink.whole_received(head, body)
 
     def _parse_head(self, raw: bytes) -> AnswerHead:
@@ -287,7 +295,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError("its head is too long")
         seen = self._seen
         seen.clear()
-        self._message_complete = self._chunked = False
+        self._begun.clear()
+        self._whole.clear()
         self._tail = b""
         self._at_edge = True  # the first size line follows the head
         parser = self._parser
@@ -297,23 +306,27 @@ class UpstreamConnection(asyncio.Protocol):
             raise _BadAnswerError(str(error)) from None
         except httptools.HttpParserUpgrade:
             raise _BadAnswerError("an upgrade that nobody asked for") from None
-        fields = {name.lower(): value for name, value in seen.items()}
+        if len(self._begun) != 1:
+            raise _BadAnswerError("a second answer that nobody asked for")
+        names = tuple(seen)
+        if names != self._names_as_sent:
+            self._names_as_sent, self._names = names, tuple(map(bytes.lower, names))
+        fields = dict(zip(self._names, seen.values(), strict=True))
         if len(fields) + 2 != raw.count(b"\r\n"):  # one stands twice, whatever its case
             fields = _joined_fields(raw)
-        head = AnswerHead(parser.get_status_code(), fields)
         old = raw[7] == 48  # 48: a zero, of HTTP/1.0
-        length = self._left = None
-        if b"content-length" in fields:
-            length = head.length = self._left = int(fields[b"content-length"])
-        if b"transfer-encoding" in fields:
+        status = parser.get_status_code()
+        length = self._left = int(fields[b"content-length"]) if b"content-length" in fields else None
+        self._chunked = b"transfer-encoding" in fields
+        keep_alive = not old
+        if self._chunked:
             if fields[b"transfer-encoding"].lower() != b"chunked" or length is not None or old:
                 raise _BadAnswerError("an unknown Transfer-Encoding")
-            head.chunked = self._chunked = True
         elif length is None:
-            head.keep_alive = head.status in _BODILESS
-        if old or (b"connection" in fields and b"close" in fields[b"connection"].lower()):
-            head.keep_alive = False
-        return head
+            keep_alive = keep_alive and status in _BODILESS
+        if b"connection" in fields and b"close" in fields[b"connection"].lower():
+            keep_alive = False
+        return AnswerHead(status, fields, length, self._chunked, keep_alive)
 
     def _take_body(self, sink: AnswerSink, data: bytes) -> None:
         """A read, or the rest of one, of a body that has a length or runs to the end of the connection."""
@@ -347,7 +360,7 @@ class UpstreamConnection(asyncio.Protocol):
         whole_chunks = at_edge and self._at_edge and len(data) == framed
         payload.clear()
         self._tail = data if 5 <= len(data) <= TAIL_BYTES_MAX else (self._tail[-5:] + data)[-5:]
-        if not self._message_complete:
+        if not self._whole:
             sink.body_received(data, content, whole_chunks=whole_chunks)
             return
         tail = self._tail[-5:]
@@ -364,14 +377,17 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._payload.clear()
             raise _BadAnswerError(str(error)) from None
+        if len(self._begun) != 1:
+            self._payload.clear()
+            raise _BadAnswerError("bytes after its end, which begin a second answer")
 
     def _end(self, sink: AnswerSink) -> None:
-        self._leave()
+        assert self._head is not None
+        self._leave(self._head)
         sink.answer_ended()
 
-    def _leave(self) -> None:
+    def _leave(self, head: AnswerHead) -> None:
         """The answer is whole: the connection is free for another, or is ended."""
-        assert self._head is not None
         self.answers += 1
         self._sink = None
         self._edges.clear()
@@ -380,7 +396,7 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None:
             return
         # An early answer leaves bytes of the request behind, which would stand before the next one.
-        if not (self._head.keep_alive and self._message_complete) or transport.get_write_buffer_size():
+        if not (head.keep_alive and self._whole) or transport.get_write_buffer_size():
             transport.abort()
             self._transport = None
 
@@ -390,19 +406,12 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             sink.answer_broken(error)
 
-    # -- llhttp's callbacks, through `_Callbacks`
-
-    def note_message_complete(self) -> None:
-        self._message_complete = True
-
-    def note_message_begin(self) -> None:
-        """A message is expected after a send, and after an interim answer; never behind a final one."""
-        if self._message_complete and self._head is not None:
-            raise _UnaskedMessageError
-
 
 class _Callbacks:
-    """What llhttp calls. Those of each field and chunk are methods of built-in types: no Python frame."""
+    """What llhttp calls: methods of built-in types alone, so no Python frame.
+
+    They only note what they are told, and whoever fed the parser looks at it before a byte goes on.
+    """
 
     __slots__ = (
         "on_body",
@@ -415,14 +424,15 @@ class _Callbacks:
 
     def __init__(
         self,
-        connection: UpstreamConnection,
         fields: dict[bytes, bytes],
         payload: list[bytes],
         edges: list[bool],
+        begun: list[bool],
+        whole: list[bool],
     ) -> None:
         self.on_header = fields.__setitem__
-        self.on_message_begin = connection.note_message_begin
-        self.on_message_complete = connection.note_message_complete
+        self.on_message_begin = partial(begun.append, True)
+        self.on_message_complete = partial(whole.append, True)
         self.on_body = payload.append
         self.on_chunk_header = edges.clear
         self.on_chunk_complete = partial(edges.append, True)
@@ -445,7 +455,3 @@ def _framed_length(payload: bytes) -> int:
 
 class _BadAnswerError(Exception):
     """The answer cannot be trusted; the text says why."""
-
-
-class _UnaskedMessageError(Exception):
-    """Stops llhttp where an unasked second message would begin."""

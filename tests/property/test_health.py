@@ -19,10 +19,10 @@ REASONS = st.sampled_from(["connect", "timeout", "server_error"])
 
 def inside(health: Health) -> list[object]:
     """All that decides, for comparing."""
-    breaker = health._breaker
+    breaker = health.breaker
     return [
         (breaker.phase, breaker.epoch, breaker.since, breaker.until),
-        *(getattr(health, name) for name in Health.__slots__ if name not in ("_breaker", "_rng", "window", "pace")),
+        *(getattr(health, name) for name in Health.__slots__ if name not in ("breaker", "_rng", "window", "pace")),
         (health.window.ok, health.window.bad),
     ]
 
@@ -39,7 +39,7 @@ class OneDeployment(RuleBasedStateMachine):
 
     @property
     def epoch(self) -> int:
-        return self.health._breaker.epoch
+        return self.health.breaker.epoch
 
     def taken(self, data: st.DataObject) -> int:
         return self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
