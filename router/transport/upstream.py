@@ -30,7 +30,7 @@ FIELDS_MAX: Final = 200
 TAIL_BYTES_MAX: Final = 1024  # a read this short is kept whole instead of its last five bytes: no slice a chunk
 # So soon after an answer a peer that meant to close would have said so in it. A connection that dies all the same costs
 # a free resend, and the look that would tell costs a system call.
-FRESH_S: Final = 0.02
+FRESH_S: Final = 0.005
 WRITE_BUFFER_HIGH: Final = 64 << 10
 
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")

@@ -129,7 +129,7 @@ async def test_closes_of_idle_connections_race_with_requests(polled: bool, monke
     `not polled`: without the look at the socket before a reuse, so that only the free resend is there to help.
     """
     if not polled:
-        monkeypatch.setattr(UpstreamConnection, "usable", property(_open))
+        monkeypatch.setattr(UpstreamConnection, "usable", _open)
     rng = random.Random(7)
     async with router(Cloud("azure", settings=Settings(idle_timeout_s=0.012))) as r:
         replies: list[Reply] = []
@@ -141,5 +141,5 @@ async def test_closes_of_idle_connections_race_with_requests(polled: bool, monke
         assert r.clouds["azure"].received.connections > 50, "there were closes to race with"
 
 
-def _open(connection: UpstreamConnection) -> bool:
+def _open(connection: UpstreamConnection, _now: float) -> bool:
     return connection._transport is not None and not connection._transport.is_closing()
