@@ -223,7 +223,7 @@ def _wrong_type(text: str) -> InvalidRequestError:
 
 
 def _proven_place(body: Body, named: str | None, fields: _Fields, plain: bool) -> Splice | None:
-    """Returns where the model's value stands, or None where bytes alone do not prove it. `plain`: it is all that we read.
+    """Returns where the model's value stands; None where bytes alone do not prove it. `plain`: it is all that we read.
 
     Proof: no escape could spell a key a second time, each key that was read here stands in the body exactly once (so
     nowhere nested, and not twice), and behind `"model":` stands the very value that the decoder read.
