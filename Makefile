@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps drills loadtest soak lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills loadtest soak lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -58,6 +58,15 @@ bench-deps: ## nginx and wrk from Debian, when missing
 
 bench: $(STAMP) bench-deps ## measure the router beside nginx; ARGS='--quick', '--modes json-1k,stream-50', '--help'
 	@exec $(BIN)/python -m loadtests.bench $(ARGS)
+
+guard: $(STAMP) ## hold what a request costs against the baseline; ARGS=--update writes it anew, '--help'
+	@exec $(BIN)/python -m loadtests.guard $(ARGS)
+
+bench-peers: $(STAMP) bench-deps ## install the gateways that `make bench` can also be measured against, under .bench/
+	@scripts/bench-peers.sh
+
+profile: $(STAMP) bench-deps ## what each µs of a request is spent on; ARGS='--streams', '--help'
+	@exec $(BIN)/python -m loadtests.profile $(ARGS)
 
 drills: $(STAMP) ## break emulated clouds under load and measure; ARGS='--quick', '--only outage,quota', '--help'
 	@exec $(BIN)/python -m loadtests.drills $(ARGS)

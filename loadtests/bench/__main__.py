@@ -19,7 +19,7 @@ from loadtests.bench.report import print_round, print_table
 from loadtests.bench.rounds import Result, run_mode
 from loadtests.bench.subjects import ROOT, SUBJECTS
 
-TABLE_WIDTH = 130
+TABLE_WIDTH = 160
 ROUNDS = ("rounds", "latency_rounds", "frontier_rounds", "memory_rounds")
 QUICK = {
     **dict.fromkeys(ROUNDS, 1),
@@ -83,7 +83,7 @@ def main(modes: str, subjects: str, rounds: int | None, seconds: int | None, qui
         sys.exit(1)
     if not results:
         sys.exit(1)
-    print_table(console, results)
+    print_table(console, results, quick=quick)
     if write:
         console.print(f"written: {write_json(results, options, datetime.now(UTC)).relative_to(ROOT)}", highlight=False)
     sys.exit(0 if all(result.complete for result in results) else 3)

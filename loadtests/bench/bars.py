@@ -81,7 +81,7 @@ BARS: Final = (
     Bar(f"gaps over {LATE:g} × the pace, 5,000 streams", "streams-5000", "more than direct", 0, beside_direct(_LATE)),
     Bar("peak of 150 KB × 1,500 at once", "memory-burst", "× bytes in flight", 1.3, own(ROUTER)),
     Bar("of which kept 10 s after", "memory-burst", "× bytes in flight", 0.1, part("kept_share")),
-    Bar("start to first answer", "startup", "s", 1.0, own(ROUTER)),
+    Bar("start to ready", "startup", "s", 1.0, part("ready_s")),
 )
 
 

@@ -86,6 +86,11 @@ def cpu_s(pid: int) -> float:
     return seconds
 
 
+def main_thread_s(pid: int) -> float:
+    """Seconds of CPU of a process's first thread since it started."""
+    return parse_run_ns(_read(PROC / str(pid) / "task" / str(pid) / "schedstat") or "0") / 1e9
+
+
 def pss_bytes(pid: int) -> int:
     """Proportional memory of a process tree."""
     texts = (_read(PROC / str(member) / "smaps_rollup") for member in tree(pid))

@@ -25,7 +25,7 @@ def print_round(console: Console, result: Result) -> None:
     console.print(f"[bold]{result.mode.name}[/bold] {counted}  {figures}  [dim]{gauge}[/dim]{void}", highlight=False)
 
 
-def print_table(console: Console, results: Sequence[Result]) -> None:
+def print_table(console: Console, results: Sequence[Result], *, quick: bool = False) -> None:
     table = Table(title="Median of the rounds that count (lowest to highest)")
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in {"mode", "subject"} else "right", no_wrap=True)
@@ -35,7 +35,7 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
     console.print(table)
     if any(result.valid and result.valid[0].samples[result.subjects[0]].more for result in results):
         console.print(_further(results))
-    console.print(_bars(results))
+    console.print(_bars(results, "Bars (a quick run is too small to judge by)" if quick else "Bars"))
     for result in results:
         if not result.complete:
             console.print(f"[red]{result.mode.name}: only {len(result.valid)} of {result.wanted} rounds count[/red]")
@@ -95,8 +95,8 @@ def _median_more(result: Result, name: str, key: str) -> str:
     return f"{Spread.of([r.samples[name].more[key] for r in result.valid]).median:,.6g}"
 
 
-def _bars(results: Sequence[Result]) -> Table:
-    table = Table(title="Bars")
+def _bars(results: Sequence[Result], title: str) -> Table:
+    table = Table(title=title)
     for heading in ("what", "bar", "beyond", "found (lowest to highest)", "unit", "verdict"):
         table.add_column(heading, justify="left" if heading in {"what", "unit", "verdict"} else "right", no_wrap=True)
     for verdict in judged({result.mode.name: result.valid for result in results}):
