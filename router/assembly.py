@@ -2,10 +2,16 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
+from router.admin.picture import Scene
+from router.admin.scene import scene_of
+from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
@@ -27,6 +33,7 @@ from router.telemetry.decision_log import DecisionLog, NoDecisionLog
 from router.telemetry.metrics import RequestMetrics
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Numbers, Reading
+from router.telemetry.recent import Recent
 from router.telemetry.tracing import Tracing
 from router.transport.names import Names
 from router.transport.wheel import Wheel
@@ -46,30 +53,42 @@ def _version() -> str:
 class Ledgers:
     """The books of one process: each finished request is counted and logged."""
 
-    def __init__(self, log: AccessLog) -> None:
+    def __init__(self, log: AccessLog, worker: int | None = None) -> None:
         self.log = log
         self.metrics = RequestMetrics()
+        self.recent = Recent()
         self.gaps = self.metrics.gaps
-        self.event = log.event
+        self.event: Callable[..., None] = log.event if worker is None else partial(log.event, worker=worker)
 
     def request(self, record: RequestRecord) -> None:
         self.metrics.record(record)
         self.log.record(record)
+        self.recent.add(record)
 
 
 class Assembly:
     """One process, put together and not yet started."""
 
-    def __init__(self, snapshot: Snapshot, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
-        """Raises OSError where a log cannot be opened, ValueError where the decision log's settings cannot work."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock | None = None,
+        worker: int | None = None,
+    ) -> None:
+        """`worker`: its number, where several processes share the port and the logs.
+
+        Raises OSError where a log cannot be opened, ValueError where the decision log's settings cannot work.
+        """
         self.loop = loop
         self.wheel = Wheel(loop)
         self.names = Names(loop)
-        self.books = Ledgers(AccessLog(snapshot.server.access_log))
+        self.books = Ledgers(AccessLog(snapshot.server.access_log, shared=worker is not None), worker)
         clock = clock or SystemClock()
-        self.decisions = (
-            DecisionLog(snapshot.decision_log, clock=clock) if snapshot.decision_log is not None else NoDecisionLog()
-        )
+        settings, writer = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
+        self.decisions = DecisionLog(settings, clock=clock, writer=writer) if settings is not None else NoDecisionLog()
+        decided = Path(settings.folder) / writer if settings is not None else None
+        self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
         self.runtime = Runtime(
@@ -142,6 +161,10 @@ class Assembly:
         for backend in self.fleet.at_endpoint(endpoint_id):
             backend.health.pardon()
         self.fleet.standing.changed()
+
+    def scene(self) -> Scene:
+        """What the console shows beside the numbers."""
+        return scene_of(self.runtime, self.books.recent, self.loop.time())
 
     def reading(self, worker: str = "0") -> Reading:
         """All numbers of this process as they are now; `worker`: its label among those that share the port."""

@@ -1,27 +1,30 @@
-"""One process: it listens, obeys its operators, and ends without losing a request."""
+"""One process: it listens, obeys its operators or its supervisor, and ends without losing a request."""
 
 import asyncio
 import contextlib
 import gc
 import os
-import re
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Final
 
 from router.admin.control import ReloadResult
+from router.admin.live import Live
 from router.admin.server import AdminServer
 from router.assembly import Assembly
 from router.base.clock import Clock, SystemClock
 from router.base.errors import RefusedError
+from router.config.changes import unchangeable
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
-from router.config.snapshot import Snapshot
+from router.config.snapshot import Snapshot, Source
 from router.proxy.backend import Backend
 from router.telemetry.reading import Reading
 from router.transport.inbound import LINGER_S
@@ -29,16 +32,37 @@ from router.transport.inbound import LINGER_S
 BACKLOG: Final = 4096
 
 
-class Worker:
-    """Implements the control plane's `ControlledRouter` over one `Assembly`."""
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker's place among several: its number, and the listening sockets that the supervisor keeps open for it."""
 
-    def __init__(self, file: Path, environ: Mapping[str, str], snapshot: Snapshot, clock: Clock | None = None) -> None:
-        self._file, self._environ = file, environ
+    index: int
+    sockets: tuple[socket.socket, ...]
+
+
+class Worker:
+    """Implements the control plane's `ControlledRouter` over one `Assembly`.
+
+    With a `seat` it serves beside others: it has no control plane of its own, and the supervisor tells of reloads and
+    drains, once for all of them.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        environ: Mapping[str, str],
+        snapshot: Snapshot,
+        clock: Clock | None = None,
+        seat: Seat | None = None,
+    ) -> None:
+        self._file, self._environ, self._seat = file, environ, seat
         self._clock = clock or SystemClock()
         self._snapshot = snapshot
         self._assembly: Assembly | None = None
-        self._listening: asyncio.Server | None = None
+        self._prepared: Snapshot | None = None
+        self._listening: list[asyncio.Server] = []
         self._admin: AdminServer | None = None
+        self._live = Live()
         self._stop = asyncio.Event()
         self._stopping = 0
         self._reloading = asyncio.Lock()
@@ -51,39 +75,47 @@ class Worker:
         return self._assembly
 
     async def start(self) -> None:
-        """Opens both ports. Raises OSError where one is taken or the access log cannot be opened."""
+        """Opens the ports. Raises OSError where one is taken or the access log cannot be opened."""
         loop = asyncio.get_running_loop()
-        assembly = self._assembly = Assembly(self._snapshot, loop, self._clock)
-        settings = self._snapshot.server
+        seat = self._seat
+        assembly = self._assembly = Assembly(
+            self._snapshot, loop, self._clock, seat.index if seat is not None else None
+        )
         try:
             await assembly.start_jobs()
-            self._listening = await loop.create_server(
-                assembly.gateway.server.protocol, settings.listen.host, settings.listen.port, backlog=BACKLOG
-            )
-            self.port = _port(self._listening)
-            self._admin = AdminServer(self, settings.admin_token)
-            self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
+            await self._listen()
+            if seat is None:
+                settings = self._snapshot.server
+                self._admin = AdminServer(self, settings.admin_token)
+                self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
         except BaseException:
             await self.close()
             raise
-        assembly.books.event(
-            "started",
-            config_version=self._snapshot.version,
-            pid=os.getpid(),
-            port=self.port,
-            admin_port=self.admin_port,
-        )
+        if seat is None:
+            ports = {"port": self.port, "admin_port": self.admin_port}
+            assembly.books.event("started", config_version=self._snapshot.version, pid=os.getpid(), **ports)
         # What is here now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
+    async def _listen(self) -> None:
+        loop, protocol, listen = self.assembly.loop, self.assembly.gateway.server.protocol, self._snapshot.server.listen
+        if self._seat is None:
+            self._listening.append(await loop.create_server(protocol, listen.host, listen.port, backlog=BACKLOG))
+        else:
+            for each in self._seat.sockets:
+                self._listening.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
+        address = self._listening[0].sockets[0].getsockname()
+        self.port = int(address[1])
+
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once. SIGHUP reloads."""
+        """Serves until `stop`, then drains. Without a supervisor it is SIGTERM and SIGINT that stop; SIGHUP reloads."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        if self._seat is None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
         await self._stop.wait()
         await self.drain()
         await self.close()
@@ -99,8 +131,8 @@ class Worker:
         """Takes no new connection, lets what runs finish within `drain_s`, and ends the rest."""
         assembly = self.assembly
         server = assembly.gateway.server
-        if self._listening is not None:
-            self._listening.close()
+        for listening in self._listening:
+            listening.close()
         server.drain()
         assembly.books.event("draining", connections=len(server.connections))
         if not await self._empty_within(assembly.runtime.snapshot.server.drain_s):
@@ -125,8 +157,8 @@ class Worker:
     async def close(self) -> None:
         """Ends everything that is open."""
         assembly = self.assembly
-        if self._listening is not None:
-            self._listening.close()
+        for listening in self._listening:
+            listening.close()
         self._abort_all()
         if self._admin is not None:
             await self._admin.close()
@@ -136,8 +168,12 @@ class Worker:
         for connection in tuple(self.assembly.gateway.server.connections):
             connection.abort()
 
+    def reopen_logs(self) -> None:
+        """Lets go of a log that was rotated meanwhile."""
+        self.assembly.books.log.reopen()
+
     def _reload_on_signal(self) -> None:
-        self.assembly.books.log.reopen()  # a log that was rotated meanwhile
+        self.reopen_logs()
         self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
 
     async def _reload_and_tell(self) -> None:
@@ -150,35 +186,69 @@ class Worker:
     # -- ControlledRouter
 
     def is_ready(self) -> bool:
-        return self._listening is not None and not self.assembly.gateway.server.draining
+        return bool(self._listening) and not self.assembly.gateway.server.draining
 
     async def reload(self) -> ReloadResult:
         async with self._reloading:
-            assembly = self.assembly
-            old = assembly.runtime.snapshot
-            loop = asyncio.get_running_loop()
-            try:
-                # Reading and checking is slow and touches nothing that requests use: off the loop.
-                new = await loop.run_in_executor(None, load, str(self._file), self._environ, self._clock.wall())
-                faults = _unchangeable(self._file, old, new)
-            except ConfigError as error:
-                faults = tuple(error.faults)
-            if faults:
+            assembly, old = self.assembly, self.assembly.runtime.snapshot
+            faults = await self._prepare(None)
+            if self._prepared is None:
                 assembly.reloads["refused"] += 1
                 assembly.books.event("reload_refused", faults=[str(fault) for fault in faults])
                 return ReloadResult(ok=False, version=old.version, faults=faults)
-            assembly.runtime.adopt(new)
+            new = self._prepared
+            self._adopt_prepared()
             assembly.reloads["ok"] += 1
             assembly.books.event("reloaded", config_version=new.version, was=old.version)
             return ReloadResult(ok=True, version=new.version)
+
+    async def prepare(self, source: Source) -> tuple[Fault, ...]:
+        """The first half of a supervisor's reload: reads what may come into force. Returns why it cannot."""
+        async with self._reloading:
+            return await self._prepare(source)
+
+    async def adopt(self, version: str) -> bool:
+        """The second half: puts that version in force. False where it was not prepared, and is not in force yet."""
+        async with self._reloading:
+            if self._prepared is not None and self._prepared.version == version:
+                self._adopt_prepared()
+            return self.assembly.runtime.snapshot.version == version
+
+    async def _prepare(self, source: Source | None) -> tuple[Fault, ...]:
+        """Under the lock. `source`: None: what the file holds now."""
+        self._prepared = None
+        loop, wall = self.assembly.loop, self._clock.wall()
+        try:
+            # Reading and checking is slow and touches nothing that requests use: off the loop.
+            new = await loop.run_in_executor(None, load, str(self._file), self._environ, wall, source)
+        except ConfigError as error:
+            return tuple(error.faults)
+        faults = unchangeable(self._file, self.assembly.runtime.snapshot, new)
+        if not faults:
+            self._prepared = new
+        return faults
+
+    def _adopt_prepared(self) -> None:
+        assert self._prepared is not None
+        self.assembly.runtime.adopt(self._prepared)
+        self.assembly.loaded_at = self._clock.wall()
+        self._prepared = None
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         backend = self.assembly.fleet.backends.get(deployment_id)
         if backend is None:
             return False
         backend.drain(draining)
-        self.assembly.books.event("deployment_drain", deployment=deployment_id, draining=draining)
+        if self._seat is None:
+            self.assembly.books.event("deployment_drain", deployment=deployment_id, draining=draining)
         return True
+
+    async def live(self) -> dict[str, object]:
+        assembly = self.assembly
+        return self._live.picture(assembly.reading(), [assembly.scene()], assembly.loop.time(), self._clock.wall())
+
+    async def story(self, request_id: str) -> dict[str, object] | None:
+        return await self.assembly.stories.find(request_id)
 
     async def reading(self) -> Reading:
         return self.assembly.reading()
@@ -233,33 +303,6 @@ def _verdict(backend: Backend, now: float) -> dict[str, object]:
     return {"state": verdict.state.value, "reason": verdict.reason, "for_s": left_s}
 
 
-def _port(listening: asyncio.Server) -> int:
-    address = listening.sockets[0].getsockname()
-    return int(address[1])
-
-
-def _unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
-    """What a running process cannot take over, as faults: it needs a restart."""
-    names = ("listen", "admin", "workers", "access_log", "admin_token")
-    changed = [f"server.{name}" for name in names if getattr(old.server, name) != getattr(new.server, name)]
-    if old.decision_log != new.decision_log:
-        changed.append("decision_log")
-    if not changed:
-        return ()
-    lines = file.read_text(encoding="utf-8").splitlines()
-    text = "cannot change in a reload; restart the router for it"
-    return tuple(Fault(str(file), _line_of(path, lines), path, text) for path in changed)
-
-
-def _line_of(path: str, lines: list[str]) -> int:
-    """The line of a key that no other section has; that of its section, or 1, where it is left out."""
-    for key in reversed(path.split(".")):
-        for number, line in enumerate(lines, 1):
-            if re.search(rf"""(?:^|[\s{{,"']){key}["']?\s*:""", line):
-                return number
-    return 1
-
-
 def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Callable[[int, int], None]) -> int:
     """Runs one worker to its end on uvloop and returns the exit status. Raises OSError where it cannot start.
 
@@ -274,9 +317,13 @@ def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Ca
 
     import uvloop  # not on Windows, so not at import
 
-    # A stream is two open files; the usual soft limit (1,024) is for programs that use select().
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
     return 0
+
+
+def raise_open_files() -> None:
+    """A stream is two open files; the usual soft limit (1,024) is for programs that use select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

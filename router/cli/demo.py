@@ -138,7 +138,7 @@ async def _demo(*, once: bool, seconds: float, port: int | None, admin_port: int
                 place = Place(f"{url}/v1", log, {name: (each.cloud, each.origin) for name, each in clouds.items()})
                 problems = await Tour(http, place, console).run(API_KEY, INTERNAL_KEY)
                 click.echo(_FOREWORD.format(seconds=seconds))
-                story = Story(seconds, clouds, http, place.url, worker.status, log)
+                story = Story(seconds, clouds, http, place.url, lambda: _verdicts(worker), log)
                 problems += await story.tell((API_FLOW, INTERNAL_FLOW), console)
             problems += _report(folder, story.told_s)
             for problem in problems:
@@ -149,6 +149,13 @@ async def _demo(*, once: bool, seconds: float, port: int | None, admin_port: int
                 click.echo("Ctrl-C ends it.")
                 await worker.run()
     return not problems
+
+
+def _verdicts(worker: Worker) -> dict[str, str]:
+    assembly = worker.assembly
+    return {
+        name: backend.verdict(assembly.loop.time()).state.value for name, backend in assembly.fleet.backends.items()
+    }
 
 
 def _report(folder: Path, since_s: float) -> list[str]:

@@ -2,12 +2,12 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from router.cli.check import load_or_exit
-from router.worker import run
 
 
 @click.command()
@@ -23,6 +23,8 @@ def serve(file: str) -> None:
         data, control = f"http://{server.listen.host}:{port}/v1", f"http://{server.admin.host}:{admin_port}"
         click.echo(f"ready: data plane {data}, control plane {control}", err=True)
 
+    # One worker needs nobody above it; several have a supervisor, whose room is not loaded without need.
+    run = import_module("router.worker" if server.workers == 1 else "router.supervisor.supervisor").run
     try:
         sys.exit(run(Path(file), os.environ, snapshot, tell))
     except ValueError as error:  # of the decision log: a key or a size that cannot work

@@ -55,6 +55,22 @@ class QuotaTwin:
         if self._tokens is not None:
             self._tokens.refund(tokens, now)
 
+    def charge_elsewhere(self, tokens: int, requests: int, now: float) -> None:
+        """Counts what another process of ours sent on this quota; `tokens` below 0: what it took back."""
+        if self._tokens is not None:
+            if tokens >= 0:
+                self._tokens.charge(tokens, now)
+            else:
+                self._tokens.refund(-tokens, now)
+        if self._requests is not None and requests:
+            self._requests.sent_elsewhere(requests, now)
+
+    @property
+    def charged(self) -> tuple[int, int]:
+        """Tokens and requests ever charged, less what was taken back. Of tokens, those from elsewhere are in it."""
+        tokens = int(self._tokens.charged) if self._tokens is not None else 0
+        return tokens, self._requests.count if self._requests is not None else 0
+
     def answered(self, headers: Mapping[bytes, bytes], status: int, now: float) -> None:
         """Takes over what an answer says of the limits. Of the successes of one moment the first speaks for all."""
         if status == 200:

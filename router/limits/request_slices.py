@@ -1,5 +1,6 @@
 """Azure's requests a minute, which it checks in slices of a second and of ten."""
 
+from math import inf
 from typing import Final
 
 # A little more than the slices: two sends may arrive nearer to each other than they left.
@@ -36,6 +37,7 @@ class RequestSlices:
         "_refused_at",
         "_review_at",
         "_ring",
+        "count",
         "free_at",
         "rpm",
         "share",
@@ -45,6 +47,7 @@ class RequestSlices:
         self._configured = rpm
         self.rpm = rpm  # in force
         self.share = 1.0  # of it that is ours
+        self.count = 0  # sends of our own, ever
         self._ring = [LONG_AGO] * max(1, rpm // 6)
         self._head = 0  # where the next send is written
         self._in_ten = self._in_second = 1
@@ -64,6 +67,7 @@ class RequestSlices:
     def sent(self, now: float) -> None:
         if self._probe_at <= now < self.free_at:
             self._probed(now)
+        self.count += 1
         ring, head = self._ring, self._head
         ring[head] = now
         head += 1
@@ -78,6 +82,18 @@ class RequestSlices:
         self._hard_at, self.free_at = hard_at, free_at
         if now >= self._review_at:
             self._review(now)
+
+    def sent_elsewhere(self, count: int, now: float) -> None:
+        """Another process of ours sent so many a moment ago. Its probes are its own, and so is what they teach."""
+        ring, head = self._ring, self._head
+        for _ in range(min(count, len(ring)) - 1):
+            ring[head] = now
+            head = head + 1 if head + 1 < len(ring) else 0
+        self._head = head
+        probe_at, self._probe_at = self._probe_at, inf
+        self.sent(now)
+        self._probe_at = probe_at
+        self.count -= 1
 
     def left(self, now: float) -> int:
         """How many more the ten-second slice holds."""

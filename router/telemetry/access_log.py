@@ -2,9 +2,14 @@
 
 The event loop only appends to a buffer. What the sink does not take is held, bounded; beyond that, newer lines are
 dropped whole, counted, and told of by a line of their own in the place where they are missing.
+
+Where several processes write to one sink, each holds a lock on it while it writes whole lines: a pipe takes no more
+than 4 KiB in one piece, and a disk that fills up half a line.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
 import threading
@@ -32,7 +37,16 @@ class AccessLog:
     Raises OSError if the file cannot be opened at the start.
     """
 
-    def __init__(self, path: str, *, clock: Clock | None = None, buffer_bytes_max: int = _BUFFER_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        clock: Clock | None = None,
+        buffer_bytes_max: int = _BUFFER_BYTES_MAX,
+        shared: bool = False,
+    ) -> None:
+        """`shared`: other processes write to the same sink, in the same way."""
+        self._shared = shared
         self.dropped = 0  # lines, since the start
         self._path, self._clock, self._buffer_bytes_max = path, clock or SystemClock(), buffer_bytes_max
         self._encoder = msgspec.json.Encoder(enc_hook=_name_of_type)
@@ -123,7 +137,24 @@ class AccessLog:
             self._reopen()
         view = memoryview(self._batch)
         while self._position < len(view) and time.monotonic() < self._give_up_at:
-            self._write_some(view)
+            self._write_lines(view)
+
+    def _write_lines(self, view: memoryview) -> None:
+        """As many whole lines as one write is meant to take, with nobody else's in between."""
+        batch, begin = self._batch, self._position
+        end = batch.rfind(b"\n", begin, begin + _WRITE_BYTES_MAX) + 1 or batch.index(b"\n", begin) + 1
+        self._lock_sink(fcntl.LOCK_EX)
+        try:
+            while self._position < end and time.monotonic() < self._give_up_at:
+                self._write_some(view[:end])
+        finally:
+            self._lock_sink(fcntl.LOCK_UN)
+
+    def _lock_sink(self, how: int) -> None:
+        """The lock is the process's, and ends with it. Where a file system has none, there is none."""
+        if self._shared:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._fd, how)
 
     def _write_some(self, view: memoryview) -> None:
         """One write. A sink that does not take it is asked again a little later: a full disk may be made empty."""
@@ -140,6 +171,7 @@ class AccessLog:
                 self._closing.wait(FLUSH_S)
             if self._reopening.is_set():
                 self._reopen()
+                self._lock_sink(fcntl.LOCK_EX)  # the file that is written to now
 
     def _reopen(self) -> None:
         self._reopening.clear()

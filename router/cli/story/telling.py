@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from rich.console import Console
@@ -22,16 +22,16 @@ MODEL: Final = "gpt-4o"
 _FRAME_S: Final = 0.2
 _WINDOW_S: Final = 2.0
 _LOG_WAIT_S: Final = 5.0
-Status = Callable[[], dict[str, Any]]
+Verdicts = Callable[[], Mapping[str, str]]
 
 
 class Story:
-    """Told once. `status`: the router's own, as its control plane shows it; `log`: its access log."""
+    """Told once. `verdicts`: the router's own, by deployment; `log`: its access log."""
 
     def __init__(
-        self, seconds: float, clouds: Clouds, http: aiohttp.ClientSession, url: str, status: Status, log: Path
+        self, seconds: float, clouds: Clouds, http: aiohttp.ClientSession, url: str, verdicts: Verdicts, log: Path
     ) -> None:
-        self._seconds, self._clouds, self._status = seconds, clouds, status
+        self._seconds, self._clouds, self._verdicts = seconds, clouds, verdicts
         self._clients = Clients(http, url)
         self._tally = Tally(log, _WINDOW_S)
         self._history = History()
@@ -108,7 +108,7 @@ class Story:
         )
 
     def _standings(self) -> Iterator[Standing]:
-        verdicts = {each["id"]: each["verdict"]["state"] for each in self._status()["deployments"]}
+        verdicts = self._verdicts()
         for cloud in self._clouds.values():
             for deployment in cloud.serving(MODEL):
                 yield Standing(deployment, cloud.cloud, verdicts[deployment])

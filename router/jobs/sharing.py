@@ -1,0 +1,141 @@
+"""What workers beside each other tell one another: who must be left alone for a while, and what was spent of quotas.
+
+Every 150 ms each tells what is new here, and takes over what the others told. So a 429 that one worker saw stops all of
+them, and each twin counts what all of them send. In between they may together send too much, by what they send in that
+time; answers correct the twins in any case. What cannot be told of so fast (connections, requests at one time) is
+divided among the workers when the configuration is read.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from router.health.cooldown import Cooldown
+from router.jobs.loops import Surprised, every
+from router.limits.quota_twin import QuotaTwin
+from router.proxy.fleet import Fleet
+
+SHARE_EVERY_S: Final = 0.15
+# A cooldown that ends so soon, or that differs so little from the one known, would be over before it was told.
+_NOT_WORTH_S: Final = 0.1
+_SAME_S: Final = 0.001
+
+
+class Cooling(msgspec.Struct, frozen=True, array_like=True):
+    """A cooldown that runs. `until`: monotonic seconds, which are the same for all processes of a machine."""
+
+    deployment: str
+    of_quota: bool  # of the quota that this deployment draws on
+    reason: str
+    until: float
+
+
+class Spent(msgspec.Struct, frozen=True, array_like=True):
+    """What was charged to the quota that this deployment draws on; less than nothing where more was taken back."""
+
+    deployment: str
+    tokens: int
+    requests: int
+
+
+class Changes(msgspec.Struct, frozen=True, array_like=True):
+    """What is new at one worker."""
+
+    cooling: list[Cooling]
+    spent: list[Spent]
+
+
+class Sharing:
+    """One worker's part. Keeps what the others know, so that nothing is told twice, or back to whom it came from."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, tell: Callable[[Changes], None], surprised: Surprised
+    ) -> None:
+        self._loop, self._fleet, self._tell, self._surprised = loop, fleet, tell, surprised
+        self._known: dict[Cooldown, float] = {}  # until when, as the others know it
+        self._told: dict[QuotaTwin, tuple[int, int]] = {}  # of what was ever charged: tokens and requests
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        job = every(SHARE_EVERY_S, "sharing", lambda: self.share(self._loop.time()), self._surprised)
+        self._task = self._loop.create_task(job)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def share(self, now: float) -> None:
+        """Tells what is new since the last time."""
+        cooling = []
+        known = {}
+        for deployment, of_quota, cooldown in self._cooldowns():
+            before = known[cooldown] = self._known.get(cooldown, 0.0)
+            if cooldown.until > before + _SAME_S and cooldown.until > now + _NOT_WORTH_S:
+                cooling.append(Cooling(deployment, of_quota, cooldown.reason, cooldown.until))
+                known[cooldown] = cooldown.until
+        spent = []
+        told = {}
+        for deployment, twin in self._twins():
+            charged = told[twin] = twin.charged
+            tokens, requests = self._told.get(twin, (0, 0))
+            if charged != (tokens, requests):
+                spent.append(Spent(deployment, charged[0] - tokens, charged[1] - requests))
+        self._known, self._told = known, told
+        if cooling or spent:
+            self._tell(Changes(cooling, spent))
+
+    def apply(self, changes: Changes) -> None:
+        """Takes over what another worker told. Of a deployment that is not here (any more) nothing is known."""
+        now = self._loop.time()
+        backends = self._fleet.backends
+        for each in changes.cooling:
+            backend = backends.get(each.deployment)
+            if backend is not None and each.until > now:
+                cooldown = backend.quota.cooldown if each.of_quota else backend.cooldown
+                cooldown.start(each.reason, each.until - now, now)
+                # Later where the end was so near that `start` moved it: that is nothing to tell back.
+                self._known[cooldown] = max(self._known.get(cooldown, 0.0), each.until)
+        for spent in changes.spent:
+            backend = backends.get(spent.deployment)
+            twin = backend.quota.twin if backend is not None else None
+            if twin is not None:
+                twin.charge_elsewhere(spent.tokens, spent.requests, now)
+                tokens, requests = self._told.get(twin, (0, 0))
+                self._told[twin] = tokens + spent.tokens, requests
+        if changes.cooling:
+            self._fleet.standing.changed()
+
+    def picture(self) -> Changes:
+        """All that a worker which has just started should know: it must not begin with a minute's quota of its own."""
+        now = self._loop.time()
+        cooling = [
+            Cooling(deployment, of_quota, cooldown.reason, cooldown.until)
+            for deployment, of_quota, cooldown in self._cooldowns()
+            if cooldown.until > now + _NOT_WORTH_S
+        ]
+        spent = [
+            Spent(deployment, max(0, int(limit - twin.tokens_left(now))), 0)
+            for deployment, twin in self._twins()
+            if (limit := twin.limit_tokens) is not None
+        ]
+        return Changes(cooling, spent)
+
+    def _cooldowns(self) -> Iterator[tuple[str, bool, Cooldown]]:
+        seen = set()
+        for name, backend in self._fleet.backends.items():
+            yield name, False, backend.cooldown
+            if backend.quota not in seen:
+                seen.add(backend.quota)
+                yield name, True, backend.quota.cooldown
+
+    def _twins(self) -> Iterator[tuple[str, QuotaTwin]]:
+        """By the first deployment that draws on each: the same in every worker, since all read the same file."""
+        seen = set()
+        for name, backend in self._fleet.backends.items():
+            twin = backend.quota.twin
+            if twin is not None and twin not in seen:
+                seen.add(twin)
+                yield name, twin

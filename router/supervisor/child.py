@@ -1,0 +1,136 @@
+"""A worker's process: `python -m router.supervisor.child INDEX CHANNEL LISTENER...`, the latter as open descriptors.
+
+It asks its supervisor for its order, does what it says from then on, and drains and ends when that is gone. Signals are
+for the supervisor: where a terminal or an init system signals every process, there must be one drain and not two.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from router.admin.picture import Scene
+from router.config.faults import ConfigError
+from router.config.load import load
+from router.jobs.sharing import Changes, Sharing
+from router.supervisor.channel import Channel, ClosedError, Verb
+from router.supervisor.order import Order
+from router.telemetry.reading import Reading
+from router.worker import Seat, Worker, raise_open_files
+
+ORDER_S: Final = 30.0
+
+
+class Child:
+    """What the supervisor may ask of a worker that has started: the worker's own methods, where they fit."""
+
+    def __init__(self, index: int, worker: Worker, channel: Channel) -> None:
+        self._index, self._worker = index, worker
+        assembly = worker.assembly
+        self.sharing = Sharing(
+            assembly.loop,
+            assembly.fleet,
+            lambda changes: channel.tell("share", changes),
+            lambda job, error: assembly.books.event("job_failed", job=job, error=error),
+        )
+
+    def verbs(self) -> dict[str, Verb]:
+        worker = self._worker
+        return {
+            "stop": self._stop,
+            "prepare": worker.prepare,
+            "adopt": worker.adopt,
+            "set_drain": worker.set_drain,
+            "reopen_logs": self._reopen_logs,
+            "status": worker.status,
+            "explain": worker.explain,
+            "reading": self._reading,
+            "scene": self._scene,
+            "stories": self._stories,
+            "apply": self._apply,
+            "picture": self._picture,
+        }
+
+    async def _stop(self) -> None:
+        self._worker.stop()
+
+    async def _reopen_logs(self) -> None:
+        self._worker.reopen_logs()
+
+    async def _reading(self) -> Reading:
+        return self._worker.assembly.reading(str(self._index))
+
+    async def _scene(self) -> Scene:
+        return self._worker.assembly.scene()
+
+    async def _stories(self, request_id: str) -> list[dict[str, object]]:
+        story = await self._worker.story(request_id)
+        return [story] if story is not None else []
+
+    async def _apply(self, changes: Changes) -> None:
+        self.sharing.apply(changes)
+
+    async def _picture(self) -> Changes:
+        return self.sharing.picture()
+
+
+async def serve(index: int, line: socket.socket, listeners: Sequence[socket.socket]) -> int:
+    """Returns the exit status."""
+    loop = asyncio.get_running_loop()
+    channel = Channel()
+    await loop.create_connection(lambda: channel, sock=line)
+    try:
+        order = await channel.call(Order, ORDER_S, "order")
+        worker = await _start(order, Seat(index, tuple(listeners)), channel)
+    except (ClosedError, TimeoutError):
+        return 1
+    if worker is None:
+        return 1
+    child = Child(index, worker, channel)
+    child.sharing.start()
+    orphaned = loop.create_task(_stop_when_closed(channel, worker))
+    channel.serve(child.verbs())
+    channel.tell("started", worker.assembly.runtime.snapshot.version)
+    await worker.run()
+    orphaned.cancel()
+    await child.sharing.stop()
+    return 0
+
+
+async def _start(order: Order, seat: Seat, channel: Channel) -> Worker | None:
+    """The worker, listening; None where it cannot start, and the supervisor has been told why."""
+    file = Path(order.file)
+    try:
+        worker = Worker(file, os.environ, load(file, os.environ, source=order.source), seat=seat)
+        await worker.start()
+    except (ConfigError, OSError, ValueError) as error:
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        await channel.call(type(None), ORDER_S, "failed", why)
+        return None
+    for deployment_id in order.draining:
+        await worker.set_drain(deployment_id, True)
+    return worker
+
+
+async def _stop_when_closed(channel: Channel, worker: Worker) -> None:
+    await channel.closed.wait()
+    worker.stop()
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise_open_files()
+    index, line, *listeners = map(int, sys.argv[1:])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(index, socket.socket(fileno=line), [socket.socket(fileno=fd) for fd in listeners]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""What a worker starts with."""
+
+import msgspec
+
+from router.config.snapshot import Source
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """From the supervisor to a new worker, over their channel alone: it holds the configuration's secrets."""
+
+    file: str  # where relative paths start, and what faults name
+    source: Source
+    draining: list[str]  # deployments, as operators said

@@ -1,0 +1,89 @@
+"""One worker's place: its sockets, the process that has them now, and what is known of those that had them before."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from router.supervisor.backoff import Backoff
+from router.supervisor.channel import Channel, Verb
+from router.telemetry import names
+from router.telemetry import reading as readings
+from router.telemetry.reading import Reading
+
+_CHILD: Final = "router.supervisor.child"
+
+
+class Slot:
+    """Keeps a place, not a policy: when to start and to end who sits here is for the supervisor to say."""
+
+    def __init__(self, index: int, sockets: tuple[socket.socket, ...], rng: random.Random) -> None:
+        self.index = index
+        self.up = False  # started, and its channel is open
+        self.restarts = 0
+        self.since = 0.0  # wall seconds, when `up` last changed
+        self.settled = asyncio.Event()  # the first process has started, or never will
+        self.failure = ""  # why the last one could not start
+        self.backoff = Backoff(rng)
+        self.channel = Channel()
+        self.last = Reading()  # of the process that runs
+        self.heard_at = 0.0  # monotonic seconds, when it last answered
+        self._sockets = sockets
+        self._past = Reading()  # what stays true of those that have ended
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs, if one does."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    @property
+    def reading(self) -> Reading:
+        """The numbers of all that ever sat here, as they last were."""
+        past = self._past
+        if self.last.numbers:  # a chain of decisions goes on where the process before left it: it is counted there
+            numbers = {name: series for name, series in past.numbers.items() if name != names.DECISIONS.name}
+            past = Reading(numbers, past.histograms)
+        return readings.merged((past, self.last))
+
+    def sit(self, now: float) -> None:
+        """Who was spawned serves from now on (monotonic seconds)."""
+        self.up, self.since, self.heard_at = True, time.time(), now
+        self.settled.set()
+
+    async def spawn(self, verbs: Mapping[str, Verb]) -> None:
+        """Starts a process, which will ask for its order and then say `started` or `failed`."""
+        here, there = socket.socketpair()
+        self.channel, self.failure = Channel(), ""
+        fds = [there.fileno(), *(each.fileno() for each in self._sockets)]
+        # Not its working folder: what lies there is no module of ours. `sys.path` is what this process was found by.
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", _CHILD, str(self.index), *map(str, fds)), pass_fds=fds, env=environ
+            )
+        except OSError:
+            here.close()
+            raise
+        finally:
+            there.close()
+        self.channel.serve(verbs)
+        await asyncio.get_running_loop().create_connection(lambda: self.channel, sock=here)
+
+    async def ended(self) -> str:
+        """Waits for the end of the process, keeps what it counted, and returns how it ended."""
+        assert self._process is not None
+        status = await self._process.wait()
+        self.channel.close()
+        self.up, self.since = False, time.time()
+        self._past, self.last = readings.lasting(self.reading), Reading()
+        return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()

@@ -1,0 +1,294 @@
+"""The process that operators see: it keeps the workers' sockets, commands them, and speaks for all of them."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from router.admin.control import ReloadResult
+from router.admin.live import Live
+from router.admin.picture import Scene
+from router.admin.server import AdminServer
+from router.base.clock import SystemClock
+from router.config.changes import unchangeable
+from router.config.explain import explain_request
+from router.config.faults import ConfigError, Fault
+from router.config.load import load
+from router.config.snapshot import Snapshot
+from router.supervisor.channel import ClosedError, FailedError
+from router.supervisor.crew import ANSWER_S, Crew
+from router.supervisor.listening import close_sockets, open_sockets
+from router.supervisor.merging import merged_status
+from router.supervisor.order import Order
+from router.supervisor.slot import Slot
+from router.telemetry import names
+from router.telemetry import reading as readings
+from router.telemetry.access_log import AccessLog
+from router.telemetry.process import process_numbers
+from router.telemetry.reading import Reading
+
+PREPARE_S: Final = 30.0  # to read and check a large configuration
+STORY_S: Final = 20.0  # to look for a request in the logs
+END_S: Final = 10.0  # beyond `drain_s`: for the clients that are cut off to hear of it, and the logs to be closed
+
+
+class Supervisor:
+    """Implements the control plane's `ControlledRouter` over several workers."""
+
+    def __init__(self, file: Path, environ: Mapping[str, str], snapshot: Snapshot) -> None:
+        """Raises OSError where the access log cannot be opened."""
+        self._file, self._environ, self._snapshot = file, environ, snapshot
+        self._clock = SystemClock()
+        self._log = AccessLog(snapshot.server.access_log, shared=True)
+        self.event = self._log.event
+        self._sockets: list[tuple[socket.socket, ...]] = []
+        self._crew = Crew((), self)
+        self._live = Live()
+        self._scenes: list[Scene] = []
+        self._admin = AdminServer(self, snapshot.server.admin_token)
+        self._loaded_at = self._clock.wall()
+        self._drained: set[str] = set()  # deployments
+        self._reloads = {"ok": 0, "refused": 0}
+        self._reloading = asyncio.Lock()
+        self._complete = False  # all workers have listened once
+        self._stop = asyncio.Event()
+        self._stopping = 0
+        self.port = 0  # as bound, once started
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Opens the ports and starts the workers. Raises OSError where a port is taken or a worker cannot start."""
+        server = self._snapshot.server
+        try:
+            self._sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
+            self.port = int(self._sockets[0][0].getsockname()[1])
+            self._crew = Crew([Slot(index, own, random.Random()) for index, own in enumerate(self._sockets)], self)
+            await self._crew.start()
+            await self._look()
+            self.admin_port = await self._admin.start(server.admin.host, server.admin.port)
+        except BaseException:
+            await self.close()
+            raise
+        self._complete = True
+        self.event(
+            "started",
+            config_version=self._snapshot.version,
+            pid=os.getpid(),
+            port=self.port,
+            admin_port=self.admin_port,
+            workers=[slot.pid for slot in self._crew.slots],
+        )
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once. SIGHUP reloads."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        stopped, surprised = loop.create_task(self._stop.wait()), loop.create_task(self._crew.surprise())
+        try:
+            await asyncio.wait({stopped, surprised}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping:
+                await surprised
+            await self.drain()
+        finally:
+            stopped.cancel()
+            surprised.cancel()
+            await self.close()
+
+    def stop(self) -> None:
+        """Begins the drain; the second call cuts it short."""
+        self._stopping += 1
+        self._stop.set()
+        if self._stopping > 1:
+            self._crew.stop()
+
+    async def drain(self) -> None:
+        """Takes no new connection, and lets the workers finish what runs."""
+        self.event("draining")
+        close_sockets(self._sockets)
+        self._crew.stop()
+        await self._crew.gone(self._snapshot.server.drain_s + END_S)
+        self.event("drained")
+
+    async def close(self) -> None:
+        """Ends everything that is left."""
+        await self._crew.gone(0.0)
+        close_sockets(self._sockets)
+        await self._admin.close()
+        self._log.close()
+
+    def _reload_on_signal(self) -> None:
+        self._log.reopen()  # logs that were rotated meanwhile
+        for slot in self._crew.up:
+            slot.channel.tell("reopen_logs")
+        self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
+
+    async def _reload_and_tell(self) -> None:
+        """A signal has no answer, so a refusal goes to standard error, as it does at the start."""
+        result = await self.reload()
+        if not result.ok:
+            lines = [*map(str, result.faults), f"reload refused, configuration {result.version} stays in force"]
+            sys.stderr.write("\n".join(lines) + "\n")
+
+    # -- Superior
+
+    def order(self) -> Order:
+        return Order(str(self._file), self._snapshot.source, sorted(self._drained))
+
+    async def joined(self, slot: Slot, version: str) -> None:
+        if version != self._snapshot.version:  # it was on its way when another came into force
+            await self._put_in_force(slot)
+        for other in self._crew.up:
+            try:
+                slot.channel.tell("apply", await other.channel.call(msgspec.Raw, ANSWER_S, "picture"))
+                break
+            except (ClosedError, FailedError, TimeoutError):
+                continue
+
+    # -- ControlledRouter
+
+    def is_ready(self) -> bool:
+        return self._complete and not self._stopping and bool(self._crew.up)
+
+    async def status(self) -> dict[str, object]:
+        parts = await self._crew.ask_all(dict, ANSWER_S, "status")
+        return {
+            "config_version": self._snapshot.version,
+            **merged_status(parts),
+            "draining": bool(self._stopping),
+            "workers": [
+                {"worker": slot.index, "pid": slot.pid, "up": slot.up, "restarts": slot.restarts, "since": slot.since}
+                for slot in self._crew.slots
+            ],
+        }
+
+    async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
+        """As one of the workers sees it; where none does, without what deployments refuse at this moment."""
+        for slot in self._crew.up:
+            try:
+                return await slot.channel.call(dict[str, object], ANSWER_S, "explain", key, model, operation)
+            except (ClosedError, FailedError, TimeoutError):
+                continue
+        return explain_request(self._snapshot.at(self._clock.wall()), key, model, operation)
+
+    async def reload(self) -> ReloadResult:
+        """Every worker must be able to take the new configuration before any of them does."""
+        async with self._reloading:
+            old = self._snapshot
+            try:
+                new = await asyncio.get_running_loop().run_in_executor(None, load, self._file, self._environ)
+                faults = unchangeable(self._file, old, new) or await self._prepare(new)
+            except ConfigError as error:
+                faults = tuple(error.faults)
+            if faults:
+                self._reloads["refused"] += 1
+                self.event("reload_refused", faults=[str(fault) for fault in faults])
+                return ReloadResult(ok=False, version=old.version, faults=faults)
+            self._snapshot = new  # from here on it is in force: whoever starts, starts with it
+            self._loaded_at = self._clock.wall()
+            self._drained &= new.deployments.keys()
+            await asyncio.gather(*(self._follow(slot) for slot in self._crew.up))
+            self._reloads["ok"] += 1
+            self.event("reloaded", config_version=new.version, was=old.version)
+            return ReloadResult(ok=True, version=new.version)
+
+    async def set_drain(self, deployment_id: str, draining: bool) -> bool:
+        if deployment_id not in self._snapshot.deployments:
+            return False
+        (self._drained.add if draining else self._drained.discard)(deployment_id)
+        for slot in self._crew.slots:
+            if not slot.up:
+                slot.channel.tell("set_drain", deployment_id, draining)  # it may have its order already
+        await self._crew.ask_all(bool, ANSWER_S, "set_drain", deployment_id, draining)
+        self.event("deployment_drain", deployment=deployment_id, draining=draining)
+        return True
+
+    async def reading(self) -> Reading:
+        await self._crew.read()
+        return readings.merged((self._own_reading(), *(slot.reading for slot in self._crew.slots)))
+
+    async def live(self) -> dict[str, object]:
+        await self._look()
+        reading = await self.reading()
+        return self._live.picture(reading, self._scenes, asyncio.get_running_loop().time(), self._clock.wall())
+
+    async def story(self, request_id: str) -> dict[str, object] | None:
+        """All can read the access log; who served the request knows more, as only that one wrote its decisions."""
+        told = await self._crew.ask_all(list[dict[str, Any]], STORY_S, "stories", request_id)
+        known = [story for stories in told.values() for story in stories]
+        return max(known, key=lambda story: (story["source"] == "memory", len(story["decisions"])), default=None)
+
+    async def _look(self) -> None:
+        """Takes every worker's scene; while none answers, the last ones stay."""
+        scenes = await self._crew.ask_all(Scene, ANSWER_S, "scene")
+        self._scenes = list(scenes.values()) or self._scenes
+
+    async def _prepare(self, new: Snapshot) -> tuple[Fault, ...]:
+        """Why a worker could not take it over. One that is gone meanwhile starts with whatever is in force then."""
+
+        async def prepare(slot: Slot) -> tuple[Fault, ...]:
+            try:
+                return await slot.channel.call(tuple[Fault, ...], PREPARE_S, "prepare", new.source)
+            except ClosedError:
+                return ()
+            except (FailedError, TimeoutError) as error:
+                why = f"worker {slot.index} cannot take it over ({error or 'no answer'})"
+                return (Fault(str(self._file), 0, "", why),)
+
+        answers = await asyncio.gather(*(prepare(slot) for slot in self._crew.up))
+        return next(filter(None, answers), ())
+
+    async def _follow(self, slot: Slot) -> None:
+        """Brings a worker to the configuration in force; one that does not follow is ended, and starts with it."""
+        try:
+            await self._put_in_force(slot)
+        except (ClosedError, FailedError, TimeoutError):
+            slot.kill()
+
+    async def _put_in_force(self, slot: Slot) -> None:
+        """Raises ClosedError, FailedError, TimeoutError."""
+        snapshot = self._snapshot
+        if await slot.channel.call(bool, PREPARE_S, "adopt", snapshot.version):
+            return
+        await slot.channel.call(tuple[Fault, ...], PREPARE_S, "prepare", snapshot.source)
+        if not await slot.channel.call(bool, PREPARE_S, "adopt", snapshot.version):
+            raise FailedError(f"worker {slot.index} does not take over {snapshot.version}")
+
+    def _own_reading(self) -> Reading:
+        return Reading(
+            {
+                names.WORKER_UP.name: {(str(slot.index),): int(slot.up) for slot in self._crew.slots},
+                names.WORKER_RESTARTS.name: {(str(slot.index),): slot.restarts for slot in self._crew.slots},
+                names.RELOADS.name: {(result,): count for result, count in self._reloads.items()},
+                names.DRAINING.name: {(): int(self._stopping > 0)},
+                names.CONFIG.name: {(self._snapshot.version,): 1},
+                names.CONFIG_LOADED.name: {(): self._loaded_at},
+                **process_numbers(),
+            }
+        )
+
+
+def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Callable[[int, int], None]) -> int:
+    """Runs a supervisor and its workers to their end and returns the exit status. Raises OSError as `Worker` does.
+
+    `on_ready` is told the ports of the data plane and of the control plane, once all workers listen.
+    """
+
+    async def main() -> None:
+        supervisor = Supervisor(file, environ, snapshot)
+        await supervisor.start()
+        on_ready(supervisor.port, supervisor.admin_port)
+        await supervisor.run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    return 0
