@@ -33,7 +33,7 @@ from router.telemetry.tracing import TracingSettings
 CLOSE_S: Final = 2.0
 SEND_S: Final = 5.0  # for one batch, its retries included
 SPANS_MAX: Final = 4096  # held until they are sent; some 3 KiB each
-_BATCH_MAX: Final = 64  # to encode one holds the interpreter for some milliseconds
+_BATCH_MAX: Final = 32  # the SDK holds the interpreter for some 2 ms to encode them
 _DELAY_S: Final = 0.5
 
 Attributes = dict[str, AttributeValue]
