@@ -104,7 +104,7 @@ async def _test(
 
 
 def _live_line(console: Console, phase: Phase) -> Any:
-    """Says how it goes: on a terminal in one line that is written over, else in one of five."""
+    """Says how it goes: on a terminal in one line that is written over, else in the first of five."""
     count = 0
 
     def say(text: str) -> None:
@@ -113,7 +113,7 @@ def _live_line(console: Console, phase: Phase) -> Any:
         line = f"{phase.shape} {count:3}/{phase.seconds:.0f} s  {text}"
         if console.is_terminal:
             print(f"\r\033[K{line[: console.width - 1]}", end="\r", flush=True)
-        elif count % 5 == 0:
+        elif count % 5 == 1:
             print(line, flush=True)
 
     return say

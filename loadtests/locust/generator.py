@@ -24,7 +24,7 @@ LOCUSTFILE: Final = "loadtests/locust/locustfile.py"
 STOP_S: Final = 10  # for requests that run when the load ends
 END_S: Final = 15.0
 LOOK_S: Final = 1.0
-LOOKS: Final = 5  # a router that does not answer so often in a row is gone
+LOOKS: Final = 5  # a router that does not answer so often in a row is of no use
 
 Say = Callable[[str], None]
 # Runs beside the load from its first second on, and may take as long: what must hold of what it saw.
@@ -175,6 +175,8 @@ async def _router_lives(site: Site) -> None:
     missed = 0
     while missed < LOOKS:
         await asyncio.sleep(LOOK_S)
+        if site.router.pid is None:
+            raise BenchError("the router died under the load")
         lives = await asyncio.to_thread(answers_200, site.admin_port, "/healthz")
         missed = 0 if lives else missed + 1
     raise BenchError("the router does not answer any more")
