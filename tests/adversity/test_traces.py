@@ -248,6 +248,23 @@ async def test_clients_of_a_respected_workload_decide_and_others_do_not() -> Non
         assert server.parent_id == SPAN
 
 
+async def test_a_reload_changes_who_is_traced_and_not_where_to() -> None:
+    async with collector() as seen, router(Cloud("azure"), tracing=seen.section(sample=0)) as r:
+        assert (await ask(r, chat())).status == 200
+        text = r.file.read_text()
+        r.file.write_text(text.replace('"sample": 0', '"sample": 1'))
+        assert (await r.worker.reload()).ok
+        assert (await ask(r, chat())).status == 200
+        server, _ = await seen.tree(2)
+        assert server.attributes["router.request_id"] == (await recorded(r, 2))["id"]
+
+        for old, new in ((f":{seen.port}/", ":9/"), ('"sample"', '"service_name": "other", "sample"')):
+            r.file.write_text(text.replace(old, new))
+            result = await r.worker.reload()
+            assert [fault.path for fault in result.faults] == ["tracing"]
+            assert "restart" in str(result.faults[0])
+
+
 @pytest.mark.parametrize(
     "value",
     [
