@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from loadtests.bench.subjects import ROOT
-from loadtests.guard.counting import Method
+from loadtests.guard.counting import METHODS, Method
 from loadtests.guard.scenes import Cost
 
 FILE: Final = ROOT / "loadtests" / "baselines" / "hot-path.json"
@@ -40,16 +40,29 @@ class Finding:
     def stale(self) -> bool:
         return self.growth < -STALE
 
-    def culprits(self) -> list[tuple[str, float]]:
-        """The functions whose own counts changed most, and by how much."""
+    @property
+    def verdict(self) -> str:
+        """Empty where nothing is to be done."""
+        if self.grown:
+            return f"grew by more than {self.method.tolerance:.1%}"
+        return f"fell by more than {STALE:.0%}: the baseline guards nothing now" if self.stale else ""
+
+    def lines(self) -> list[str]:
+        """What is said of it: the totals, and where there is a verdict the functions behind it."""
+        totals = f"{self.before.total:>12,.1f} → {self.now.total:>12,.1f}  {self.growth:+7.2%}"
+        line = f"{self.method.name:<13} {self.scene:<13} {totals}  {self.verdict}".rstrip()
+        return [line, *(f"{change:+14,.1f}  {name}" for name, change in self.changes() if self.verdict)]
+
+    def changes(self) -> list[tuple[str, float]]:
+        """The functions whose own counts changed most, and by how much. C functions without a name have an address."""
         names = {*self.before.by_function, *self.now.by_function}
         changes = {name: self.now.by_function.get(name, 0) - self.before.by_function.get(name, 0) for name in names}
         ordered = sorted(changes.items(), key=lambda item: -abs(item[1]))
-        return [(name, change) for name, change in ordered[:CULPRITS] if abs(change) >= 0.5]
+        return ordered[:CULPRITS]
 
 
 def read(file: Path = FILE) -> dict[str, dict[str, Cost]]:
-    """Costs by method and scene. Raises OSError where there is no baseline."""
+    """Costs by method and scene. Raises OSError where there is none."""
     document = orjson.loads(file.read_bytes())
     return {
         method: {scene: Cost(cost["total"], cost["by_function"]) for scene, cost in scenes.items()}
@@ -58,12 +71,13 @@ def read(file: Path = FILE) -> dict[str, dict[str, Cost]]:
 
 
 def write(costs: Mapping[Method, Mapping[str, Cost]], file: Path = FILE) -> None:
+    """Writes these anew, and leaves what another method counted."""
+    kept = orjson.loads(file.read_bytes())["costs"] if file.exists() else {}
     document = {
         "made_with": versions(),
-        "tolerances": {method.name: method.tolerance for method in costs},
-        "costs": {
-            method.name: {scene: _rounded(cost) for scene, cost in scenes.items()} for method, scenes in costs.items()
-        },
+        "tolerances": {method.name: method.tolerance for method in METHODS},
+        "costs": kept
+        | {method.name: {scene: _rounded(cost) for scene, cost in costs[method].items()} for method in costs},
     }
     file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
@@ -75,17 +89,23 @@ def _rounded(cost: Cost) -> dict[str, object]:
     return {"total": round(cost.total, 1), "by_function": kept}
 
 
-def differing(file: Path = FILE) -> dict[str, tuple[str, str]]:
-    """What the baseline was made with and this machine has otherwise: its counts are not comparable then."""
+def differing(method: Method, file: Path = FILE) -> str:
+    """What the baseline was made with and is otherwise here, in words: its counts are not comparable then."""
     made_with: dict[str, str] = orjson.loads(file.read_bytes())["made_with"]
     here = versions()
-    return {name: (was, here.get(name, "none")) for name, was in made_with.items() if here.get(name) != was}
+    names = [name for name in method.depends_on if made_with[name] != here[name]]
+    return "; ".join(f"{name} was {made_with[name]} and is {here[name]} here" for name in names)
 
 
 def versions() -> dict[str, str]:
     """What decides how many opcodes and instructions the same source costs."""
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    found = {"python": python, "compiler": platform.python_compiler(), "machine": platform.machine()}
+    major, minor, patch = platform.python_version_tuple()
+    found = {
+        "python": f"{platform.python_implementation()} {major}.{minor}",
+        "build": f"{major}.{minor}.{patch}, {platform.python_compiler()}",
+        "machine": platform.machine(),
+        "libc": " ".join(platform.libc_ver()),
+    }
     return found | {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
