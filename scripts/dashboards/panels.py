@@ -294,7 +294,7 @@ def _annotation(name: str, expr: str, colour: str, text: str, *, at_value: bool 
         "datasource": SOURCE,
         "enable": True,
         "iconColor": colour,
-        "expr": expr,
+        "target": {"refId": "Annotation", "expr": expr},
         "titleFormat": name,
         "textFormat": text,
         "useValueForTime": at_value,

@@ -25,7 +25,7 @@ def expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
     for annotation in dashboard["annotations"]["list"]:
-        yield annotation["name"], annotation["expr"]
+        yield annotation["name"], annotation["target"]["expr"]
 
 
 def test_the_files_are_what_the_script_makes() -> None:
