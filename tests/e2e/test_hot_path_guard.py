@@ -15,7 +15,7 @@ from loadtests.guard.scenes import measure
 
 HOW_TO_LOOK = """
 What to do: `python -m loadtests.guard --tree . --against FOLDER` names the functions that changed since the checkout in
-FOLDER. Growth that is worth its price, and a gain: `make guard ARGS=--update` writes the baseline anew, to be committed.
+FOLDER. Where growth is worth its price, `make guard ARGS=--update` writes the baseline anew; so it does after a gain.
 """
 
 HALF_A_MICROSECOND = """
