@@ -1,0 +1,47 @@
+"""The sockets that the supervisor keeps."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from router.supervisor.listening import close_sockets, open_sockets
+
+
+def test_all_workers_listen_at_one_port_and_a_connection_waits_in_one_of_their_queues() -> None:
+    opened = open_sockets("127.0.0.1", 0, 3)
+    try:
+        names = {each.getsockname() for own in opened for each in own}
+        assert len(names) == 1
+        with socket.create_connection(names.pop()):
+            accepted = [each for own in opened for each in own if _accepts(each)]
+        assert len(accepted) == 1
+    finally:
+        close_sockets(opened)
+
+
+@pytest.mark.parametrize("reuse_port", [False, True], ids=["another program", "another supervisor"])
+def test_a_port_that_is_taken_is_not_shared(reuse_port: bool) -> None:
+    """SO_REUSEPORT would let two routers of one user listen at one port, each with half of the clients."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=reuse_port) as taken:
+        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+            open_sockets("127.0.0.1", taken.getsockname()[1], 2)
+
+
+def test_a_name_with_two_addresses_has_a_socket_at_each_for_each_worker() -> None:
+    addresses = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    opened = open_sockets("localhost", 0, 2)
+    try:
+        assert [{each.getsockname()[0] for each in own} for own in opened] == [addresses] * 2
+        assert len({each.getsockname()[1] for own in opened for each in own}) == 1
+    finally:
+        close_sockets(opened)
+
+
+def _accepts(listening: socket.socket) -> bool:
+    try:
+        listening.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
