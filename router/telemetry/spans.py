@@ -94,12 +94,12 @@ class SpanExport:
 
     def request(self, trace: Trace, record: RequestRecord, deployments: Mapping[str, Deployment]) -> None:
         """Makes the spans of a request that has ended, all or none of them. Never blocks."""
-        count = 1 + len(record.attempts)
-        if self._taken - self._sender.done + count > self._spans_max:
-            self._refused += count
+        spans = spans_of(trace, record, deployments, self._resource)
+        if self._taken - self._sender.done + len(spans) > self._spans_max:
+            self._refused += len(spans)
             return
-        self._taken += count
-        for span in spans_of(trace, record, deployments, self._resource):
+        self._taken += len(spans)
+        for span in spans:
             self._processor.on_end(span)
 
     def close(self) -> None:
@@ -166,6 +166,7 @@ def spans_of(
             instrumentation_scope=_SCOPE,
         )
         for number, attempt in enumerate(record.attempts)
+        if attempt.span_id  # else it ended before it could be sent
     ]
     spans.append(
         ReadableSpan(

@@ -162,6 +162,10 @@ def test_an_attempt_lies_within_its_request(total_ms: float, shares: list[tuple[
         assert server.start_time <= client.start_time <= client.end_time <= server.end_time  # type: ignore[operator]
 
 
+def test_an_attempt_that_was_never_sent_is_no_span() -> None:
+    assert [span.name for span in made(record(attempt(span_id=""), attempt()))] == ["chat gpt-4o", "POST /v1/x"]
+
+
 def test_refusals_are_events_of_the_request() -> None:
     [server] = made(record(refusals=(Offer("east/dep", "azure", "throttled"), Offer("", "azure", "no_deployment"))))
     assert [dict(event.attributes or {})["router.reason"] for event in server.events] == ["throttled", "no_deployment"]
