@@ -92,8 +92,8 @@ def spreads(rounds: Sequence[Round], subjects: Sequence[str], *, added: bool = F
 
 
 def ratios(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread]:
-    """Each subject ÷ the baseline in the same round."""
-    return _compared(rounds, subjects, lambda own, base: own / base)
+    """Each subject ÷ the baseline in the same round; without end where the baseline's figure is 0."""
+    return _compared(rounds, subjects, lambda own, base: own / base if base else math.inf)
 
 
 def differences(rounds: Sequence[Round], subjects: Sequence[str]) -> dict[str, Spread]:
