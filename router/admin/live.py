@@ -43,6 +43,10 @@ OLD_S: Final = 60.0  # older ones are compared with no more: that would tell of 
 _GRAVITY: Final = ("unknown", "up", "degraded", "probing", "throttled", "ejected", "draining")
 
 
+NOTHING: Final = Scene("", decision_log=False, workloads=[], deployments=[], recent=[], notable=[])
+"""Where no process answers."""
+
+
 class Live:
     """The looks of the last half minute. One for each control plane."""
 
@@ -50,7 +54,7 @@ class Live:
         self._looks: deque[tuple[float, Reading]] = deque()
 
     def picture(self, reading: Reading, scenes: Sequence[Scene], now: float, wall: float) -> dict[str, object]:
-        """The picture, as JSON values. `scenes`: of each process, at least one. `now`: monotonic seconds."""
+        """The picture, as JSON values. `scenes`: of each process that answers. `now`: monotonic seconds."""
         while self._looks and (now - self._looks[0][0] > OLD_S or self._second_is_older(now)):
             self._looks.popleft()
         lately, longer = self._before(now, RATE_S), self._before(now, SPREAD_S)
@@ -79,7 +83,7 @@ class _Painter:
         self._over_s = rates.over_s if rates is not None else None
 
     def picture(self, scenes: Sequence[Scene], wall: float) -> Picture:
-        first = scenes[0]
+        first = next(iter(scenes), NOTHING)
         known = {placing.name for placing in first.workloads}
         finished = self._rates.by(names.REQUESTS, "workload")
         flows = self._rates.by(names.REQUESTS, "workload", "cloud")
@@ -166,7 +170,7 @@ class _Painter:
     def _proof(self, scenes: Sequence[Scene]) -> Proof:
         return Proof(
             placement_violations=int(self._number(names.PLACEMENT_VIOLATIONS)),
-            decision_log=all(scene.decision_log for scene in scenes),
+            decision_log=bool(scenes) and all(scene.decision_log for scene in scenes),
             records=int(self._number(names.DECISIONS)),
             dropped=int(self._number(names.DECISIONS_DROPPED)),
             anchor_failures=int(self._number(names.ANCHOR_FAILURES)),

@@ -94,17 +94,6 @@ class Stories:
         return written_segments(self._decisions)
 
 
-def merged(parts: Sequence[dict[str, object] | None]) -> dict[str, object] | None:
-    """One story of what several processes know: the fullest one, since only one of them has served the request."""
-    known = [part for part in parts if part is not None]
-    order = ("memory", "access_log", "decision_log")
-    whole = min(known, key=lambda part: order.index(str(part["source"])), default=None)
-    if whole is None:
-        return None
-    decisions = [entry for part in known if isinstance(part["decisions"], list) for entry in part["decisions"]]
-    return {**whole, "decisions": decisions}
-
-
 def _told(line: bytes, request_id: str) -> dict[str, object] | None:
     """A line of the decision log in words, if it is about this request."""
     sequence, _, rest = line.partition(b" ")

@@ -109,7 +109,11 @@ def _proof(picture: Picture) -> Text:
         (f"placement violations {proof['placement_violations']}", not proof["placement_violations"]),
         (f"decision log {log}, {proof['dropped']} dropped", proof["decision_log"] and not proof["dropped"]),
         (f"{proof['anchor_failures']} anchors failed", not proof["anchor_failures"]),
-        (f"{len(workers)} workers" + (f", down: {', '.join(down)}" if down else ""), not down),
+        (
+            f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}"
+            + (f", down: {', '.join(down)}" if down else ""),
+            not down,
+        ),
     ]
     line = Text.assemble(("inference router ", "bold"), (f"configuration {picture['config_version']}  ", "dim"))
     for text, good in facts:

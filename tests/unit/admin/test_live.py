@@ -125,6 +125,13 @@ def test_of_several_processes_the_gravest_verdict_is_shown_with_how_many_share_i
     assert [brief["at"] for brief in picture["recent"]] == [3.0, 2.0, 1.0]
 
 
+def test_where_no_process_answers_there_is_a_picture_all_the_same() -> None:
+    down = Reading({names.WORKER_UP.name: {("0",): 0}, names.WORKER_RESTARTS.name: {("0",): 7}})
+    picture: Any = Live().picture(down, [], 0.0, 0.0)
+    assert picture["workers"] == [{"worker": "0", "up": False, "restarts": 7, "loop_lag_ms": 0.0}]
+    assert (picture["deployments"], picture["proof"]["decision_log"]) == ([], False)
+
+
 def test_a_deployment_without_traffic_in_one_process_is_what_the_others_know() -> None:
     picture = look(Live(), 0.0, reading(0), scene("unknown"), scene("up"))
     assert picture["deployments"][0]["stand"]["standing"]["state"] == "up"

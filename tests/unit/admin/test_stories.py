@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.admin import stories
-from router.admin.stories import Stories, merged
+from router.admin.stories import Stories
 from router.model.decision import Decision, Leave, Offer
 from router.model.outcome import AttemptRecord, RequestRecord
 from router.telemetry.decision_log import SEGMENT_BYTES_MIN, DecisionLog, DecisionLogSettings
@@ -125,10 +125,3 @@ def test_what_is_read_is_bounded(tmp_path: Path) -> None:
     size = path.stat().st_size
     assert list(stories._lines_with(path, b'"req_0"', look_back=size - 1)) == []
     assert len(list(stories._lines_with(path, b'"req_0"', look_back=size))) == 1
-
-
-def test_of_several_processes_the_one_that_served_it_tells() -> None:
-    mine = {"request": "r", "source": "memory", "record": {"id": "r"}, "decisions": [{"sequence": 1}]}
-    logs = {"request": "r", "source": "access_log", "record": {"id": "r", "x": 1}, "decisions": []}
-    assert merged([None, logs, mine]) == mine
-    assert merged([None, None]) is None
