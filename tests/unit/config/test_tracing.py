@@ -1,10 +1,16 @@
 """The section `tracing`: what stands in it, and what must not."""
 
+import re
+from pathlib import Path
+
+import certifi
 import pytest
 
 from router.config import tracing
 from router.config.load import load
+from router.config.schema import TracingSection
 from router.model.fleet import Secret
+from router.telemetry.tracing import TracingSettings
 from tests.unit.config.workbench import ENVIRON, GOOD, Workbench
 
 ENDPOINT = "http://127.0.0.1:4318/v1/traces"
@@ -98,3 +104,16 @@ def test_without_the_extra_the_file_is_refused(bench: Workbench, monkeypatch: py
     assert str(fault).endswith("tracing: needs a package that is not installed: pip install 'inference-router[otel]'")
     bench.file.write_text(GOOD, encoding="utf-8")
     assert load(bench.file, ENVIRON).tracing is None, "nobody else needs it"
+
+
+def test_the_example_of_the_annotated_file_is_right(bench: Workbench) -> None:
+    annotated = (Path(__file__).parents[3] / "config" / "router.yaml").read_text(encoding="utf-8")
+    found = re.search(r"^# tracing:\n(?:#   .*\n)+", annotated, re.MULTILINE)
+    assert found is not None
+    example = re.sub(r"^# ", "", found[0], flags=re.MULTILINE).replace("collector-ca.pem", certifi.where())
+    settings = bench.load(f"{example}{GOOD}", {**ENVIRON, "COLLECTOR_TOKEN": TOKEN}).tracing
+    assert settings is not None
+    assert set(TracingSection.model_fields) == set(re.findall(r"^  (\w+):", example, re.MULTILINE))
+    assert settings.headers == {"authorization": Secret(f"Bearer {TOKEN}")}
+    defaults = TracingSettings(ENDPOINT)
+    assert (settings.sample, settings.service_name) == (defaults.sample, defaults.service_name)
