@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import gevent  # type: ignore[import-untyped]
 import orjson
-from locust import LoadTestShape
+from locust import LoadTestShape, runners
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
@@ -26,6 +26,7 @@ USERS: Final = 20
 SECONDS: Final = 60
 SPAWN_RATE: Final = 50.0
 PROGRESS_S: Final = 1.0
+REPORT_S: Final = 1.0
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -143,6 +144,8 @@ class Test:
 
 def start(environment: Environment, runner: Runner, **_: Any) -> None:
     """Of Locust's `init`: ends the program where it may not or cannot run."""
+    # Windows of some seconds need figures that are not three seconds old, and a ramp a CPU figure of its own step.
+    runners.WORKER_REPORT_INTERVAL, runners.CPU_MONITOR_INTERVAL = REPORT_S, REPORT_S
     test = Test(environment, runner)
 
     def check_host(**_: Any) -> None:  # it can be changed in the web page

@@ -42,7 +42,7 @@ async def drill(site: Site, seconds: float) -> list[Verdict]:
         _verdict(
             "a dead region is judged out",
             f"within {DIED * seconds:.0f} s",
-            "never" if judged_s is None else f"after {judged_s:.1f} s",
+            "never" if judged_s is None else f"after {judged_s:.2f} s",
             judged_s is not None,
         ),
         _verdict("its share when it is back", f"≥ {BACK_SHARE_MIN:.0%}", f"{back:.1%}", back >= BACK_SHARE_MIN),
