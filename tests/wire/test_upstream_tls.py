@@ -1,6 +1,7 @@
 """TLS to upstreams, against a real server: verified names and authorities, and sessions that are taken up again."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 from router.config.load import load
+from router.telemetry import names
 from router.worker import Worker
 from tests.router_kit import API_KEY, write_config
 
@@ -52,6 +54,16 @@ async def tls_router(
     cloud = TlsCloud()
     listening = await asyncio.start_server(cloud.serve, "127.0.0.1", 0, ssl=context)
     cloud.port = listening.sockets[0].getsockname()[1]
+    try:
+        async with routed(folder, cloud) as worker:
+            yield worker, cloud
+    finally:
+        listening.close()
+
+
+@asynccontextmanager
+async def routed(folder: Path, cloud: TlsCloud) -> AsyncIterator[Worker]:
+    """A router in front of it, which trusts what `ca.pem` holds."""
     section = {
         "cloud": "azure",
         "provider": "azure_openai",
@@ -66,10 +78,9 @@ async def tls_router(
     worker = Worker(folder / "router.yaml", {}, load(str(folder / "router.yaml"), {}))
     await worker.start()
     try:
-        yield worker, cloud
+        yield worker
     finally:
         await worker.close()
-        listening.close()
 
 
 async def ask(worker: Worker) -> tuple[int, str]:
@@ -100,3 +111,25 @@ async def test_an_unknown_authority_is_refused(tmp_path: Path) -> None:
     async with tls_router(tmp_path, "localhost", trusted=False) as (worker, cloud):
         assert (await ask(worker))[0] == 502
         assert cloud.resumed == []
+
+
+async def test_what_a_dial_takes_is_told_apart_from_its_handshake(tmp_path: Path) -> None:
+    """The kernel takes the connection at once; the cloud looks at it late."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    cloud = TlsCloud()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        cloud.port = listening.getsockname()[1]
+        async with routed(tmp_path, cloud) as worker:
+            asked = asyncio.ensure_future(ask(worker))
+            await asyncio.sleep(0.4)
+            async with await asyncio.start_server(cloud.serve, sock=listening, ssl=context):
+                assert (await asked)[0] == 200
+            reading = await worker.reading()
+
+    connect = reading.histograms[names.UPSTREAM_CONNECT.name]["azure/dep",]
+    handshake = reading.histograms[names.UPSTREAM_TLS.name]["azure/dep",]
+    assert sum(connect.counts) == sum(handshake.counts) == 1
+    assert connect.sum < 0.2 < handshake.sum < 5.0

@@ -199,6 +199,7 @@ def test_a_stalled_sink_costs_whole_lines_which_are_counted_and_told(
         log.record(record(number))
     dropped = log.dropped
     assert 0 < dropped < 100
+    assert 1000 <= log.buffered_bytes < 1400, "a full buffer, and the line that the writer holds"
     sink.room = 1 << 20
     until(lambda: b"access_log_dropped" in sink.taken)
     log.record(record(101))
@@ -208,6 +209,7 @@ def test_a_stalled_sink_costs_whole_lines_which_are_counted_and_told(
     kept = 100 - dropped
     assert [line.get("id") for line in lines] == [*(f"r{n}" for n in range(kept + 1)), None, "r101"]
     assert lines[kept + 1]["lines"] == dropped == log.dropped
+    assert log.buffered_bytes == 0
 
 
 def flood(log: AccessLog, count: int) -> float:

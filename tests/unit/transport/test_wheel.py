@@ -1,6 +1,10 @@
 """Deadlines: never early, at most a tick late, and gone once taken back."""
 
-from router.transport.wheel import TICK_S, Wheel
+from collections.abc import Callable
+
+import pytest
+
+from router.transport.wheel import LAG_WINDOW_TICKS, TICK_S, Wheel
 from tests.wire.fakes import FakeLoop
 
 
@@ -105,3 +109,37 @@ def test_ensure_moves_an_entry_forward_and_never_back() -> None:
     assert len(entry.calls) == 1
     turning.advance(start + 20.0)
     assert len(entry.calls) == 1
+
+
+class Ticking(FakeLoop):
+    """A loop that is asked for one call at a time, and makes it as late as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 1000.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_at(self, when: float, callback: Callable[[float], None], due: float) -> None:
+        self._next = when, callback, due
+
+    def tick(self, late_s: float = 0.0) -> None:
+        when, callback, due = self._next
+        self.now_s = when + late_s
+        callback(due)
+
+
+def test_the_worst_lag_is_told_for_a_while_however_often_it_is_asked_for() -> None:
+    loop = Ticking()
+    turning = Wheel(loop)  # type: ignore[arg-type]
+    turning.start()
+    assert turning.lag_s == 0.0
+    loop.tick(late_s=0.02)
+    loop.tick(late_s=0.7)
+    for _ in range(LAG_WINDOW_TICKS):
+        loop.tick(late_s=0.001)
+        assert turning.lag_s == pytest.approx(0.7)
+    for _ in range(LAG_WINDOW_TICKS):
+        loop.tick(late_s=0.001)
+    assert turning.lag_s == pytest.approx(0.001)
