@@ -211,7 +211,10 @@ class RequestMetrics:
                 _of(self.request, (workload, operation), names.REQUEST_DURATION),
                 _of(self.first_byte, (workload, cloud), names.FIRST_BYTE),
                 _of(self.first_token, (workload, model, cloud), names.FIRST_TOKEN),
-                _of(self.attempt_first_byte, (deployment,), names.ATTEMPT_FIRST_BYTE),
+                # Where nobody served nothing is observed, and a series without a deployment must not be told.
+                _of(self.attempt_first_byte, (deployment,), names.ATTEMPT_FIRST_BYTE)
+                if deployment
+                else Histogram(names.ATTEMPT_FIRST_BYTE),
             )
         return self.cells[key]
 
