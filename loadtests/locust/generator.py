@@ -81,17 +81,21 @@ class _Meter:
         self._before = time.monotonic(), procfs.machine_time(), self._cpu_s()
 
     def cores(self) -> dict[str, float]:
-        """At the mean. A program that was killed meanwhile has taken its past with it: never less than 0."""
-        at, machine, cpu_s = self._before
+        """At the mean. A program that was killed has taken its past with it, and counts from its new start."""
+        at, machine, before_s = self._before
         passed_s = time.monotonic() - at
-        taken = {name: max(0.0, now - cpu_s[name]) / passed_s for name, now in self._cpu_s().items()}
+        taken: dict[str, float] = {}
+        for (name, number), cpu_s in self._cpu_s().items():
+            since_s = cpu_s - before_s[name, number]
+            taken[name] = taken.get(name, 0.0) + (since_s if since_s >= 0 else cpu_s) / passed_s
         busy = (procfs.machine_time().busy - machine.busy) / procfs.TICKS_PER_S / passed_s
         return {name: round(cores, 2) for name, cores in {**taken, "machine": busy}.items()}
 
-    def _cpu_s(self) -> dict[str, float]:
+    def _cpu_s(self) -> dict[tuple[str, int], float]:
         return {
-            name: sum(procfs.cpu_s(program.pid) for program in programs if program.pid)
+            (name, number): procfs.cpu_s(program.pid) if program.pid else 0.0
             for name, programs in self._programs.items()
+            for number, program in enumerate(programs)
         }
 
 

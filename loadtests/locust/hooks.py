@@ -5,6 +5,7 @@
 import sys
 import time
 from argparse import Namespace
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from locust import LoadTestShape, runners
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
-from locust.stats import RequestStats, StatsEntry
+from locust.stats import RequestStats
 
 from loadtests.locust import limits
 from loadtests.locust.host import why_not
@@ -26,6 +27,7 @@ USERS: Final = 20
 SECONDS: Final = 60
 SPAWN_RATE: Final = 50.0
 PROGRESS_S: Final = 1.0
+PROGRESS_OF_S: Final = 5.0
 REPORT_S: Final = 1.0
 
 
@@ -77,6 +79,7 @@ class Test:
     def watch(self) -> None:
         """Notes how busy Locust is, and says how it goes."""
         before = time.perf_counter(), time.process_time()
+        seen: deque[Totals] = deque(maxlen=int(PROGRESS_OF_S / PROGRESS_S) + 1)
         while True:
             gevent.sleep(PROGRESS_S)
             now = time.perf_counter(), time.process_time()
@@ -85,8 +88,9 @@ class Test:
             if self.runner.state not in ("running", "spawning"):
                 continue
             self.generator_cpu = max(self.generator_cpu, self.generator_cpu_now)
+            seen.append(totals(self.runner.stats))
             if self.options.progress:
-                print(progress(self.runner), flush=True)
+                print(progress(self.runner, seen[-1].since(seen[0]), (len(seen) - 1) * PROGRESS_S), flush=True)
 
     def finish(self) -> None:
         """Judges, writes, and sets the exit code."""
@@ -164,13 +168,11 @@ def totals(stats: RequestStats) -> Totals:
     return Totals(stats.total.num_requests, stats.total.num_failures, dict(stats.total.response_times))
 
 
-def progress(runner: Runner) -> str:
-    """One line. Times are of the last ten seconds."""
-    total: StatsEntry = runner.stats.total
-    firsts = limits.summed(one.response_times for (_, kind), one in runner.stats.entries.items() if kind == "TTFT")
-    p50, p99 = (total.get_current_response_time_percentile(share) or 0 for share in (0.5, 0.99))
-    first = limits.percentile(firsts, 0.95) or 0
+def progress(runner: Runner, recent: Totals, seconds: float) -> str:
+    """One line. `recent`: what these last seconds brought."""
+    p50, p99 = (limits.percentile(recent.times, share) or 0 for share in (0.5, 0.99))
+    total = runner.stats.total
     return (
-        f"{runner.user_count} users · {total.current_rps:.0f} requests/s · p50 {p50:.0f} ms · p99 {p99:.0f} ms · "
-        f"first token p95 {first:.0f} ms · {total.num_failures} of {total.num_requests} failed"
+        f"{runner.user_count} users · {recent.requests / (seconds or 1):.0f} requests/s · p50 {p50:.0f} ms · "
+        f"p99 {p99:.0f} ms · {total.num_failures} of {total.num_requests} failed"
     )
