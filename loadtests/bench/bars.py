@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from loadtests.baselines.peers import PEERS
 from loadtests.bench.figures import BASELINE, DIRECT, Round, Spread
 from loadtests.bench.frames import LATE
 
@@ -45,6 +46,22 @@ def against(subject: str, base: str) -> Figure:
     return lambda r: r.samples[subject].value / r.samples[base].value
 
 
+def against_fastest(names: Sequence[str]) -> Figure:
+    """The router beside the cheapest of those that a round has."""
+
+    def figure(r: Round) -> float:
+        costs = [r.samples[name].value for name in names if name in r.samples]
+        if not costs:
+            raise KeyError(f"none of {', '.join(names)}")
+        return r.samples[ROUTER].value / min(costs)
+
+    return figure
+
+
+def permille(figure: Figure) -> Figure:
+    return lambda r: 1000 * figure(r)
+
+
 def own(subject: str) -> Figure:
     return lambda r: r.samples[subject].value
 
@@ -61,6 +78,7 @@ def beside_direct(name: str) -> Figure:
     return lambda r: r.samples[ROUTER].more[name] - r.samples[DIRECT].more[name]
 
 
+_LLM_AWARE: Final = against_fastest([peer.name for peer in PEERS if peer.aware])
 _TO_NGINX: Final = against(ROUTER, BASELINE)
 
 BARS: Final = (
@@ -71,6 +89,9 @@ BARS: Final = (
     Bar("CPU of a chunk, back to back", "stream-50", "× nginx", 1.25, _TO_NGINX, 1.0),
     Bar("CPU of a chunk, 200 streams at 20 ms", "stream-paced", "× nginx", 1.25, _TO_NGINX, 1.0),
     Bar("CPU of a request, two workers", "workers-2", "× one worker", 1.1, against("router-2-workers", ROUTER)),
+    Bar("CPU of a 1 KB request", "peers-json-1k", "× the fastest LLM-aware router", 0.6, _LLM_AWARE, 0.4),
+    Bar("CPU of a chunk, back to back", "peers-stream-50", "× the fastest LLM-aware router", 1.0, _LLM_AWARE),
+    Bar("CPU of a 1 KB request", "peers-json-1k", "‰ of LiteLLM's", 4.0, permille(against(ROUTER, "litellm")), 2.5),
     Bar("added p99, one connection", "added-c1", "ms", 0.150, added(ROUTER), 0.107),
     Bar("added TTFT p99, 500 paced streams", "added-ttft-500", "ms", 1.0, added(ROUTER), 0.273),
     Bar("broken streams of 200 at 20 ms", "fidelity", "streams", 0, part("broken_streams"), always=True),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from loadtests.baselines.peers import PEERS
 from loadtests.bench.bodies import chat_body
 from loadtests.bench.closed import ClosedLoop, PacedStreams
 from loadtests.bench.frontier import Frontier
@@ -14,6 +15,9 @@ from loadtests.bench.startup import StartUp
 JSON: Final = chat_body(SMALL)
 STREAM: Final = chat_body(SMALL, stream=True, usage=True)
 
+PEERS_HERE: Final = tuple(peer.name for peer in PEERS if not peer.missing)
+WITH_PEERS: Final = ("nginx", "router", *PEERS_HERE) if PEERS_HERE else ()
+
 MODES: Final[tuple[Mode, ...]] = (
     ClosedLoop("json-1k", "≤ 2.2 ×", JSON),
     ClosedLoop("json-16k", "≤ 1.6 ×", chat_body(16 * KIB)),
@@ -24,6 +28,8 @@ MODES: Final[tuple[Mode, ...]] = (
     ClosedLoop("stream-50", "≤ 1.25 ×", STREAM, streams=True),
     PacedStreams("stream-paced", "≤ 1.25 ×", STREAM),
     ClosedLoop("stream-hidden-usage", "≤ 1.6 ×", STREAM, router_body=chat_body(SMALL, stream=True), streams=True),
+    ClosedLoop("peers-json-1k", "≤ 0.6 × LLM-aware", JSON, subjects=WITH_PEERS),
+    ClosedLoop("peers-stream-50", "< LLM-aware", STREAM, streams=True, subjects=WITH_PEERS),
     ClosedLoop("workers-2", "≤ 1.1 × one", JSON, shared=True, subjects=("nginx", "router", "router-2-workers")),
     SerialLatency("added-c1", "≤ 0.15", JSON),
     AddedLatency("added-p99", "≤ nginx + 1 ms", JSON),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-READY_S: Final = 20.0
+READY_S: Final = 120.0  # LiteLLM takes a minute on a core that has other work
 END_S: Final = 3.0
 
 

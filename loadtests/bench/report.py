@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.bench.against import print_against
 from loadtests.bench.bars import judged
 from loadtests.bench.figures import Round, Spread
 from loadtests.bench.rounds import Result, compared, figures, proxies
@@ -35,6 +36,7 @@ def print_table(console: Console, results: Sequence[Result], *, quick: bool = Fa
     console.print(table)
     if any(result.valid and result.valid[0].samples[result.subjects[0]].more for result in results):
         console.print(_further(results))
+    print_against(console, results)
     console.print(_bars(results, "Bars (a quick run is too small to judge by)" if quick else "Bars"))
     for result in results:
         if not result.complete:

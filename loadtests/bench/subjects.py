@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import trustme
 from ruamel.yaml import YAML
 
+from loadtests.baselines.peers import PEERS, Peer, Ports
 from loadtests.bench.processes import BenchError, Cores, accepts, answers_200, find_program, free_port, running
 
 ROOT: Final = Path(__file__).parents[2]
@@ -126,6 +127,27 @@ class Router:
         return Launch(command, port, lambda: answers_200(admin, "/readyz"))
 
 
+class Gateway:
+    """Another gateway, where it is installed."""
+
+    path = CLIENT_PATH
+
+    def __init__(self, peer: Peer) -> None:
+        self.name, self._peer = peer.name, peer
+
+    def launch(self, site: Site) -> Launch:
+        """Raises BenchError where it is not installed."""
+        if self._peer.missing:
+            raise BenchError(self._peer.missing)
+        ports = Ports(free_port(), site.upstream_port, free_port())
+        health = self._peer.health
+        return Launch(
+            self._peer.command(ports, site.folder),
+            ports.own,
+            lambda: answers_200(ports.own, health) if health else accepts(ports.own),
+        )
+
+
 def without_decisions(document: MutableMapping[str, Any]) -> None:
     del document["decision_log"]
 
@@ -134,17 +156,16 @@ def two_workers(document: MutableMapping[str, Any]) -> None:
     document["server"]["workers"] = 2
 
 
-SUBJECTS: Final[dict[str, Subject]] = {
-    subject.name: subject
-    for subject in (
-        Nginx(),
-        NaiveAiohttp(),
-        Router(),
-        Router("router-no-decisions", without_decisions),
-        Router("router-2-workers", two_workers),
-        Router("router-on-off", module=("loadtests.bench.on_off",)),
-    )
-}
+ALL: Final[tuple[Subject, ...]] = (
+    Nginx(),
+    NaiveAiohttp(),
+    Router(),
+    Router("router-no-decisions", without_decisions),
+    Router("router-2-workers", two_workers),
+    Router("router-on-off", module=("loadtests.bench.on_off",)),
+    *map(Gateway, PEERS),
+)
+SUBJECTS: Final[dict[str, Subject]] = {subject.name: subject for subject in ALL}
 
 
 def derive_config(
