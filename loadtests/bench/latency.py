@@ -83,20 +83,25 @@ class SerialLatency:
             def measure(name: str) -> Sample:
                 seen = serial(targets[name], self.body, options.seconds)
                 p50_ms, p99_ms = percentile(seen, 0.5) * 1e3, percentile(seen, 0.99) * 1e3
-                return Sample(p99_ms, len(seen), len(seen) / options.seconds, p50_ms, p99_ms, curve=percentiles(seen))
+                return Sample(p99_ms, len(seen), len(seen) / sum(seen), p50_ms, p99_ms, curve=percentiles(seen))
 
             yield measure
 
 
 def serial(target: Target, body: bytes, seconds: float) -> list[float]:
-    """Sorted seconds from the sending of each request to the last byte of its answer, after WARM that do not count."""
+    """Sorted seconds from the sending of each request to the last byte of its answer, after WARM that do not count.
+
+    There are at least as many that do, however slow the answers are.
+    """
     request = raw_request(target.path, body)
     clock = time.perf_counter
     seen: list[float] = []
     connection = Connection(target.port, blocking=True)
     try:
-        ends = clock() + seconds
-        while (began := clock()) < ends or len(seen) <= WARM:
+        ends = 0.0
+        while (began := clock()) < ends or len(seen) < 2 * WARM:
+            if len(seen) == WARM:
+                ends = began + seconds
             connection.send(request, began)
             while not connection.take():
                 pass

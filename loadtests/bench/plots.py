@@ -11,6 +11,7 @@ from loadtests.plots import bars, curves
 from loadtests.plots.curves import Points
 
 CPU: Final = ("json-1k", "json-16k", "json-128k", "tls-json-1k", "stream-50", "stream-paced", "stream-hidden-usage")
+PEERS: Final = ("peers-json-1k", "peers-stream-50")  # apart: beside the slowest of them all others look alike
 LATENCY: Final = ("added-c1",)
 GAPS: Final = ("fidelity", "added-ttft-500", "streams-5000")
 
@@ -19,8 +20,9 @@ def drawn(results: Sequence[Result]) -> dict[str, str]:
     """SVG by the word that goes into its file's name."""
     found = {result.mode.name: result for result in results if result.valid}
     pictures: dict[str, str] = {}
-    if groups := [_group(found[name]) for name in CPU if name in found]:
-        pictures["cpu"] = bars.drawn("CPU of the proxying process, median of the rounds", groups)
+    for picture, names in (("cpu", CPU), ("peers", PEERS)):
+        if groups := [_group(found[name]) for name in names if name in found]:
+            pictures[picture] = bars.drawn("CPU of the proxying process, median of the rounds", groups)
     if frontier := found.get("frontier"):
         lines = medians(frontier)
         highest = max(rate for points in lines.values() for rate, _ in points)

@@ -26,12 +26,12 @@ def drawn(title: str, groups: Sequence[Group]) -> str:
         longest = max([*group.values.values(), 0.0]) or 1.0
         for number, (name, value) in enumerate(group.values.items()):
             width = max(1.0, _WIDTH * max(value, 0.0) / longest)
-            label = f"{shown(value)}  {group.notes.get(name, '')}".rstrip()
+            note = f" ({group.notes[name]})" if name in group.notes else ""
             parts += [
                 text(_LEFT - 8, y + 12, name, anchor="end"),
                 f'<rect x="{_LEFT}" y="{y:.1f}" width="{width:.1f}" height="{_BAR - 3}" rx="2"'
                 f' fill="{colour_of(name, number)}"/>',
-                text(_LEFT + width + 6, y + 11, label),
+                text(_LEFT + width + 6, y + 11, shown(value) + note),
             ]
             y += _BAR
         y += _GAP

@@ -11,6 +11,7 @@ Points = Sequence[tuple[float, float]]
 
 _LEFT, _TOP, _WIDTH, _HEIGHT, _RIGHT, _BOTTOM = 64, 52, 600, 260, 150, 52
 _NINES: Final = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max"))
+_FEW: Final = 2  # decades, in which a mark for each would be too far apart
 _MAX_AT: Final = 4.0  # where the largest value stands, in nines
 
 
@@ -40,7 +41,7 @@ def nines(words: str) -> Axis:
 
 
 def drawn(title: str, up: str, across: Axis, curves: Mapping[str, Points], bounds: Sequence[float] = ()) -> str:
-    """`up`: what is drawn, with its unit. `bounds`: values that get a dashed line. Values of 0 are left out."""
+    """`up`: what is drawn, with its unit. `bounds`: marked besides the powers of ten. Values of 0 are left out."""
     kept = {name: [(x, y) for x, y in points if 0 < y < math.inf] for name, points in curves.items()}
     values = [y for points in kept.values() for _, y in points] or [1.0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -50,16 +51,12 @@ def drawn(title: str, up: str, across: Axis, curves: Mapping[str, Points], bound
         return _LEFT + _WIDTH * across.place(x), _TOP + _HEIGHT * (1 - (math.log10(y) - low) / decades)
 
     parts = [text(0, 16, title, size=14), text(0, 36, up)]
-    for exponent in range(low, low + decades + 1):
-        _, y = place(0, 10.0**exponent)
-        parts += [rule(f"M{_LEFT} {y:.1f}h{_WIDTH}"), text(_LEFT - 6, y + 4, shown(10.0**exponent), anchor="end")]
-    for value in bounds:
-        if low < math.log10(value) < low + decades:
-            _, y = place(0, value)
-            parts += [
-                rule(f"M{_LEFT} {y:.1f}h{_WIDTH}", dashed=True),
-                text(_LEFT - 6, y + 4, shown(value), anchor="end"),
-            ]
+    steps = (1.0, 2.0, 5.0) if decades <= _FEW and not bounds else (1.0,)
+    marks = {step * 10.0**exponent for exponent in range(low, low + decades + 1) for step in steps}
+    for value in sorted(marks | set(bounds)):
+        _, y = place(0, value)
+        if _TOP <= y <= _TOP + _HEIGHT:
+            parts += [rule(f"M{_LEFT} {y:.1f}h{_WIDTH}"), text(_LEFT - 6, y + 4, shown(value), anchor="end")]
     for at, words in across.marks:
         parts.append(text(_LEFT + _WIDTH * across.place(at), _TOP + _HEIGHT + 16, words, anchor="middle"))
     parts.append(text(_LEFT + _WIDTH / 2, _TOP + _HEIGHT + 38, across.words, anchor="middle"))

@@ -26,9 +26,8 @@ def text(x: float, y: float, words: str, *, anchor: str = "start", fill: str = I
     return f'<text {place} fill="{fill}" font-size="{size:g}">{escape(words)}</text>'
 
 
-def rule(path: str, *, dashed: bool = False) -> str:
-    dashes = ' stroke-dasharray="4 3"' if dashed else ""
-    return f'<path d="{path}" fill="none" stroke="{RULE}"{dashes}/>'
+def rule(path: str) -> str:
+    return f'<path d="{path}" fill="none" stroke="{RULE}"/>'
 
 
 def shown(value: float) -> str:

@@ -33,7 +33,7 @@ def test_a_run_gives_the_pictures_of_its_modes() -> None:
     pictures = drawn([cpu, result("frontier", ways), result("startup", {"nginx": Sample(0.1, 1)})])
 
     assert set(pictures) == {"cpu", "frontier"}
-    assert {"30  1.50 × nginx", "json-1k, CPU µs a request", "naive"} <= set(words(pictures["cpu"]))
+    assert {"30 (1.50 × nginx)", "json-1k, CPU µs a request", "naive"} <= set(words(pictures["cpu"]))
     assert {"p99, ms", "direct", "5", "50"} <= set(words(pictures["frontier"]))
     assert len(list(Xml.fromstring(pictures["frontier"]).iter(f"{SVG}polyline"))) == 3
 
