@@ -4,14 +4,14 @@ In an expression `@` stands for the selectors of every query: the job and instan
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
 
 SCOPE: Final = 'job=~"$job", instance=~"$instance"'
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-SCHEMA_VERSION: Final = 41  # Grafana 12; older ones, from 11 on, ignore what they do not know
+SCHEMA_VERSION: Final = 42  # what Grafana 13 writes; older ones load it, and ignore what they do not know
 COLUMNS: Final = 24
 TAG: Final = "inference-router"
 
@@ -79,7 +79,12 @@ class Panel:
     def json(self, number: int, place: Json) -> Json:
         form = {"heatmap": "heatmap", "table": "table"}.get(self.kind, "time_series")
         instant = self.kind in ("stat", "table")
-        targets = [query.json(chr(65 + n), instant=instant, form=form) for n, query in enumerate(self.queries)]
+        queries = self.queries
+        if (
+            self.kind == "stat"
+        ):  # ratios of a quiet fleet are 0 / 0: what is compared with 0 is left out, not shown as NaN
+            queries = tuple(replace(query, expr=f"({query.expr}) >= 0") for query in queries)
+        targets = [query.json(chr(65 + n), instant=instant, form=form) for n, query in enumerate(queries)]
         return {
             "id": number,
             "type": self.kind,
@@ -162,19 +167,27 @@ _OPTIONS: Final[Mapping[str, Json]] = {
         "mergeValues": True,
         "showValue": "never",
         "rowHeight": 0.85,
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []},
         "tooltip": {"mode": "single", "sort": "none"},
     },
     "heatmap": {
         "calculate": False,
-        "color": {"mode": "scheme", "scheme": "Turbo", "scale": "exponential", "exponent": 0.5, "steps": 64},
+        "color": {
+            "mode": "scheme",
+            "scheme": "Turbo",
+            "reverse": False,
+            "steps": 64,
+            "fill": "dark-orange",
+            "scale": "exponential",
+            "exponent": 0.5,
+        },
         "yAxis": {"unit": "s", "axisPlacement": "left"},
         "cellGap": 1,
         "legend": {"show": True},
         "exemplars": {"color": "rgba(255,0,255,0.7)"},
         "tooltip": {"mode": "single", "yHistogram": True, "showColorScale": True},
     },
-    "table": {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}},
+    "table": {"showHeader": True, "cellHeight": "sm"},
 }
 
 
@@ -205,7 +218,6 @@ class Variable:
             "label": self.name.capitalize(),
             "datasource": SOURCE,
             "query": {"query": query, "refId": f"Variable-{self.name}"},
-            "definition": query,
             "refresh": 2,  # whenever the time range changes: what has gone is not offered any more
             "sort": 1,
             "multi": self.many,
@@ -272,6 +284,9 @@ def _links() -> Json:
         "type": "dashboards",
         "title": "Inference router",
         "tags": [TAG],
+        "icon": "dashboard",
+        "tooltip": "",
+        "targetBlank": False,
         "asDropdown": False,
         "includeVars": True,
         "keepTime": True,
