@@ -125,6 +125,8 @@ class Crew:
                 "worker_ended", worker=slot.index, how=how, why=slot.failure, restart_in_s=round(wait_s, 3)
             )
             slot.restarts += 1
+            if wait_s:
+                slot.withdraw()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._ending.wait()

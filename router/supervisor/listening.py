@@ -1,5 +1,6 @@
 """The listening sockets: opened once, before any worker, and open until the last one has ended."""
 
+import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -16,24 +17,32 @@ def open_sockets(host: str, port: int, workers: int) -> list[tuple[socket.socket
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     opened: list[tuple[socket.socket, ...]] = []
+    if port:
+        for family, address in addresses:
+            # With SO_REUSEPORT alone a second router would share the port with the first, unnoticed by both.
+            _bound(family, address, reuse_port=False).close()
+    holder = _bound(*addresses[0], reuse_port=True)
     try:
-        if port:
-            for family, address in addresses:
-                # With SO_REUSEPORT alone a second router would share the port with the first, unnoticed by both.
-                _bound(family, address, reuse_port=False).close()
+        port = int(holder.getsockname()[1])  # bound by its number, a socket keeps it when it is withdrawn
         for _ in range(workers):
-            own: list[socket.socket] = []
             opened.append(())
             for family, address in addresses:
                 bound = _bound(family, (address[0], port, *address[2:]), reuse_port=True)
-                own.append(bound)
-                opened[-1] = tuple(own)
+                opened[-1] = (*opened[-1], bound)
                 bound.listen(BACKLOG)
-                port = port or bound.getsockname()[1]
     except OSError:
         close_sockets(opened)
         raise
+    finally:
+        holder.close()
     return opened
+
+
+def withdraw(own: Sequence[socket.socket]) -> None:
+    """Lets new connections go to the other workers until somebody listens here again. Who queued here is reset."""
+    for each in own:
+        with contextlib.suppress(OSError):  # nobody listens here
+            each.shutdown(socket.SHUT_RD)
 
 
 def close_sockets(opened: Sequence[tuple[socket.socket, ...]]) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from router.supervisor.backoff import Backoff
 from router.supervisor.channel import Channel, Verb
+from router.supervisor.listening import withdraw
 from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
@@ -53,6 +54,8 @@ class Slot:
 
     def sit(self, now: float) -> None:
         """Who was spawned serves from now on (monotonic seconds)."""
+        if self.pid is None:
+            return  # it has ended in between
         self.up, self.since, self.heard_at = True, time.time(), now
         self.settled.set()
 
@@ -83,6 +86,10 @@ class Slot:
         self.up, self.since = False, time.time()
         self._past, self.last = readings.lasting(self.reading), Reading()
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+    def withdraw(self) -> None:
+        """Nobody will sit here for a while: new connections go to the others."""
+        withdraw(self._sockets)
 
     def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:

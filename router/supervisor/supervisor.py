@@ -241,7 +241,7 @@ class Supervisor:
             except ClosedError:
                 return ()
             except (FailedError, TimeoutError) as error:
-                why = f"worker {slot.index} cannot take it over ({error or 'no answer'})"
+                why = f"worker {slot.index} cannot take it over ({str(error) or 'no answer'})"
                 return (Fault(str(self._file), 0, "", why),)
 
         answers = await asyncio.gather(*(prepare(slot) for slot in self._crew.up))

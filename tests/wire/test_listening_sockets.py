@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from router.supervisor.listening import close_sockets, open_sockets
+from router.supervisor.listening import BACKLOG, close_sockets, open_sockets, withdraw
 
 
 def test_all_workers_listen_at_one_port_and_a_connection_waits_in_one_of_their_queues() -> None:
@@ -24,9 +24,11 @@ def test_all_workers_listen_at_one_port_and_a_connection_waits_in_one_of_their_q
 @pytest.mark.parametrize("reuse_port", [False, True], ids=["another program", "another supervisor"])
 def test_a_port_that_is_taken_is_not_shared(reuse_port: bool) -> None:
     """SO_REUSEPORT would let two routers of one user listen at one port, each with half of the clients."""
-    with socket.create_server(("127.0.0.1", 0), reuse_port=reuse_port) as taken:
-        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
-            open_sockets("127.0.0.1", taken.getsockname()[1], 2)
+    with (
+        socket.create_server(("127.0.0.1", 0), reuse_port=reuse_port) as taken,
+        pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)),
+    ):
+        open_sockets("127.0.0.1", taken.getsockname()[1], 2)
 
 
 def test_a_name_with_two_addresses_has_a_socket_at_each_for_each_worker() -> None:
@@ -35,6 +37,28 @@ def test_a_name_with_two_addresses_has_a_socket_at_each_for_each_worker() -> Non
     try:
         assert [{each.getsockname()[0] for each in own} for own in opened] == [addresses] * 2
         assert len({each.getsockname()[1] for own in opened for each in own}) == 1
+    finally:
+        close_sockets(opened)
+
+
+def test_who_is_withdrawn_has_no_new_connections_until_somebody_listens_there_again() -> None:
+    opened = open_sockets("127.0.0.1", 0, 2)
+    (first,), (second,) = opened
+    try:
+        address = first.getsockname()
+        withdraw(opened[0])
+        withdraw(opened[0])
+        for _ in range(20):
+            with socket.create_connection(address):
+                assert _accepts(second)
+
+        first.listen(BACKLOG)
+        came = set()
+        for _ in range(200):
+            with socket.create_connection(address):
+                came.add(_accepts(first))
+                _accepts(second)
+        assert came == {True, False}
     finally:
         close_sockets(opened)
 

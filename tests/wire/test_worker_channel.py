@@ -11,7 +11,6 @@ import pytest
 
 from router.supervisor.channel import Channel, ClosedError, FailedError, Verb
 
-
 Labels: TypeAlias = dict[tuple[str, ...], float]
 
 
