@@ -107,7 +107,7 @@ class Page(HTMLParser):
 
 @pytest.mark.slow
 def test_a_healthy_fleet_passes_and_the_reports_say_so(command: Any, tmp_path: Path) -> None:
-    run = command("loadtests.locust", "run", *SHORT, "--seconds", "7", "--out", str(tmp_path))
+    run = command("loadtests.locust", "run", *SHORT, "--seconds", "5", "--out", str(tmp_path))
     code, said = run.end()
 
     assert code == 0, said
@@ -147,7 +147,7 @@ def assert_reports(folder: Path) -> None:
 @pytest.mark.slow
 def test_streams_that_break_fail_the_run_by_name(command: Any, tmp_path: Path) -> None:
     fault = json.dumps(BROKEN_STREAMS)
-    run = command("loadtests.locust", "run", *SHORT, "--seconds", "5", "--fault", fault, "--out", str(tmp_path))
+    run = command("loadtests.locust", "run", *SHORT, "--seconds", "4", "--fault", fault, "--out", str(tmp_path))
     code, said = run.end()
 
     assert code == 1, said
@@ -162,29 +162,24 @@ def test_streams_that_break_fail_the_run_by_name(command: Any, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_of_it(command: Any, tmp_path: Path) -> None:
-    run = command("loadtests.locust", "run", *SHORT, "--seconds", "600", "--out", str(tmp_path))
-    run.wait_for("steady   1/600")
-    assert len(run.members()) > 5
-    run.process.send_signal(signal.SIGINT)
-    code, said = run.end(40)
-
-    assert code == 130, said
-    assert "stopped" in said
-    assert run.left() == []
-
-
-@pytest.mark.slow
-def test_a_router_that_dies_ends_the_run_and_is_told(command: Any, tmp_path: Path) -> None:
-    run = command("loadtests.locust", "run", *SHORT, "--seconds", "600", "--out", str(tmp_path))
-    run.wait_for("steady   1/600")
-    for pid in run.members("router serve"):
+def test_ctrl_c_and_a_router_that_dies_end_all_of_it(command: Any, tmp_path: Path) -> None:
+    """Both at a time: most of a run is its start."""
+    long = ("loadtests.locust", "run", *SHORT, "--seconds", "600", "--out")
+    stopped, died = command(*long, str(tmp_path / "stopped")), command(*long, str(tmp_path / "died"))
+    for run in (stopped, died):
+        run.wait_for("steady   1/600")
+        assert len(run.members()) > 5
+    stopped.process.send_signal(signal.SIGINT)
+    for pid in died.members("router serve"):
         os.kill(pid, signal.SIGKILL)
-    code, said = run.end(40)
+    (stopped_code, stopped_said), (died_code, died_said) = stopped.end(40), died.end(40)
 
-    assert code == 2, said
-    assert "router died" in said
-    assert run.left() == []
+    assert stopped_code == 130, stopped_said
+    assert "stopped" in stopped_said
+    assert died_code == 2, died_said
+    assert "router died" in died_said
+    assert stopped.left() == []
+    assert died.left() == []
 
 
 def test_a_gateway_elsewhere_is_not_loaded_unless_it_is_named(command: Any) -> None:
