@@ -7,8 +7,8 @@ import asyncio
 from typing import Final, Protocol
 
 TICK_S: Final = 0.05
-LAG_WINDOW_TICKS: Final = 300  # 15 s: a usual scrape interval
 TICKS_A_S: Final = 20
+LAG_WINDOW_TICKS: Final = 300  # 15 s: a usual scrape interval
 
 
 class Timed(Protocol):
@@ -27,7 +27,7 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, set[Timed]] = {}
-        self._last = int(loop.time() / TICK_S)
+        self._last = int(loop.time() * TICKS_A_S)
         self._handle: asyncio.TimerHandle | None = None
         self._lag_s = self._lag_before_s = 0.0  # the worst of this window, and of the one before
         self._lag_ticks = 0
@@ -44,7 +44,7 @@ class Wheel:
         return max(self._lag_s, self._lag_before_s)
 
     def start(self) -> None:
-        self._last = int(self._loop.time() / TICK_S)
+        self._last = int(self._loop.time() * TICKS_A_S)
         self._schedule()
 
     def stop(self) -> None:
@@ -81,7 +81,8 @@ class Wheel:
 
     def advance(self, now: float) -> None:
         """Calls everything that is due at `now`."""
-        current = int(now / TICK_S)
+        # By a product: at its very moment a tick's quotient is often a little below it, and would be called for again.
+        current = int(now * TICKS_A_S)
         while self._last < current:
             self._last += 1
             for entry in self._slots.pop(self._last, ()):
@@ -98,7 +99,7 @@ class Wheel:
                     self.arm(entry, again)
 
     def _schedule(self) -> None:
-        due = (self._last + 1) * TICK_S
+        due = (self._last + 1) / TICKS_A_S
         self._handle = self._loop.call_at(due, self._on_tick, due)
 
     def _on_tick(self, due: float) -> None:

@@ -122,7 +122,7 @@ async def test_a_silent_stream_has_its_first_byte_before_its_first_token() -> No
 
 
 async def test_ends_before_the_end_are_seen_by_whose_they_are() -> None:
-    async with router(Cloud("azure-a"), timeouts=QUICK) as r:
+    async with router(Cloud("azure-a"), timeouts=PATIENT) as r:
         r.clouds["azure-a"].faults.add("early_close", after_events=3, times=1)
         assert not (await ask(r, chat(stream=True))).complete
         await settled(r, 1)

@@ -126,8 +126,18 @@ class Ticking(FakeLoop):
 
     def tick(self, late_s: float = 0.0) -> None:
         when, callback, due = self._next
-        self.now_s = when + late_s
+        self.now_s = round(when + late_s, 3)
         callback(due)
+
+
+def test_each_tick_is_one_call() -> None:
+    """Time on uvloop goes in whole milliseconds, so that a timer is called at its very moment and not after it."""
+    loop = Ticking()
+    turning = Wheel(loop)  # type: ignore[arg-type]
+    turning.start()
+    for number in range(1, 20_001):
+        loop.tick()
+        assert loop.now_s == pytest.approx(1000.0 + number * TICK_S)
 
 
 def test_the_worst_lag_is_told_for_a_while_however_often_it_is_asked_for() -> None:
