@@ -7,7 +7,7 @@ divided among the workers when the configuration is read.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from router.health.cooldown import Cooldown
 from router.jobs.loops import Surprised, every
 from router.limits.quota_twin import QuotaTwin
+from router.proxy.backend import Backend, Quota
 from router.proxy.fleet import Fleet
 
 SHARE_EVERY_S: Final = 0.15
@@ -54,6 +55,9 @@ class Sharing:
         self, loop: asyncio.AbstractEventLoop, fleet: Fleet, tell: Callable[[Changes], None], surprised: Surprised
     ) -> None:
         self._loop, self._fleet, self._tell, self._surprised = loop, fleet, tell, surprised
+        self._seen: Mapping[str, Backend] = {}
+        self._cooldowns: list[tuple[str, bool, Cooldown]] = []
+        self._twins: list[tuple[str, QuotaTwin]] = []
         self._known: dict[Cooldown, float] = {}  # until when, as the others know it
         self._told: dict[QuotaTwin, tuple[int, int]] = {}  # of what was ever charged: tokens and requests
         self._task: asyncio.Task[None] | None = None
@@ -69,26 +73,26 @@ class Sharing:
 
     def share(self, now: float) -> None:
         """Tells what is new since the last time."""
+        self._look()
+        worth = now + _NOT_WORTH_S
         cooling = []
-        known = {}
-        for deployment, of_quota, cooldown in self._cooldowns():
-            before = known[cooldown] = self._known.get(cooldown, 0.0)
-            if cooldown.until > before + _SAME_S and cooldown.until > now + _NOT_WORTH_S:
-                cooling.append(Cooling(deployment, of_quota, cooldown.reason, cooldown.until))
-                known[cooldown] = cooldown.until
+        for deployment, of_quota, cooldown in self._cooldowns:
+            until = cooldown.until
+            if until > worth and until > self._known.get(cooldown, 0.0) + _SAME_S:
+                cooling.append(Cooling(deployment, of_quota, cooldown.reason, until))
+                self._known[cooldown] = until
         spent = []
-        told = {}
-        for deployment, twin in self._twins():
-            charged = told[twin] = twin.charged
-            tokens, requests = self._told.get(twin, (0, 0))
-            if charged != (tokens, requests):
-                spent.append(Spent(deployment, charged[0] - tokens, charged[1] - requests))
-        self._known, self._told = known, told
+        for deployment, twin in self._twins:
+            charged, told = twin.charged, self._told[twin]
+            if charged != told:
+                spent.append(Spent(deployment, charged[0] - told[0], charged[1] - told[1]))
+                self._told[twin] = charged
         if cooling or spent:
             self._tell(Changes(cooling, spent))
 
     def apply(self, changes: Changes) -> None:
         """Takes over what another worker told. Of a deployment that is not here (any more) nothing is known."""
+        self._look()
         now = self._loop.time()
         backends = self._fleet.backends
         for each in changes.cooling:
@@ -103,39 +107,39 @@ class Sharing:
             twin = backend.quota.twin if backend is not None else None
             if twin is not None:
                 twin.charge_elsewhere(spent.tokens, spent.requests, now)
-                tokens, requests = self._told.get(twin, (0, 0))
+                tokens, requests = self._told[twin]
                 self._told[twin] = tokens + spent.tokens, requests
         if changes.cooling:
             self._fleet.standing.changed()
 
     def picture(self) -> Changes:
         """All that a worker which has just started should know: it must not begin with a minute's quota of its own."""
+        self._look()
         now = self._loop.time()
         cooling = [
             Cooling(deployment, of_quota, cooldown.reason, cooldown.until)
-            for deployment, of_quota, cooldown in self._cooldowns()
+            for deployment, of_quota, cooldown in self._cooldowns
             if cooldown.until > now + _NOT_WORTH_S
         ]
         spent = [
             Spent(deployment, max(0, int(limit - twin.tokens_left(now))), 0)
-            for deployment, twin in self._twins()
+            for deployment, twin in self._twins
             if (limit := twin.limit_tokens) is not None
         ]
         return Changes(cooling, spent)
 
-    def _cooldowns(self) -> Iterator[tuple[str, bool, Cooldown]]:
-        seen = set()
-        for name, backend in self._fleet.backends.items():
-            yield name, False, backend.cooldown
-            if backend.quota not in seen:
-                seen.add(backend.quota)
-                yield name, True, backend.quota.cooldown
-
-    def _twins(self) -> Iterator[tuple[str, QuotaTwin]]:
-        """By the first deployment that draws on each: the same in every worker, since all read the same file."""
-        seen = set()
-        for name, backend in self._fleet.backends.items():
-            twin = backend.quota.twin
-            if twin is not None and twin not in seen:
-                seen.add(twin)
-                yield name, twin
+    def _look(self) -> None:
+        """Lists what there is to share, once for each configuration; what is known of what stays is kept."""
+        backends = self._fleet.backends
+        if backends is self._seen:
+            return
+        self._seen = backends
+        # A quota by the first deployment that draws on it: the same in every worker, since all read the same file.
+        quotas: dict[Quota, str] = {}
+        for name, backend in backends.items():
+            quotas.setdefault(backend.quota, name)
+        self._cooldowns = [(name, False, backend.cooldown) for name, backend in backends.items()]
+        self._cooldowns += [(name, True, quota.cooldown) for quota, name in quotas.items()]
+        self._twins = [(name, quota.twin) for quota, name in quotas.items() if quota.twin is not None]
+        self._known = {each: self._known.get(each, 0.0) for _, _, each in self._cooldowns}
+        self._told = {twin: self._told.get(twin, (0, 0)) for _, twin in self._twins}
