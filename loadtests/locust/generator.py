@@ -21,6 +21,7 @@ from loadtests.drills.site import Site
 from loadtests.locust.limits import Verdict
 
 LOCUSTFILE: Final = "loadtests/locust/locustfile.py"
+FLAGS: Final = ("--only-summary", "--progress", "--csv-full-history")  # the last: percentiles as they are at the time
 STOP_S: Final = 10  # for requests that run when the load ends
 END_S: Final = 15.0
 LOOK_S: Final = 1.0
@@ -117,7 +118,7 @@ async def _locust(site: Site, phase: Phase, folder: Path, limits: str) -> AsyncI
         "--limits": limits,
     }
     words = [word for option in options.items() for word in option]
-    command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary", "--progress", *words]
+    command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", *FLAGS, *words]
     keys = {"LOADTEST_API_KEY": key_of("api"), "LOADTEST_INTERNAL_KEY": key_of("internal")}
     with Path(f"{base}.log").open("ab") as log:
         child = await asyncio.create_subprocess_exec(

@@ -68,8 +68,7 @@ class Test:
         self._began = 0.0
         self.check_host()
         if self.leads and self.options.shape != "none":
-            self.plan = plan(self.options.shape, self.options.num_users or USERS, self.options.run_time or SECONDS)
-            self._set_shape(self.plan)
+            self._set_shape()
 
     def check_host(self) -> None:
         """Ends the program where the host may not be loaded."""
@@ -132,14 +131,21 @@ class Test:
         except limits.LimitsError as error:
             sys.exit(f"--limits: {error}")
 
-    def _set_shape(self, chosen: Plan) -> None:
+    def _set_shape(self) -> None:
         test = self
 
         class Shape(LoadTestShape):
             use_common_options = True
 
+            def reset_time(self) -> None:
+                """Of each start: the web page can start again, with other numbers."""
+                super().reset_time()
+                options = test.options
+                test.plan = plan(options.shape, options.num_users or USERS, options.run_time or SECONDS)
+
             def tick(self) -> tuple[int, float] | None:
-                users = chosen.users(self.get_run_time(), totals(test.runner.stats), test.generator_cpu_now)
+                assert test.plan is not None
+                users = test.plan.users(self.get_run_time(), totals(test.runner.stats), test.generator_cpu_now)
                 return None if users is None else (users, max(SPAWN_RATE, users / 2))
 
         self.environment.shape_class = Shape()

@@ -120,6 +120,8 @@ def plots(history: Path) -> list[Panel]:
 
     return [
         Panel("users, and requests a second", {"users": line("User Count"), "requests/s": line("Requests/s")}),
-        Panel("time of a whole request, ms", {share: line(share) for share in ("50%", "95%", "99%")}),
+        Panel(
+            "time of a whole request, ms, over the last 10 s", {share: line(share) for share in ("50%", "95%", "99%")}
+        ),
         Panel("failures a second", {"failures/s": line("Failures/s")}),
     ]

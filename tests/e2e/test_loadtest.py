@@ -121,7 +121,8 @@ def test_a_healthy_fleet_passes_and_the_reports_say_so(command: Any, tmp_path: P
     counts = {(row["type"], row["name"]): row["count"] for row in steady["statistics"]}
     for name in ("chat stream", "internal chat", "embeddings"):
         assert counts["POST", name] > 0
-    assert counts["TTFT", "chat stream"] == counts["TOKENS/S", "chat stream"]
+    # Streams whose events all come in one read have no rate.
+    assert 0 < counts["TOKENS/S", "chat stream"] <= counts["TTFT", "chat stream"]
     # The last streams may still run when the figures are taken.
     assert 0 <= counts["TTFT", "chat stream"] - counts["POST", "chat stream"] <= 16
     assert counts["GAP", "chat stream"] > 5 * counts["TTFT", "chat stream"]
