@@ -15,7 +15,8 @@ OTHER: Final = "other"
 _PHASES: Final = tuple(
     (re.compile(pattern), phase)
     for pattern, phase in (
-        (r"telemetry/(access_log|decision_log|anchors)", "access log and decision log"),
+        (r"telemetry/(access_log|decision_log|anchors)|accounting/chain", "access log and decision log"),
+        (r"accounting/", "read events and usage"),
         (r"telemetry/trac", "traces"),
         (r"telemetry/", "metrics"),
         (r"transport/(inbound|heads|framing)\.py:.*(answer|write|\.end$|break_off|abandon)", "reply"),
@@ -29,7 +30,7 @@ _PHASES: Final = tuple(
         (r"(placement|balancing|health|resilience|limits)/", "place, pick, book"),
         (r"proxy/(attempts|asking|hedging|outgoing|signing)|providers/", "attempt"),
         (r"proxy/(answer|replies|failures|lifecycle\.py:_(reply|relay|headers))", "reply"),
-        (r"proxy/(settlement|ending|context)|accounting/", "settle"),
+        (r"proxy/(settlement|ending|context)", "settle"),
         (r"proxy/", "life of the request"),
         (r"jobs/", "jobs"),
     )

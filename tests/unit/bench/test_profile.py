@@ -23,6 +23,8 @@ def no_source(_file: str, _line: int) -> str:
         ),
         (f"{RECEIVED};serve (router/proxy/lifecycle.py:52)", "life of the request"),
         (f"{RECEIVED};settle (router/proxy/settlement.py:70);dumps (json/__init__.py:9)", "settle"),
+        (f"{RECEIVED};read_events (router/accounting/events.py:9)", "read events and usage"),
+        (f"{RECEIVED};Chain.seal (router/accounting/chain.py:9)", "access log and decision log"),
         (f"{RECEIVED};AccessLog.write (router/telemetry/access_log.py:90)", "access log and decision log"),
         (f"{RECEIVED};RequestMetrics.record (router/telemetry/metrics.py:90)", "metrics"),
         (f"{BASE};Inbound.begin_answer (router/transport/inbound.py:193)", "reply"),
