@@ -37,6 +37,7 @@ class Peer:
     install: str
     aware: bool  # of what an LLM's request is: it is no plain HTTP proxy
     environment: Mapping[str, str] = field(default_factory=dict)
+    connections: int | None = None  # of the closed loop, where the usual 64 are too many: see LiteLLM
     health: str = ""  # a path that answers 200 once it serves; empty: it serves as soon as it listens
 
     @property
@@ -119,5 +120,7 @@ PEERS: Final[tuple[Peer, ...]] = (
         aware=True,
         environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
         health="/health/liveliness",
+        # A request takes it 15 ms and more: what 64 of them have cost when the time is up would be half of all.
+        connections=4,
     ),
 )

@@ -1,6 +1,8 @@
 """The router beside other gateways: what each costs, against nginx and against the router in the same rounds."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Final
 
 from rich.console import Console
@@ -54,5 +56,10 @@ def _ratio(result: Result, above: str, below: str) -> str:
 
 
 def _shown(values: Sequence[float]) -> str:
-    spread = Spread.of(values)
-    return f"{spread.median:,.4g} ({spread.low:,.4g}-{spread.high:,.4g})"
+    median, low, high = (f"{value:,.{_digits(value)}f}" for value in astuple(Spread.of(values)))
+    return f"{median} ({low}-{high})"
+
+
+def _digits(value: float) -> int:
+    """Three that say something: the router's share of LiteLLM's cost is thousandths, LiteLLM's of nginx's hundreds."""
+    return max(0, 2 - math.floor(math.log10(value)))

@@ -8,6 +8,7 @@ from typing import Final
 import uvloop
 
 from loadtests.bench import wrk
+from loadtests.bench.bodies import fetch
 from loadtests.bench.figures import Sample
 from loadtests.bench.mode import Measure, Options, events_of, named, new_site
 from loadtests.bench.streams import paced
@@ -53,6 +54,7 @@ class ClosedLoop:
                 return Sample(run.cpu_s / units * 1e6, units, run.rate * chunks, run.p50_ms, run.p99_ms)
 
             for name in subjects:
+                fetch(here.targets[name].port, here.targets[name].path, self._body_for(name))  # may take seconds, once
                 wrk.run(here.targets[name], files[name], 1, cores.load)  # warm: pools filled, code specialised
             yield measure
 

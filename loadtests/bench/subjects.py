@@ -46,6 +46,7 @@ class Launch:
     command: Sequence[str]
     port: int
     ready: Callable[[], bool]
+    connections: int | None = None  # fewer than usual in the closed loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Target:
     port: int
     path: str
     pid: int
+    connections: int | None = None
 
 
 class Subject(Protocol):
@@ -145,6 +147,7 @@ class Gateway:
             self._peer.command(ports, site.folder),
             ports.own,
             lambda: answers_200(ports.own, health) if health else accepts(ports.own),
+            self._peer.connections,
         )
 
 
@@ -230,7 +233,7 @@ def stand(
 def started(subject: Subject, site: Site, poll_s: float = 0.02) -> Iterator[Target]:
     launch = subject.launch(site)
     with running(subject.name, launch.command, site.cores.proxy, site.folder, launch.ready, poll_s) as pid:
-        yield Target(subject.name, launch.port, subject.path, pid)
+        yield Target(subject.name, launch.port, subject.path, pid, launch.connections)
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path, Path]:

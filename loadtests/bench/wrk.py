@@ -46,7 +46,16 @@ def run(target: Target, body: Path, seconds: float, core: CoreList) -> ClosedLoo
     """Loads the target for `seconds`, which wrk takes in whole ones (at least 1)."""
     whole = max(1, round(seconds))
     url = f"http://127.0.0.1:{target.port}{target.path}"
-    options = ["--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{whole}s", "--timeout", "10s"]
+    options = [
+        "--threads",
+        "1",
+        "--connections",
+        str(target.connections or CONNECTIONS),
+        "--duration",
+        f"{whole}s",
+        "--timeout",
+        "10s",
+    ]
     command = pinned([find_program("wrk"), *options, "--latency", "--script", str(SCRIPT), url], core)
     environment = {**os.environ, "BENCH_BODY": str(body), "BENCH_KEY": KEY}
     before = cpu_s(target.pid)

@@ -6,11 +6,14 @@ import orjson
 import pytest
 
 from loadtests.baselines.peers import PEERS, Peer, Ports
+from loadtests.bench.against import compared
 from loadtests.bench.bars import against_fastest
 from loadtests.bench.bodies import chat_body, fetch
 from loadtests.bench.figures import Round, Sample
 from loadtests.bench.mode import events_of, new_site
+from loadtests.bench.modes import MODES
 from loadtests.bench.processes import BenchError, Cores
+from loadtests.bench.rounds import Result
 from loadtests.bench.subjects import SUBJECTS, Gateway, Site, stand
 
 
@@ -62,6 +65,22 @@ def test_configurations_have_no_word_left_to_fill_in(tmp_path: Path) -> None:
         assert "@UPSTREAM_PORT@" not in written
         for file in tmp_path.iterdir():
             file.unlink()
+
+
+def test_a_peers_row_compares_within_rounds() -> None:
+    """The machine was twice as slow in the second round, and no ratio changes for it."""
+    costs = {"nginx": 10.0, "router": 20.0, "litellm": 8000.0}
+    rounds = [Round({name: Sample(value * pace, 1) for name, value in costs.items()}, 8.0, 0.0) for pace in (1, 2)]
+    mode = next(mode for mode in MODES if mode.name == "peers-json-1k")
+    result = Result(mode, list(costs), wanted=2, rounds=rounds)
+
+    assert compared(result, "litellm") == (
+        "12,000 (8,000-16,000)",
+        "800 (800-800)",
+        "0.00250 (0.00250-0.00250)",
+    )
+    assert compared(result, "nginx")[1:] == ("", "2.00 (2.00-2.00)")
+    assert compared(result, "router")[1:] == ("2.00 (2.00-2.00)", "")
 
 
 class TestBar:
