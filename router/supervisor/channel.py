@@ -8,6 +8,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable, Coroutine, Mapping
+from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_type_hints
 
 import msgspec
@@ -55,6 +56,7 @@ class Channel(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.heard_at = monotonic()  # when the other end last said anything
         self._verbs: dict[str, tuple[Verb, Any]] | None = None
         self._early: list[_Call] = []
         self._transport: asyncio.Transport | None = None
@@ -105,6 +107,7 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = monotonic()
         received = self._received
         received += data
         position = 0

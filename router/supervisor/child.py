@@ -51,6 +51,7 @@ class Child:
             "status": worker.status,
             "explain": worker.explain,
             "reading": self._reading,
+            "requests": self._requests,
             "scene": self._scene,
             "stories": self._stories,
             "apply": self._apply,
@@ -65,6 +66,9 @@ class Child:
 
     async def _reading(self) -> Reading:
         return self._worker.assembly.reading(str(self._index))
+
+    async def _requests(self) -> Reading:
+        return self._worker.assembly.books.metrics.read()
 
     async def _scene(self) -> Scene:
         return self._worker.assembly.scene()

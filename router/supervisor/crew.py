@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -104,14 +105,12 @@ class Crew:
 
     async def read(self) -> None:
         """Takes the numbers of all who serve."""
-        now = asyncio.get_running_loop().time()
         for index, reading in (await self.ask_all(Reading, ANSWER_S, "reading")).items():
-            self.slots[index].last, self.slots[index].heard_at = reading, now
+            self.slots[index].last = reading
 
     async def _keep(self, slot: Slot) -> None:
-        loop = asyncio.get_running_loop()
         while not self._ending.is_set():
-            began_at = loop.time()
+            began_at = monotonic()
             try:
                 await slot.spawn(self._verbs(slot))
                 how = await slot.ended()
@@ -120,7 +119,7 @@ class Crew:
             slot.settled.set()
             if self._ending.is_set() or not self._complete:
                 return
-            wait_s = slot.backoff.next_s(loop.time() - began_at)
+            wait_s = slot.backoff.next_s(monotonic() - began_at)
             self._superior.event(
                 "worker_ended", worker=slot.index, how=how, why=slot.failure, restart_in_s=round(wait_s, 3)
             )
@@ -146,7 +145,7 @@ class Crew:
             except _NO_ANSWER:
                 slot.kill()
                 return
-            slot.sit(asyncio.get_running_loop().time())
+            slot.sit()
             if self._complete:
                 self._superior.event("worker_started", worker=slot.index, pid=slot.pid, config_version=version)
 
@@ -158,11 +157,12 @@ class Crew:
         return {"order": order, "failed": failed, "started": started, "share": share}
 
     async def _poll(self) -> None:
-        loop = asyncio.get_running_loop()
+        """Keeps what requests counted. The rest is read when somebody asks: that takes a few times longer."""
         while True:
             await asyncio.sleep(POLL_EVERY_S)
-            await self.read()
+            for index, requests in (await self.ask_all(Reading, ANSWER_S, "requests")).items():
+                self.slots[index].count(requests)
             for slot in self.up:
-                if loop.time() - slot.heard_at > HUNG_S:
+                if monotonic() - slot.channel.heard_at > HUNG_S:
                     self._superior.event("worker_hung", worker=slot.index, pid=slot.pid)
                     slot.kill()

@@ -33,7 +33,6 @@ class Slot:
         self.backoff = Backoff(rng)
         self.channel = Channel()
         self.last = Reading()  # of the process that runs
-        self.heard_at = 0.0  # monotonic seconds, when it last answered
         self._sockets = sockets
         self._past = Reading()  # what stays true of those that have ended
         self._process: asyncio.subprocess.Process | None = None
@@ -47,17 +46,23 @@ class Slot:
     def reading(self) -> Reading:
         """The numbers of all that ever sat here, as they last were."""
         past = self._past
-        if self.last.numbers:  # a chain of decisions goes on where the process before left it: it is counted there
+        if (
+            names.DECISIONS.name in self.last.numbers
+        ):  # a chain of decisions goes on where the process before left it: it is counted there
             numbers = {name: series for name, series in past.numbers.items() if name != names.DECISIONS.name}
             past = Reading(numbers, past.histograms)
         return readings.merged((past, self.last))
 
-    def sit(self, now: float) -> None:
-        """Who was spawned serves from now on (monotonic seconds)."""
+    def sit(self) -> None:
+        """Who was spawned serves from now on."""
         if self.pid is None:
             return  # it has ended in between
-        self.up, self.since, self.heard_at = True, time.time(), now
+        self.up, self.since = True, time.time()
         self.settled.set()
+
+    def count(self, requests: Reading) -> None:
+        """Takes newer numbers of requests; the rest is as it was last read."""
+        self.last = Reading(self.last.numbers | requests.numbers, self.last.histograms | requests.histograms)
 
     async def spawn(self, verbs: Mapping[str, Verb]) -> None:
         """Starts a process, which will ask for its order and then say `started` or `failed`."""

@@ -83,6 +83,8 @@ async def test_a_worker_that_dies_loses_its_own_requests_and_nothing_else(tmp_pa
         assert await r.metric("router_requests_total") >= before
         assert await r.metric("router_worker_restarts_total", worker="0") == 1
         assert await r.metric("router_worker_up") == 2
+        chained = (await r.status())["decisions"]["sequence"]
+        assert await r.metric("router_decision_log_records_total") == chained, "a chain that goes on is counted once"
         (ended,) = r.events("worker_ended")
         assert (ended["worker"], ended["how"], ended["restart_in_s"]) == (0, "SIGKILL", 0.0)
         lines = await r.lines_to_each()
