@@ -79,7 +79,7 @@ class _Opcodes:
 
 
 class Instructions:
-    """What the processor would execute, C code included, counted by valgrind's callgrind: ±0.4 % on a busy machine."""
+    """What the processor would execute, C code included, counted by valgrind's callgrind: within 1 % beside others."""
 
     name, tolerance = "instructions", 0.02
     depends_on: tuple[str, ...] = ("python", "build", "machine", "libc", "uvloop", "httptools", "msgspec", "orjson")

@@ -17,7 +17,7 @@ from loadtests.guard.stage import Stage
 
 WARM: Final = 60  # requests of each kind until pools are filled and CPython has specialised its code
 ROUNDS: Final = 3  # of which the median counts: a timer that falls into one does not
-REQUESTS: Final = 60
+REQUESTS: Final = 100
 STREAMS: Final = 6
 EVENTS_FEW: Final = 5
 EVENTS_MANY: Final = 85
