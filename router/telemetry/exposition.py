@@ -5,7 +5,7 @@ The text is written here and not by the client library, whose 6 µs a line would
 """
 
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -14,6 +14,7 @@ from router.telemetry.reading import Buckets, Exemplar, Labels, Number, Reading
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_BOUNDS: Final = {m.name: (*map(repr, m.bounds), "+Inf") for m in METRICS if m.kind is Kind.HISTOGRAM}
 
 
 def render(reading: Reading, accept: str) -> tuple[bytes, str]:
@@ -45,15 +46,15 @@ def _head(metric: Metric, *, openmetrics: bool) -> Iterator[str]:
 
 def _number_lines(metric: Metric, series: dict[Labels, Number]) -> Iterator[str]:
     for labels, value in series.items():
-        yield f"{metric.name}{_braced(_label_text(metric, labels))} {value}\n"
+        yield f"{metric.name}{_braced(_label_text(metric.labels, labels))} {value}\n"
 
 
 def _histogram_lines(metric: Metric, labels: Labels, buckets: Buckets, *, exemplars: bool) -> Iterator[str]:
-    text = _label_text(metric, labels)
+    text = _label_text(metric.labels, labels)
     first = f"{text}," if text else ""
     known = buckets.exemplars if exemplars else {}
     total = 0
-    for number, (bound, total) in enumerate(zip(_bounds(metric), accumulate(buckets.counts), strict=True)):
+    for number, (bound, total) in enumerate(zip(_BOUNDS[metric.name], accumulate(buckets.counts), strict=True)):
         seen = _exemplar_text(known[number]) if number in known else ""
         yield f'{metric.name}_bucket{{{first}le="{bound}"}} {total}{seen}\n'
     yield f"{metric.name}_count{_braced(text)} {total}\n"
@@ -64,19 +65,14 @@ def _exemplar_text(exemplar: Exemplar) -> str:
     return f' # {{trace_id="{_escaped(exemplar.trace_id)}"}} {exemplar.value} {exemplar.at}'
 
 
-@cache
-def _bounds(metric: Metric) -> tuple[str, ...]:
-    return (*map(repr, metric.bounds), "+Inf")
-
-
-def _label_text(metric: Metric, values: Labels) -> str:
-    return ",".join([f'{name}="{_escaped(value)}"' for name, value in zip(metric.labels, values, strict=True)])
+@lru_cache(maxsize=16384)  # as many as a page may well have: each is the same at every scrape
+def _label_text(names: Labels, values: Labels) -> str:
+    return ",".join([f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)])
 
 
 def _braced(labels: str) -> str:
     return f"{{{labels}}}" if labels else ""
 
 
-@lru_cache(maxsize=4096)
 def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
