@@ -22,7 +22,7 @@ from tests.router_kit import DECISIONS, INTERNAL_KEY, Cloud, write_config
 SLOW = Settings(tokens=Distribution(40.0), token_gap_ms=Distribution(40.0))  # a stream of 1.6 s
 
 
-async def killed(r: Workers, pid: int) -> None:
+async def killed(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not lives(pid))
 
@@ -68,7 +68,7 @@ async def test_a_worker_that_dies_loses_its_own_requests_and_nothing_else(tmp_pa
         before = await r.metric("router_requests_total")
         assert before >= 4
 
-        await killed(r, r.pids[0])
+        await killed(r.pids[0])
         come_meanwhile = [asyncio.create_task(ask(r, chat(max_tokens=1))) for _ in range(20)]
         replies = [await stream.rest() for stream in streams]
         while not r.events("worker_started"):
@@ -108,7 +108,7 @@ async def test_a_reload_is_for_all_or_for_none_and_who_starts_later_has_it_too(t
         assert status == 409
         assert "workloads" in body.decode()
         assert [(await line.ask(chat(model="newest"))).status for line in lines] == [200, 200]
-        await killed(r, r.pids[1])
+        await killed(r.pids[1])
         await back(r)
 
         lines = await r.lines_to_each()
@@ -124,9 +124,8 @@ async def test_a_drain_outlives_the_workers_that_were_told(tmp_path: Path) -> No
         assert (await r.admin("/deployments/azure/gpt-4o-dep/drain", "POST"))[0] == 200
         lines = await r.lines_to_each()
         assert [(await line.ask(chat())).status for line in lines] == [503, 503]
-        for ends, pid in enumerate(r.pids, 1):
-            await killed(r, pid)
-            await back(r, ends)
+        await asyncio.gather(*(killed(pid) for pid in r.pids))
+        await back(r, ends=2)
 
         lines = await r.lines_to_each()
         assert [(await line.ask(chat())).status for line in lines] == [503, 503]
@@ -229,7 +228,7 @@ async def test_the_chains_of_all_workers_hold_after_a_kill(tmp_path: Path) -> No
         for ends in (1, 2):
             for line in await r.lines_to_each():
                 assert (await line.ask(chat(key=INTERNAL_KEY))).status == 200
-            await killed(r, (await r.status())["workers"][0]["pid"])
+            await killed((await r.status())["workers"][0]["pid"])
             await back(r, ends)
         for line in await r.lines_to_each():
             assert (await line.ask(chat(key=INTERNAL_KEY))).status == 200
