@@ -34,7 +34,7 @@ class Finding:
 
     @property
     def grown(self) -> bool:
-        return self.growth > self.method.tolerance
+        return self.now.total > self.before.total * (1 + self.method.tolerance) + self.method.slack
 
     @property
     def stale(self) -> bool:
@@ -75,7 +75,7 @@ def write(costs: Mapping[Method, Mapping[str, Cost]], file: Path = FILE) -> None
     kept = orjson.loads(file.read_bytes())["costs"] if file.exists() else {}
     document = {
         "made_with": versions(),
-        "tolerances": {method.name: method.tolerance for method in METHODS},
+        "tolerances": {method.name: {"share": method.tolerance, "counts": method.slack} for method in METHODS},
         "costs": kept
         | {method.name: {scene: _rounded(cost) for scene, cost in costs[method].items()} for method in costs},
     }

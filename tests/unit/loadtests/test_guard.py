@@ -58,7 +58,7 @@ class TestCallgrind:
 class TestFinding:
     @pytest.mark.parametrize(
         ("now", "grown", "stale"),
-        [(1004.9, False, False), (1006, True, False), (905, False, False), (895, False, True)],
+        [(1006.9, False, False), (1007.1, True, False), (905, False, False), (895, False, True)],
     )
     def test_growth_beyond_the_tolerance_is_told_from_noise_and_from_a_baseline_gone_stale(
         self, now: float, grown: bool, stale: bool
@@ -66,6 +66,10 @@ class TestFinding:
         found = finding(1000, now)
         assert (found.grown, found.stale) == (grown, stale)
         assert (len(found.lines()) > 1) == (grown or stale)
+
+    def test_a_small_count_may_grow_by_a_timer(self) -> None:
+        assert not finding(100, 102).grown
+        assert finding(100, 103).grown
 
     def test_the_functions_that_changed_most_come_first(self) -> None:
         found = finding(1000, 1100, serve=1010, read=5, settle=85)
