@@ -176,11 +176,11 @@ class Target:
         "accepted",
         "backend",
         "cloud",
-        "endpoint",
         "hash",
         "head",
         "id",
         "identity",
+        "labels",
         "meter",
         "model_value",
         "operation",
@@ -197,7 +197,7 @@ class Target:
         self.id = backend.deployment.id
         self.hash = zlib.crc32(self.id.encode())  # the same in every process
         self.cloud = backend.deployment.cloud
-        self.endpoint = endpoint.id
+        self.labels = (self.id, self.cloud, endpoint.id)  # what records say of who served
         self.price = backend.deployment.price
         self.accepted = Offer(self.id, self.cloud, ACCEPTED)
         self.operation = operation
