@@ -48,9 +48,12 @@ def read_usage(body: bytes) -> Usage | None:
     except UNREADABLE:
         return _read_leniently(body)
     read, written = usage.prompt_tokens_details, usage.completion_tokens_details
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if read is None and written is None and completion is not None and completion >= 0 and 0 <= prompt < _TOKENS_MAX:
+        return Usage(prompt, completion if completion < _TOKENS_MAX else 0)
     return Usage(
-        _count(usage.prompt_tokens),
-        _count(usage.completion_tokens),
+        _count(prompt),
+        _count(completion),
         _count(read.cached_tokens) if read is not None else 0,
         _count(written.reasoning_tokens) if written is not None else 0,
     )

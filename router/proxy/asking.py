@@ -11,7 +11,7 @@ from router.proxy.choice import may_choose
 from router.proxy.context import Attempt, Context
 from router.proxy.ending import end_attempt
 from router.proxy.failures import SlowError, WithdrawnError, outcome_of, raise_for, total_passed
-from router.proxy.outgoing import request_parts
+from router.proxy.outgoing import request_parts, traced_lines
 from router.proxy.runtime import Runtime
 from router.proxy.signing import signed_parts
 from router.transport.fiber import Parking
@@ -28,10 +28,7 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waite
     pool = target.backend.pool
     resent = False
     try:
-        up_lines, trace = ctx.up_lines, ctx.trace
-        if trace is not None:
-            attempt.span_id = trace.new_span_id()
-            up_lines += trace.line(attempt.span_id)
+        up_lines = ctx.caller.up_lines if ctx.trace is None else traced_lines(ctx, ctx.trace, attempt)
         # Before a connection is taken: from then on nothing but the send may fail.
         if target.identity.signs:
             parts = await signed_parts(ctx, rt, target, up_lines, waiter)
@@ -110,8 +107,8 @@ def _answer(ctx: Context, target: Target, now: float) -> Answer:
     assert plan is not None
     stream, total_at = facts.stream, ctx.total_at
     give_up_at = now + (timeouts.commit_stream_s if stream else timeouts.commit_json_s)
-    if give_up_at > now + ctx.patience_s:
-        give_up_at = now + ctx.patience_s
+    if give_up_at > now + ctx.caller.patience_s:
+        give_up_at = now + ctx.caller.patience_s
     if give_up_at > total_at:
         give_up_at = total_at
     answer = Answer(ctx.inbound, target, stream, give_up_at, total_at, now)

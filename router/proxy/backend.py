@@ -7,7 +7,7 @@ backend as one operation sees it, with every byte of a request's head that does 
 import zlib
 from collections.abc import Mapping
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import orjson
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _PRESSED_SHARE: Final = 0.8  # of the concurrency limit: from here on affinity brings nobody here any more
 # What a deployment said of itself, in the words of a refusal.
 _COOLING: Final[Mapping[str, str]] = {"missing": "no_deployment", "overloaded": "busy"}
+
+
+Serves: TypeAlias = tuple[str, str, str, tuple[Offer, ...]]  # deployment, cloud, endpoint, and the accepted offer
 
 
 class Standing:
@@ -173,19 +176,18 @@ class Target:
 
     __slots__ = (
         "_dialect",
-        "accepted",
         "backend",
         "cloud",
         "hash",
         "head",
         "id",
         "identity",
-        "labels",
         "meter",
         "model_value",
         "operation",
         "price",
         "route",
+        "serves",
         "timeouts",
     )
 
@@ -197,9 +199,9 @@ class Target:
         self.id = backend.deployment.id
         self.hash = zlib.crc32(self.id.encode())  # the same in every process
         self.cloud = backend.deployment.cloud
-        self.labels = (self.id, self.cloud, endpoint.id)  # what records say of who served
         self.price = backend.deployment.price
-        self.accepted = Offer(self.id, self.cloud, ACCEPTED)
+        # What the record of a request that it served says of that.
+        self.serves: Serves = (self.id, self.cloud, endpoint.id, (Offer(self.id, self.cloud, ACCEPTED),))
         self.operation = operation
         self.route = route
         self.timeouts = endpoint.timeouts
@@ -223,10 +225,10 @@ class Target:
         price = self.price
         return cost_nano_usd(price, work.prompt_tokens, work.completion_tokens_max, 0) if price is not None else 0
 
-    def cost_nano_usd(self, usage: Usage | None) -> int:
-        """What an answer has cost, by what it reported; 0 where that, or the price, is not known."""
+    def cost_nano_usd(self, usage: Usage) -> int:
+        """What an answer has cost, by what it reported; 0 where the price is not known."""
         price = self.price
-        if price is None or usage is None:
+        if price is None:
             return 0
         return cost_nano_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 

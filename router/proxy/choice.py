@@ -86,7 +86,7 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
     Raises PlacementViolationError where a deployment of the holder has no reason: our bug, and nothing is sent.
     Raises RefusedError where the log cannot take the record: the promise is worth more than the answer.
     """
-    plan, key = ctx.plan, ctx.key
+    plan, key = ctx.plan, ctx.caller.key
     assert plan is not None
     assert key is not None
     offers = [Offer("", plan.holder, "no_deployment")] if not plan.holder_tiers else []

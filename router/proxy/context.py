@@ -1,6 +1,8 @@
 """All that one request is, from its head to its last byte."""
 
+from collections.abc import Mapping
 from math import inf
+from typing import Final
 
 from router.base.errors import RouterError
 from router.config.snapshot import Snapshot
@@ -15,7 +17,6 @@ from router.proxy.surface import Ask
 from router.resilience.attempts import AttemptBudget
 from router.telemetry.trace_context import Parent, Trace
 from router.transport.inbound import Inbound
-from router.transport.upstream import AnswerHead
 
 
 class Attempt:
@@ -52,47 +53,45 @@ class Attempt:
         answer, target = self.answer, self.target
         head = answer.head if answer is not None else None
         first_byte_at = answer.first_byte_at if answer is not None else 0.0
-        return AttemptRecord(
-            deployment=target.id,
-            cloud=target.cloud,
-            outcome=outcome,
-            status=head.status if head is not None else 0,
-            reused=self.reused,
-            first_byte_ms=(first_byte_at - self.began) * 1000 if first_byte_at else 0.0,
-            waited_ms=(now - self.began) * 1000,
-            upstream_request_id=_request_id(head) if head is not None else "",
-            hedge=self.hedge,
-            connect_ms=self.connect_s * 1000,
-            tls_ms=self.tls_s * 1000,
-            began_ms=(self.began - arrived_at) * 1000,
-            span_id=self.span_id,
+        began = self.began
+        return AttemptRecord(  # by place, as the request's record is
+            target.id,
+            target.cloud,
+            outcome,
+            head.status if head is not None else 0,
+            self.reused,
+            (first_byte_at - began) * 1000 if first_byte_at else 0.0,
+            (now - began) * 1000,
+            _request_id(head.fields) if head is not None else "",
+            self.hedge,
+            self.connect_s * 1000,
+            self.tls_s * 1000,
+            (began - arrived_at) * 1000,
+            self.span_id,
         )
 
 
 class Caller:
-    """What follows from a request's head alone. Kept with the head, and good while the configuration is the same."""
+    """What follows from a request's head alone. Kept with the head, and good while the configuration is the same.
 
-    __slots__ = ("ask", "client_id", "key", "parent", "patience_s", "reveal", "snapshot", "trace_id", "up_lines")
+    It is filled in as the head is read; what an error leaves out is as it stands on the class.
+    """
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        key: ApiKey,
-        ask: Ask,
-        client_id: str,
-        patience_s: float,
-        parent: Parent | None,
-        up_lines: bytes,
-    ) -> None:
+    key: ApiKey | None = None
+    ask: Ask | None = None
+    patience_s = inf  # how long it waits without a byte, as an SDK says it
+    reveal = False  # it may see who served it
+    parent: Parent | None = None  # the span that the client was in
+    trace_id = ""
+    up_lines = b""  # the header lines that go up
+
+    def __init__(self, snapshot: Snapshot | None, client_id: str) -> None:
         self.snapshot = snapshot
-        self.key = key
-        self.ask = ask
         self.client_id = client_id  # the client's own id for its request, or empty
-        self.patience_s = patience_s  # how long it waits without a byte, as an SDK says it
-        self.reveal = snapshot.workloads[key.workload].reveal_upstream  # it may see who served it
-        self.parent = parent  # the span that the client was in
-        self.trace_id = parent.trace_id if parent is not None else ""
-        self.up_lines = up_lines  # the header lines that go up
+        self.plans: dict[str, LivePlan] = {}  # by the model's name as its requests wrote it
+
+
+NOBODY: Final = Caller(None, "")
 
 
 class Context:
@@ -101,13 +100,6 @@ class Context:
     What stands on the class is how every request begins: most change little of it.
     """
 
-    key: ApiKey | None = None
-    ask: Ask | None = None
-    client_id = ""
-    patience_s = inf
-    reveal = False
-    up_lines = b""
-    trace_id = ""  # the client's, or its own where it is traced
     trace: Trace | None = None  # where this request is traced
     facts: Facts | None = None
     tokens = 0  # what it most likely costs, prompt and completion
@@ -126,6 +118,7 @@ class Context:
 
     def __init__(self, request_id: str, inbound: Inbound, snapshot: Snapshot) -> None:
         self.id = request_id
+        self.caller = NOBODY
         self.inbound = inbound
         self.snapshot = snapshot  # the configuration that the request began with
         self.total_at = inbound.started_at + snapshot.timeouts.total_s
@@ -142,7 +135,8 @@ class Context:
 
     @property
     def operation_name(self) -> str:
-        return self.ask.operation.name if self.ask is not None and self.ask.operation is not None else ""
+        ask = self.caller.ask
+        return ask.operation.name if ask is not None and ask.operation is not None else ""
 
     def refused_offers(self) -> tuple[Offer, ...]:
         """Every deployment that this request was offered to and that did not serve it, in order."""
@@ -165,7 +159,7 @@ class Context:
         return tuple(offer for offer in refusals if offer.cloud == plan.holder or offer.deployment in asked)
 
 
-def _request_id(head: AnswerHead) -> str:
+def _request_id(fields: Mapping[bytes, bytes]) -> str:
     """The upstream's own id of its answer, for its support; cut, since it goes into logs."""
-    value = head.fields.get(b"apim-request-id") or head.fields.get(b"x-request-id")
+    value = fields.get(b"apim-request-id") or fields.get(b"x-request-id")
     return value[:128].decode("latin-1") if value is not None else ""

@@ -56,7 +56,7 @@ def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
 def _as_client_sees(last: FailedAnswerError, ctx: Context, headers: dict[str, str]) -> RouterError:
     deployment = last.target.backend.deployment
     status = last.status if last.status >= 300 else 502
-    shown = client_error(status, last.body, last.judgement, deployment, reveal=ctx.reveal)
+    shown = client_error(status, last.body, last.judgement, deployment, reveal=ctx.caller.reveal)
     return PassedError(last.message, shown.status, shown.body, headers)
 
 

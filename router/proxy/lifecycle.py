@@ -9,10 +9,11 @@ from router.base.errors import (
     RouterError,
     StreamBrokenError,
 )
+from router.config.snapshot import ServerSettings
 from router.limits.admission import admit_body
 from router.limits.estimate import tokens_of
 from router.model.error_body import error_body
-from router.model.operation import BodyKind, Ending
+from router.model.operation import BodyKind, Ending, Operation
 from router.providers.errors import client_error
 from router.providers.headers import answer_headers, retry_headers
 from router.proxy.answer import Answer, broken
@@ -33,6 +34,7 @@ from router.proxy.runtime import Runtime
 from router.proxy.settlement import settle
 from router.proxy.surface import Ask, find_ask, route_of
 from router.telemetry.trace_context import read_traceparent
+from router.transport.heads import RequestHead
 from router.transport.inbound import Inbound, Server
 
 
@@ -44,11 +46,11 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         if ask.operation is None:
             _reply_models(ctx)
             return
-        _admit(ctx, server)
+        _admit(inbound, ctx.snapshot.server, server)
         if not inbound.body_whole:
             await inbound.read_body()
-        ctx.facts = _read_facts(ctx)
-        ctx.plan = _place(ctx, rt)
+        facts = ctx.facts = _read_facts(inbound, ask.operation, ask.model)
+        ctx.plan = _place(ctx, rt, facts)
         answer = ctx.answer = await first_answer(ctx, rt)
         if not answer.succeeded:
             _pass_error(ctx, answer)
@@ -71,60 +73,65 @@ def _recognise(ctx: Context, rt: Runtime) -> Ask:
     """Who asks, and for what: read from the head once, and remembered for as long as the client repeats it."""
     head = ctx.inbound.head
     caller = head.note
-    if not isinstance(caller, Caller) or caller.snapshot is not ctx.snapshot:
-        client_id = ctx.client_id = client_request_id(head.fields)
-        key = rt.authenticate(head.fields)
-        rt.count_in(ctx, key)
-        ask = ctx.ask = find_ask(head.method, head.target)
-        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
-            error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
-            error.status, error.code = 415, "content_encoding"
-            raise error
-        parent = read_traceparent(head.fields.get(b"traceparent"))
-        patience_s, up_lines = client_patience_s(head.fields), up_headers(head.fields, parent)
-        caller = head.note = Caller(ctx.snapshot, key, ask, client_id, patience_s, parent, up_lines)
+    if isinstance(caller, Caller) and caller.snapshot is ctx.snapshot and caller.key is not None:
+        ctx.caller = caller
+        workload = caller.key.workload
+        rt.in_flight[workload] = rt.in_flight.get(workload, 0) + 1
     else:
-        rt.count_in(ctx, caller.key)
-    ctx.ask, ctx.up_lines, ctx.reveal = caller.ask, caller.up_lines, caller.reveal
-    ctx.client_id, ctx.patience_s, ctx.trace_id = caller.client_id, caller.patience_s, caller.trace_id
-    tracing = rt.tracing
-    if tracing is not None and tracing.sampler.admits(caller.parent, caller.key.workload):
-        trace = ctx.trace = tracing.begin(caller.parent, route_of(head.method, head.target, caller.ask))
-        ctx.trace_id, ctx.up_lines = trace.trace_id, up_headers(head.fields, caller.parent, traced=True)
-    return caller.ask
-
-
-def _admit(ctx: Context, server: Server) -> None:
-    """Before a body byte is read: may this body come in at all."""
-    settings = ctx.snapshot.server
-    # A body that came with its head is in memory, and counted, already.
-    buffered = server.buffered_bytes - len(ctx.inbound.body)
-    admit_body(ctx.inbound.body_length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
-
-
-def _read_facts(ctx: Context) -> Facts:
-    ask, inbound = ctx.ask, ctx.inbound
+        caller = _read_head(ctx, rt, head)
+    ask = caller.ask
     assert ask is not None
-    assert ask.operation is not None
+    tracing = rt.tracing
+    if tracing is not None and caller.key is not None and tracing.sampler.admits(caller.parent, caller.key.workload):
+        ctx.trace = tracing.begin(caller.parent, route_of(head.method, head.target, ask))
+    return ask
+
+
+def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
+    """Takes the request into the count of its workload, until `settle`."""
+    fields = head.fields
+    caller = ctx.caller = Caller(ctx.snapshot, client_request_id(fields))
+    key = caller.key = rt.authenticate(fields)
+    rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1
+    caller.reveal = ctx.snapshot.workloads[key.workload].reveal_upstream
+    caller.ask = find_ask(head.method, head.target)
+    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
+        error.status, error.code = 415, "content_encoding"
+        raise error
+    parent = caller.parent = read_traceparent(fields.get(b"traceparent"))
+    caller.trace_id = parent.trace_id if parent is not None else ""
+    caller.patience_s, caller.up_lines = client_patience_s(fields), up_headers(fields, parent)
+    head.note = caller
+    return caller
+
+
+def _admit(inbound: Inbound, settings: ServerSettings, server: Server) -> None:
+    """Before a body byte is read: may this body come in at all."""
+    # A body that came with its head is in memory, and counted, already.
+    buffered = server.buffered_bytes - len(inbound.body)
+    length = inbound.body_length
+    if length > settings.body_bytes_max or buffered + length > settings.buffered_bytes_max:
+        admit_body(length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
+
+
+def _read_facts(inbound: Inbound, operation: Operation, model: str | None) -> Facts:
+    """What is asked. `model`: as the path names it."""
     if not inbound.body:
         raise InvalidRequestError("The request has no body.", code="missing_body")
-    content_type = inbound.head.fields.get(b"content-type", b"")
-    if ask.operation.body is BodyKind.MULTIPART:
-        return form_facts(inbound.body, content_type, ask.model)
-    return json_facts(inbound.body, ask.operation, ask.model)
+    if operation.body is BodyKind.JSON:
+        return json_facts(inbound.body, operation, model)
+    return form_facts(inbound.body, inbound.head.fields.get(b"content-type", b""), model)
 
 
-def _place(ctx: Context, rt: Runtime) -> LivePlan:
+def _place(ctx: Context, rt: Runtime, facts: Facts) -> LivePlan:
     """Finds the plan that was made for this workload, model and operation when the configuration was loaded."""
-    key, ask, facts = ctx.key, ctx.ask, ctx.facts
-    assert key is not None
-    assert ask is not None
-    assert ask.operation is not None
-    assert facts is not None
-    model = ctx.snapshot.aliases.get(facts.model, facts.model)
-    plan = rt.fleet.plans.get((key.workload, model, ask.operation.name)) if key.may_use(model) else None
+    caller = ctx.caller
+    plan = caller.plans.get(facts.model) if ctx.snapshot is rt.snapshot else None
     if plan is None:
-        raise _no_plan(ctx, model)
+        plan = _find_plan(ctx, rt, facts.model)
+        if ctx.snapshot is rt.snapshot:
+            caller.plans[facts.model] = plan
     if facts.names_stored_state and not plan.one_endpoint:
         raise InvalidRequestError(
             "The request names state that is stored at one endpoint (previous_response_id, conversation, background "
@@ -137,8 +144,20 @@ def _place(ctx: Context, rt: Runtime) -> LivePlan:
     return plan
 
 
+def _find_plan(ctx: Context, rt: Runtime, model: str) -> LivePlan:
+    key, ask = ctx.caller.key, ctx.caller.ask
+    assert key is not None
+    assert ask is not None
+    assert ask.operation is not None
+    model = ctx.snapshot.aliases.get(model, model)
+    plan = rt.fleet.plans.get((key.workload, model, ask.operation.name)) if key.may_use(model) else None
+    if plan is None:
+        raise _no_plan(ctx, model)
+    return plan
+
+
 def _no_plan(ctx: Context, model: str) -> NotFoundError:
-    key, ask = ctx.key, ctx.ask
+    key, ask = ctx.caller.key, ctx.caller.ask
     assert key is not None
     assert ask is not None
     assert ask.operation is not None
@@ -154,7 +173,7 @@ def _no_plan(ctx: Context, model: str) -> NotFoundError:
 
 def _reply_models(ctx: Context) -> None:
     """The list of models that this key may use, or one of them."""
-    key, ask, snapshot = ctx.key, ctx.ask, ctx.snapshot
+    key, ask, snapshot = ctx.caller.key, ctx.caller.ask, ctx.snapshot
     assert key is not None
     assert ask is not None
     names = {model for workload, model, _ in snapshot.plans if workload == key.workload}
@@ -189,8 +208,9 @@ async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
         inbound.begin_sized_answer(status_line(head.status), headers, head.length, now)
     else:
         inbound.begin_answer(status_line(head.status), headers, None, now)
-    assert ctx.key is not None
-    answer.flow(now, rt.books.gaps(ctx.key.workload, answer.target.cloud) if answer.is_stream else None)
+    assert ctx.caller.key is not None
+    gaps = rt.books.gaps(ctx.caller.key.workload, answer.target.cloud) if answer.is_stream else None
+    answer.flow(now, gaps)
     wheel = inbound.wheel
     wheel.arm(answer, now)
     try:
@@ -207,8 +227,8 @@ async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
 def _headers_down(ctx: Context, answer: Answer) -> bytes:
     """What passes of the upstream's header lines, and the router's own."""
     assert answer.head is not None
-    lines = b"%bx-request-id: %b\r\n" % (answer_headers(answer.head.fields, ctx.reveal), ctx.id.encode())
-    if ctx.reveal:
+    lines = b"%bx-request-id: %b\r\n" % (answer_headers(answer.head.fields, ctx.caller.reveal), ctx.id.encode())
+    if ctx.caller.reveal:
         lines += f"x-router-served-by: {answer.target.cloud}/{answer.target.id}\r\n".encode()
     return lines
 
@@ -218,7 +238,9 @@ def _pass_error(ctx: Context, answer: Answer) -> None:
     head, target = answer.head, answer.target
     assert head is not None
     judgement = target.judge(head.status, head.fields, answer.held_body())
-    shown = client_error(head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.reveal)
+    shown = client_error(
+        head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.caller.reveal
+    )
     ctx.status = shown.status
     headers = json_headers(ctx.id) + retry_headers(head.fields)
     ctx.inbound.answer_whole(status_line(shown.status), headers, shown.body, monotonic())

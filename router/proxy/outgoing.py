@@ -7,10 +7,10 @@ from typing import Final
 
 from router.model.operation import BodyKind
 from router.proxy.backend import Target
-from router.proxy.context import Context
+from router.proxy.context import Attempt, Context
 from router.proxy.facts import Facts, Splice
 from router.proxy.failures import IdentityLostError
-from router.telemetry.trace_context import Parent
+from router.telemetry.trace_context import Parent, Trace
 
 JOIN_BYTES_MAX: Final = 64 << 10  # up to here one write of one joined string is cheaper than several
 CLIENT_ID_BYTES_MAX: Final = 128
@@ -70,6 +70,13 @@ def up_headers(fields: dict[bytes, bytes], parent: Parent | None, *, traced: boo
     if b"openai-beta" in fields:
         lines += b"openai-beta: %b\r\n" % fields[b"openai-beta"]
     return lines
+
+
+def traced_lines(ctx: Context, trace: Trace, attempt: Attempt) -> bytes:
+    """Likewise for an attempt that is traced: the deployment is told that the attempt's own span is its parent."""
+    attempt.span_id = trace.new_span_id()
+    lines = up_headers(ctx.inbound.head.fields, ctx.caller.parent, traced=True)
+    return lines + trace.line(attempt.span_id)
 
 
 def _pieces(body: bytes | bytearray, facts: Facts, target: Target) -> list[bytes | memoryview]:

@@ -119,27 +119,22 @@ class Runtime:
             raise _unauthorized()
         return key
 
-    def count_in(self, ctx: Context, key: ApiKey) -> None:
-        """Takes the request into the count of its workload, until `settle`."""
-        ctx.key = key
-        self.in_flight[key.workload] = self.in_flight.get(key.workload, 0) + 1
-
     def permit(self, ctx: Context) -> Permit:
         """What the request may use: what was allowed when it began, and still is.
 
         Raises UnauthorizedError where its key has been taken away.
         """
         assert ctx.plan is not None
-        assert ctx.key is not None
+        assert ctx.caller.key is not None
         plan = ctx.plan.plan
         if ctx.snapshot is self.current():
             return plan.permit
         # The plan may be newer than the request, which began when its head came: the body took its time.
-        began_with = ctx.snapshot.workloads[ctx.key.workload].permit
-        key = self.snapshot.keys.get(ctx.key.sha256)
+        began_with = ctx.snapshot.workloads[ctx.caller.key.workload].permit
+        key = self.snapshot.keys.get(ctx.caller.key.sha256)
         if key is None:
             raise _unauthorized()
-        same = key.workload == ctx.key.workload and key.may_use(plan.model)
+        same = key.workload == ctx.caller.key.workload and key.may_use(plan.model)
         return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
 
     def credential_refused(self, backend: Backend, now: float, *, condemn: bool = True) -> None:

@@ -1,102 +1,83 @@
 """The end of a request: what it took is given back, and one record says what became of it. Once, always."""
 
 from time import monotonic
+from typing import Final
 
 from router.base.errors import Origin, RouterError, StreamBrokenError, UpstreamError
-from router.model.decision import Decision, Offer
+from router.model.decision import Decision
 from router.model.outcome import RequestRecord
+from router.proxy.backend import Serves
 from router.proxy.context import Context
 from router.proxy.ending import end_attempt
 from router.proxy.runtime import Runtime
 
+_NOBODY: Final = "", ""  # who asked, and of which workload
+_NOWHERE: Final[Serves] = ("", "", "", ())
+# How the last attempt ended, which committed: whether its answer became whole is known only at the request's end.
+_ATTEMPT_OUTCOMES: Final = {"ok": "served", "stream_broken": "broken", "client_gone": "client_gone"}
+
 
 def settle(ctx: Context, rt: Runtime) -> None:
     """Gives back the slots, and writes the request's record and why it went where it went."""
-    error, inbound, key, plan, answer = ctx.error, ctx.inbound, ctx.key, ctx.plan, ctx.answer
+    error = ctx.error
     if error is None and ctx.status < 400:
-        outcome, code = "ok", ""
+        outcome, attempt_outcome, code = "ok", "served", ""
     else:
         outcome, code = _outcome(ctx), error.code if error is not None else ""
+        attempt_outcome = _ATTEMPT_OUTCOMES.get(outcome, "answered")
+        if error is not None:
+            # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
+            error.__traceback__ = error.__context__ = None
     now = monotonic()
-    _give_back(ctx, rt, outcome, now)
-    if error is not None:
-        # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
-        error.__traceback__ = error.__context__ = None
-    model, operation, reason, rule_version = plan.labels if plan is not None else ("", ctx.operation_name, "", "")
-    started_at, first_byte_at, total_s = inbound.started_at, inbound.first_byte_at, now - inbound.started_at
-    at = rt.clock.wall() - total_s
-    name, workload = (key.name, key.workload) if key is not None else ("", "")
-    served_by, cloud, endpoint, usage, cost_nano_usd, first_token_ms = "", "", "", None, 0, 0.0
-    if answer is not None:
-        target, usage = answer.target, answer.usage()
-        (served_by, cloud, endpoint), cost_nano_usd = target.labels, target.cost_nano_usd(usage)
-        if answer.first_token_at:
-            first_token_ms = (answer.first_token_at - started_at) * 1000
-    refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
-    if plan is not None:
-        said = (ctx.id, at, name, workload, model, operation, reason, rule_version)
-        rt.decisions.write(Decision(*said, _offers(ctx, refusals), served_by, cloud, outcome))
-    # By place, in the record's order: 25 names would be looked up one by one, for 0.7 µs a request.
-    record = RequestRecord(
-        ctx.id,
-        at,
-        outcome,
-        ctx.status,
-        total_s * 1000,
-        ctx.client_id,
-        name,
-        workload,
-        model,
-        operation,
-        reason,
-        rule_version,
-        ctx.facts is not None and ctx.facts.stream,
-        served_by,
-        cloud,
-        code,
-        tuple(ctx.attempts),
-        refusals,
-        ctx.left_holder,
-        ctx.queued_s * 1000,
-        (first_byte_at - started_at) * 1000 if first_byte_at else 0.0,
-        (total_s - inbound.waited_s) * 1000,
-        inbound.bytes_in,
-        inbound.bytes_out,
-        usage,
-        ctx.trace_id,
-        cost_nano_usd,
-        first_token_ms,
-        endpoint,
-    )
-    _write_down(ctx, rt, record)
-
-
-def _write_down(ctx: Context, rt: Runtime, record: RequestRecord) -> None:
+    if ctx.attempt is not None:
+        end_attempt(ctx, rt, ctx.attempt, attempt_outcome, now)
+    if ctx.hedge is not None:
+        end_attempt(ctx, rt, ctx.hedge, attempt_outcome, now)
+    if ctx.caller.key is not None:
+        rt.in_flight[ctx.caller.key.workload] -= 1
+    record = _record(ctx, rt, outcome, code, now)
     rt.books.request(record)
     if ctx.trace is not None and rt.tracing is not None:
         rt.tracing.end(ctx.trace, record, ctx.snapshot.deployments)
 
 
-def _offers(ctx: Context, refusals: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Everybody whom the request was offered to, as far as that proves something, and last who served it."""
-    offers = ctx.refused_for_certain(refusals) if refusals else ()
-    return (*offers, ctx.answer.target.accepted) if ctx.answer is not None else offers
-
-
-def _give_back(ctx: Context, rt: Runtime, outcome: str, now: float) -> None:
-    """Ends the attempts that still run, and takes the request out of its workload's count."""
-    for attempt in (ctx.attempt, ctx.hedge):
-        if attempt is not None:
-            end_attempt(ctx, rt, attempt, _attempt_outcome(outcome), now)
-    if ctx.key is not None:
-        rt.in_flight[ctx.key.workload] -= 1
-
-
-def _attempt_outcome(outcome: str) -> str:
-    """How the last attempt ended, which committed: whether its answer became whole is known only now."""
-    if outcome == "ok":
-        return "served"
-    return {"stream_broken": "broken", "client_gone": "client_gone"}.get(outcome, "answered")
+def _record(ctx: Context, rt: Runtime, outcome: str, code: str, now: float) -> RequestRecord:
+    """Makes the request's record, and chains its decision where it came as far as a plan."""
+    inbound, caller, plan, answer = ctx.inbound, ctx.caller, ctx.plan, ctx.answer
+    started_at, first_byte_at = inbound.started_at, inbound.first_byte_at
+    total_s = now - started_at
+    at = rt.clock.wall() - total_s
+    name, workload = (caller.key.name, caller.key.workload) if caller.key is not None else _NOBODY
+    model, operation, reason, rule_version = plan.labels if plan is not None else ("", ctx.operation_name, "", "")
+    served_by, cloud, endpoint, offers = _NOWHERE
+    usage, cost_nano_usd, first_token_ms = None, 0, 0.0
+    if answer is not None:
+        usage = answer.usage()
+        served_by, cloud, endpoint, offers = answer.target.serves
+        if usage is not None:
+            cost_nano_usd = answer.target.cost_nano_usd(usage)
+        if answer.first_token_at:
+            first_token_ms = (answer.first_token_at - started_at) * 1000
+    refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()
+    if plan is not None:
+        if refusals:
+            offers = (*ctx.refused_for_certain(refusals), *offers)
+        rt.decisions.write(
+            Decision(
+                ctx.id, at, name, workload, model, operation, reason, rule_version, offers, served_by, cloud, outcome
+            )
+        )
+    # fmt: off
+    return RequestRecord(
+        # By place, in the record's order: its names would be looked up one by one, for 0.7 µs a request.
+        ctx.id, at, outcome, ctx.status, total_s * 1000, caller.client_id, name, workload,
+        model, operation, reason, rule_version, ctx.facts is not None and ctx.facts.stream, served_by, cloud, code,
+        tuple(ctx.attempts), refusals, ctx.left_holder, ctx.queued_s * 1000,
+        (first_byte_at - started_at) * 1000 if first_byte_at else 0.0, (total_s - inbound.waited_s) * 1000,
+        inbound.bytes_in, inbound.bytes_out, usage,
+        ctx.trace.trace_id if ctx.trace is not None else caller.trace_id, cost_nano_usd, first_token_ms, endpoint,
+    )
+    # fmt: on
 
 
 def _outcome(ctx: Context) -> str:

@@ -1,7 +1,8 @@
 """The access log: one JSON line a request and one a change of state, written by a thread in batches.
 
-The event loop only appends to a buffer. What the sink does not take is held, bounded; beyond that, newer lines are
-dropped whole, counted, and told of by a line of their own in the place where they are missing.
+The event loop only keeps the records, and lets some of them be encoded in one go. What the sink does not take is held,
+bounded; beyond that, newer lines are dropped whole, counted, and told of by a line of their own in the place where they
+are missing.
 
 Where several processes write to one sink, each holds a lock on it while it writes whole lines: a pipe takes no more
 than 4 KiB in one piece, and a disk that fills up half a line.
@@ -25,6 +26,8 @@ FLUSH_S: Final = 0.1
 CLOSE_S: Final = 2.0
 # One buffer fills while the writer holds another: together they are bounded by 8 MiB.
 _BUFFER_BYTES_MAX: Final = 4 << 20
+# Encoded in one go these take half of what each takes by itself, and hold the loop for some 30 µs.
+RECORDS_A_BATCH: Final = 32
 # So that the position is known well enough when a write blocks for ever.
 _WRITE_BYTES_MAX: Final = 256 << 10
 _STDOUT: Final = 1
@@ -51,6 +54,7 @@ class AccessLog:
         self._path, self._clock, self._buffer_bytes_max = path, clock or SystemClock(), buffer_bytes_max
         self._encoder = msgspec.json.Encoder(enc_hook=_name_of_type)
         self._buffer = bytearray()
+        self._pending: list[RequestRecord] = []  # not encoded yet
         self._lock = threading.Lock()  # held for an append or a swap, never for a write
         self._taking = path != "off"
         # The writer's own; `close` reads them once it is over or past its time.
@@ -66,12 +70,19 @@ class AccessLog:
     def record(self, record: RequestRecord) -> None:
         """Adds a request's line; `record.at` is its wall time."""
         if self._taking:
-            self._append(record)
+            pending = self._pending
+            pending.append(record)
+            if len(pending) >= RECORDS_A_BATCH:
+                with self._lock:
+                    self._encode_pending()
 
     def event(self, event: str, /, **fields: object) -> None:
         """Adds a line for a change of state. Of a field that JSON has no form for, only the type's name is shown."""
         if self._taking:
-            self._append(msgspec.Raw(self._encoded({"at": self._clock.wall(), "event": event, **fields})))
+            line = self._encoded({"at": self._clock.wall(), "event": event, **fields})
+            with self._lock:
+                self._encode_pending()
+                self._append(line)
 
     @property
     def buffered_bytes(self) -> int:
@@ -90,21 +101,33 @@ class AccessLog:
         self._give_up_at = time.monotonic() + CLOSE_S
         self._closing.set()
         self._writer.join(CLOSE_S + FLUSH_S)
+        with self._lock:
+            self._encode_pending()
         self.dropped += self._batch.count(b"\n", self._position) + self._buffer.count(b"\n")
 
-    def _append(self, line: RequestRecord | msgspec.Raw) -> None:
-        with self._lock:
-            buffer = self._buffer
-            size = len(buffer)
-            if size >= self._buffer_bytes_max:
-                self.dropped += 1
-                return
-            try:
-                self._encoder.encode_into(line, buffer, -1)
-            except UnicodeEncodeError:
-                del buffer[size:]  # half a line would spoil the next one
-                buffer += self._encoded(line)
-            buffer += b"\n"
+    # Under `_lock`.
+
+    def _encode_pending(self) -> None:
+        # One list for ever, changed by single steps: the loop appends to it without the lock.
+        records = self._pending[:]
+        if not records:
+            return
+        del self._pending[: len(records)]
+        if len(self._buffer) >= self._buffer_bytes_max:
+            self.dropped += len(records)
+            return
+        try:
+            self._buffer += self._encoder.encode_lines(records)
+        except UnicodeEncodeError:
+            for record in records:
+                self._append(self._encoded(record))
+
+    def _append(self, line: bytes) -> None:
+        if len(self._buffer) >= self._buffer_bytes_max:
+            self.dropped += 1
+            return
+        self._buffer += line
+        self._buffer += b"\n"
 
     def _encoded(self, line: object) -> bytes:
         try:
@@ -125,6 +148,7 @@ class AccessLog:
         if self._position < len(self._batch):
             return  # given up: `close` counts the rest of this batch
         with self._lock:
+            self._encode_pending()
             self._batch, self._buffer = self._buffer, bytearray()
             missing, self._told = self.dropped - self._told, self.dropped
         if missing:

@@ -178,7 +178,7 @@ class RequestMetrics:
                 self._count_attempt(attempt)
         if record.first_token_ms:
             cell.first_token.observe(record.first_token_ms)
-        if record.trace_id:
+        if record.trace_id and record.attempts and record.attempts[-1].span_id:  # its spans were exported
             _exemplify(record, cell)
         if record.refusals:
             self._count_refusals(record)

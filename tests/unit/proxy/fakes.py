@@ -79,7 +79,7 @@ def request(*tiers: Sequence[FakeTarget], holder: str = "", holder_tiers: int = 
     snapshot = SimpleNamespace(timeouts=SimpleNamespace(total_s=10.0))
     ctx = Context("req_1", cast(Any, inbound), cast(Any, snapshot))
     ctx.plan, ctx.facts = cast(Any, plan), cast(Any, SimpleNamespace(prompt_tokens=1))
-    ctx.key = cast(Any, SimpleNamespace(name="acme", workload="internal"))
+    ctx.caller = cast(Any, SimpleNamespace(key=SimpleNamespace(name="acme", workload="internal")))
     return ctx
 
 

@@ -195,19 +195,20 @@ def test_a_stalled_sink_costs_whole_lines_which_are_counted_and_told(
     log = AccessLog(str(tmp_path / "log"), buffer_bytes_max=1000)
     log.record(record(0))
     until(lambda: sink.refusals > 0)  # the writer holds r0 now, and the rest goes to the other buffer
-    for number in range(1, 101):
+    count = 3 * module.RECORDS_A_BATCH
+    for number in range(1, count + 1):
         log.record(record(number))
     dropped = log.dropped
-    assert 0 < dropped < 100
-    assert 1000 <= log.buffered_bytes < 1400, "a full buffer, and the line that the writer holds"
+    assert 0 < dropped < count
+    assert 1000 <= log.buffered_bytes < 10_000, "a full buffer's last batch, and the line that the writer holds"
     sink.room = 1 << 20
     until(lambda: b"access_log_dropped" in sink.taken)
-    log.record(record(101))
+    log.record(record(1000))
     log.close()
 
     lines = lines_of(bytes(sink.taken))
-    kept = 100 - dropped
-    assert [line.get("id") for line in lines] == [*(f"r{n}" for n in range(kept + 1)), None, "r101"]
+    kept = count - dropped
+    assert [line.get("id") for line in lines] == [*(f"r{n}" for n in range(kept + 1)), None, "r1000"]
     assert lines[kept + 1]["lines"] == dropped == log.dropped
     assert log.buffered_bytes == 0
 

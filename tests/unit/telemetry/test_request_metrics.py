@@ -244,9 +244,11 @@ def test_gaps_are_counted_where_streams_of_a_workload_and_a_cloud_meet() -> None
 
 def test_a_traced_request_can_be_found_by_its_bucket_and_only_in_openmetrics() -> None:
     requests = RequestMetrics()
-    requests.record(served(trace_id="0af7", at=1700000000.5, first_byte_ms=40.0))
+    traced = (AttemptRecord("azure-a/gpt-4o", "azure", "served", reused=True, span_id="00f0"),)
+    requests.record(served(trace_id="0af7", at=1700000000.5, first_byte_ms=40.0, attempts=traced))
     requests.record(served(first_byte_ms=41.0))
-    requests.record(served(trace_id="b7ad", at=1700000001.5, first_byte_ms=42.0))
+    requests.record(served(trace_id="b7ad", at=1700000001.5, first_byte_ms=42.0, attempts=traced))
+    requests.record(served(trace_id="c0de", first_byte_ms=43.0))  # the client's own trace, and none of ours
 
     exemplars = {
         (sample.name, sample.labels["le"]): sample.exemplar
@@ -262,6 +264,7 @@ def test_a_traced_request_can_be_found_by_its_bucket_and_only_in_openmetrics() -
     last = exemplars["router_first_byte_seconds_bucket", "0.06"]
     assert (last.labels, last.value, float(last.timestamp)) == ({"trace_id": "b7ad"}, 0.042, 1700000001.5)
     assert "0af7" not in page_of(requests)
+    assert "c0de" not in page_of(requests, "application/openmetrics-text")
 
 
 @pytest.mark.parametrize(
