@@ -85,7 +85,8 @@ Where would a request go now, and why?
   inference-router explain --url {admin_url} \\
     --key demo-internal --model gpt-4o
 
-Control plane: {admin_url}/status and {admin_url}/metrics
+Control plane: {admin_url}/console, {admin_url}/status
+               and {admin_url}/metrics
 Access log:    {log}
 """
 
@@ -132,7 +133,8 @@ async def _demo(*, once: bool, seconds: float, port: int | None, admin_port: int
         async with _clouds() as clouds, _router(folder, clouds, port, admin_port) as worker:
             url, admin_url = f"http://127.0.0.1:{worker.port}", f"http://127.0.0.1:{worker.admin_port}"
             log = folder / "access.log"
-            click.echo(f"{len(clouds)} emulated clouds, and the router in front of them at {url}/v1\n")
+            click.echo(f"{len(clouds)} emulated clouds, and the router in front of them at {url}/v1")
+            click.echo(f"The console, to look on: {admin_url}/console\n")
             console = Console(highlight=False)
             async with new_session() as http:
                 place = Place(f"{url}/v1", log, {name: (each.cloud, each.origin) for name, each in clouds.items()})
