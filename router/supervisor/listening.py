@@ -1,6 +1,5 @@
 """The listening sockets: opened once, before any worker, and open until the last one has ended."""
 
-import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -41,7 +40,8 @@ def open_sockets(host: str, port: int, workers: int) -> list[tuple[socket.socket
 def withdraw(own: Sequence[socket.socket]) -> None:
     """Lets new connections go to the other workers until somebody listens here again. Who queued here is reset."""
     for each in own:
-        with contextlib.suppress(OSError):  # nobody listens here
+        # Where nobody listens, a `shutdown` fails and still marks the socket: whoever is accepted later begins cut.
+        if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             each.shutdown(socket.SHUT_RD)
 
 

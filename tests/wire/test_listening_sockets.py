@@ -63,6 +63,23 @@ def test_who_is_withdrawn_has_no_new_connections_until_somebody_listens_there_ag
         close_sockets(opened)
 
 
+def test_whoever_is_withdrawn_twice_still_hears_its_clients_when_somebody_listens_there_again() -> None:
+    """`shutdown` of a socket that does not listen is remembered, and every connection accepted later begins cut."""
+    ((own,),) = opened = open_sockets("127.0.0.1", 0, 1)
+    try:
+        withdraw(opened[0])
+        withdraw(opened[0])  # the next process ended too, and had not even listened
+        own.listen(BACKLOG)
+        with socket.create_connection(own.getsockname()) as client:
+            accepted, _ = own.accept()
+            client.sendall(b"heard")
+            accepted.settimeout(5.0)
+            with accepted:
+                assert accepted.recv(5) == b"heard"
+    finally:
+        close_sockets(opened)
+
+
 def _accepts(listening: socket.socket) -> bool:
     try:
         listening.accept()[0].close()
