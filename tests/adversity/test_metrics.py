@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -290,6 +291,34 @@ async def busy_page(accept: str = "") -> str:
         async with aiohttp.ClientSession() as session:
             answer = await session.get(f"{r.admin_url}/metrics", headers={"Accept": accept})
             return await answer.text()
+
+
+async def test_no_client_can_make_a_series() -> None:
+    """However many models, paths, keys and ids are made up: they share what is there, and none of them is shown."""
+    async with router(Cloud("azure-a")) as r, aiohttp.ClientSession() as session:
+
+        async def attempted(word: str) -> None:
+            assert (await ask(r, chat(model=word))).status == 404
+            assert (await ask(r, chat(key=word))).status == 401
+            assert (await ask(r, replace(chat(), path=f"/v1/{word}"))).status == 404
+            assert (await ask(r, replace(chat(), path=f"/openai/deployments/{word}/chat/completions"))).status == 404
+            assert (
+                await ask(r, replace(chat(user=word), headers=(("x-request-id", word), (word, word))))
+            ).status == 200
+
+        async def series() -> set[str]:
+            async with session.get(f"{r.admin_url}/metrics") as answer:
+                page = await answer.text()
+            assert "madeup" not in page
+            lines = (line for line in page.splitlines() if not line.startswith("#"))
+            return {line.rpartition(" ")[0] for line in lines}
+
+        await attempted("madeup")
+        before = await series()
+        for number in range(10):
+            await attempted(f"madeup-{number}")
+        assert await r.metric("router_requests_total") == 55
+        assert await series() == before
 
 
 async def test_every_metric_has_series_once_the_router_has_worked() -> None:
