@@ -11,7 +11,8 @@ import msgspec
 from router.model.outcome import Usage
 
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # what decoding an upstream's bytes may raise
-_TOKENS_MAX: Final = 1 << 53  # beyond it a number is a lie, and no store need hold it
+# Beyond it a number is a lie. Sums of such lies must fit into 64 bits, or nobody could be told the other counters.
+_TOKENS_MAX: Final = 1 << 32
 
 
 class _Cached(msgspec.Struct, gc=False):

@@ -29,6 +29,8 @@ def list_price(provider: str, model: str, deployment_name: str) -> Price | None:
 
 def cost_nano_usd(price: Price, prompt: int, completion: int, cached: int = 0) -> int:
     """The cost of so many tokens, rounded half up to whole nano-dollars. `cached`: those of `prompt` that were."""
+    if cached > prompt:  # some upstreams count them beside the prompt, and what was served has never cost less than 0
+        cached = prompt
     cached_price = price.cached_nano_usd_per_mtok
     if cached_price is None:
         cached_price = price.prompt_nano_usd_per_mtok

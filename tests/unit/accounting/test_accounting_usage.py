@@ -37,6 +37,13 @@ def test_usage_is_read_in_every_spelling(usage: str, expected: Usage | None) -> 
     assert read_usage(f'{{"id":"x","usage":{usage},"object":"list"}}'.encode()) == expected
 
 
+def test_no_lie_about_tokens_adds_up_beyond_what_processes_can_tell_each_other() -> None:
+    """A reading of more than 64 bits cannot be sent on, and with it all else that a worker counted."""
+    largest = read_usage(b'{"usage":{"prompt_tokens":%d,"completion_tokens":%d}}' % ((1 << 32) - 1, 1 << 32))
+    assert largest == Usage((1 << 32) - 1, 0)
+    assert largest.prompt_tokens << 31 < 1 << 63
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b'{"usage":', b"[" * 100_000, b"RIFF\x00audio"])
 def test_a_body_that_is_no_json_object_reports_nothing(body: bytes) -> None:
     assert read_usage(body) is None

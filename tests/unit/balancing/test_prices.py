@@ -49,6 +49,11 @@ def test_cached_tokens_have_their_own_price() -> None:
     assert cost_nano_usd(GPT_4O, prompt=1000, completion=100, cached=400) == 600 * 2500 + 400 * 1250 + 100 * 10_000
 
 
+def test_more_cached_tokens_than_there_are_in_the_prompt_never_cost_less_than_nothing() -> None:
+    """The total is a counter, which must not fall."""
+    assert cost_nano_usd(GPT_4O, prompt=10, completion=0, cached=1000) == 10 * 1250
+
+
 def test_without_one_they_cost_what_others_do() -> None:
     price = Price(3_000_000_000, 0)
     assert cost_nano_usd(price, 10, 0, cached=7) == cost_nano_usd(price, 10, 0) == 30_000

@@ -302,6 +302,11 @@ CASES: dict[str, list[tuple[str, ...]]] = {
             "must be at least 0",
         ),
         (
+            "price: {prompt_usd_per_mtok: 1e9, completion_usd_per_mtok: 1}, operations",
+            "E.deployments[0].price.prompt_usd_per_mtok",
+            "must be at most 1e+06",
+        ),
+        (
             "price: {prompt_usd_per_mtok: 1, completion_usd_per_mtok: free}, operations",
             "E.deployments[0].price.completion_usd_per_mtok",
             "must be a number",
