@@ -76,24 +76,35 @@ class Worker:
 
     async def start(self) -> None:
         """Opens the ports. Raises OSError where one is taken or the access log cannot be opened."""
-        loop = asyncio.get_running_loop()
+        await self.assemble()
+        await self.listen()
+
+    async def assemble(self) -> None:
+        """Everything but the ports: it obeys from then on, and serves nobody yet. Raises as `start`."""
         seat = self._seat
-        assembly = self._assembly = Assembly(
-            self._snapshot, loop, self._clock, seat.index if seat is not None else None
+        self._assembly = Assembly(
+            self._snapshot, asyncio.get_running_loop(), self._clock, seat.index if seat is not None else None
         )
         try:
-            await assembly.start_jobs()
+            await self._assembly.start_jobs()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def listen(self) -> None:
+        """Opens the ports. Raises OSError where one is taken."""
+        try:
             await self._listen()
-            if seat is None:
+            if self._seat is None:
                 settings = self._snapshot.server
                 self._admin = AdminServer(self, settings.admin_token)
                 self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
         except BaseException:
             await self.close()
             raise
-        if seat is None:
+        if self._seat is None:
             ports = {"port": self.port, "admin_port": self.admin_port}
-            assembly.books.event("started", config_version=self._snapshot.version, pid=os.getpid(), **ports)
+            self.assembly.books.event("started", config_version=self._snapshot.version, pid=os.getpid(), **ports)
         # What is here now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -245,13 +256,15 @@ class Worker:
 
     async def live(self) -> dict[str, object]:
         assembly = self.assembly
-        return self._live.picture(assembly.reading(), [assembly.scene()], assembly.loop.time(), self._clock.wall())
+        reading, scenes = await assembly.read(), [assembly.scene()]
+        look = assembly.loop.time(), self._clock.wall()
+        return await assembly.loop.run_in_executor(None, self._live.picture, reading, scenes, *look)
 
     async def story(self, request_id: str) -> dict[str, object] | None:
         return await self.assembly.stories.find(request_id)
 
     async def reading(self) -> Reading:
-        return self.assembly.reading()
+        return await self.assembly.read()
 
     async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         assembly = self.assembly

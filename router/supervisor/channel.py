@@ -29,6 +29,9 @@ class ClosedError(ConnectionError):
     """The other end is gone."""
 
 
+NO_ANSWER: Final = (ClosedError, FailedError, TimeoutError)
+
+
 class _Call(msgspec.Struct, array_like=True, tag=0, frozen=True):
     id: int  # 0: nobody waits for an answer
     verb: str
@@ -97,9 +100,10 @@ class Channel(asyncio.Protocol):
             self._send(_Call(0, verb, msgspec.Raw(_encode(arguments))))
 
     def close(self) -> None:
-        """At once; what was not written yet is lost."""
+        """At once; what was not written yet is lost, and what the other end asked for is left undone."""
         if self._transport is not None:
             self._transport.abort()
+        self._leave_undone()
 
     # asyncio.Protocol
 
@@ -123,9 +127,15 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
         self.closed.set()
+        self._leave_undone()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ClosedError("the other end is gone"))
+
+    def _leave_undone(self) -> None:
+        """What is half done for somebody who is gone must not be taken for a word of who comes after him."""
+        for task in self._serving:
+            task.cancel()
 
     def _take(self, frame: _Frame) -> None:
         if isinstance(frame, _Call):
@@ -153,11 +163,13 @@ class Channel(asyncio.Protocol):
             reply = _Result(call.id, msgspec.Raw(_encode(value)))
         except (FailedError, OSError, ValueError) as error:
             reply = _Failure(call.id, unknown_name=False, text=str(error))
-        except LookupError as error:
-            reply = _Failure(call.id, unknown_name=True, text=str(error))
-        except Exception as error:  # our bug: the other end must not wait for an answer that never comes
-            _logger.exception("%s failed", call.verb)
-            reply = _Failure(call.id, unknown_name=False, text=f"it failed ({type(error).__name__})")
+        except Exception as error:
+            unknown_name = isinstance(error, LookupError) and not isinstance(error, KeyError | IndexError)
+            text = str(error)
+            if not unknown_name:  # our bug: the other end must not wait for an answer that never comes
+                _logger.exception("%s failed", call.verb)
+                text = f"it failed ({type(error).__name__})"
+            reply = _Failure(call.id, unknown_name, text)
         if call.id:
             self._send(reply)
 

@@ -5,6 +5,7 @@ for the supervisor: where a terminal or an init system signals every process, th
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -19,19 +20,20 @@ from router.admin.picture import Scene
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.jobs.sharing import Changes, Sharing
-from router.supervisor.channel import Channel, ClosedError, Verb
+from router.supervisor.channel import NO_ANSWER, Channel, Verb
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.worker import Seat, Worker, raise_open_files
 
 ORDER_S: Final = 30.0
+JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 
 class Child:
-    """What the supervisor may ask of a worker that has started: the worker's own methods, where they fit."""
+    """What the supervisor may ask of a worker: the worker's own methods, where they fit."""
 
     def __init__(self, index: int, worker: Worker, channel: Channel) -> None:
-        self._index, self._worker = index, worker
+        self._index, self.worker = index, worker
         assembly = worker.assembly
         self.sharing = Sharing(
             assembly.loop,
@@ -41,7 +43,7 @@ class Child:
         )
 
     def verbs(self) -> dict[str, Verb]:
-        worker = self._worker
+        worker = self.worker
         return {
             "stop": self._stop,
             "prepare": worker.prepare,
@@ -59,22 +61,22 @@ class Child:
         }
 
     async def _stop(self) -> None:
-        self._worker.stop()
+        self.worker.stop()
 
     async def _reopen_logs(self) -> None:
-        self._worker.reopen_logs()
+        self.worker.reopen_logs()
 
     async def _reading(self) -> Reading:
-        return self._worker.assembly.reading(str(self._index))
+        return self.worker.assembly.reading(str(self._index))
 
     async def _requests(self) -> Reading:
-        return self._worker.assembly.books.metrics.read()
+        return self.worker.assembly.books.metrics.read()
 
     async def _scene(self) -> Scene:
-        return self._worker.assembly.scene()
+        return self.worker.assembly.scene()
 
     async def _stories(self, request_id: str) -> list[dict[str, object]]:
-        story = await self._worker.story(request_id)
+        story = await self.worker.story(request_id)
         return [story] if story is not None else []
 
     async def _apply(self, changes: Changes) -> None:
@@ -90,36 +92,37 @@ async def serve(index: int, line: socket.socket, listeners: Sequence[socket.sock
     channel = Channel()
     await loop.create_connection(lambda: channel, sock=line)
     try:
-        order = await channel.call(Order, ORDER_S, "order")
-        worker = await _start(order, Seat(index, tuple(listeners)), channel)
-    except (ClosedError, TimeoutError):
+        child = await _start(Seat(index, tuple(listeners)), channel)
+    except NO_ANSWER:
         return 1
-    if worker is None:
+    except (ConfigError, OSError, ValueError) as error:
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        with contextlib.suppress(*NO_ANSWER):
+            await channel.call(type(None), ORDER_S, "failed", why)
         return 1
-    child = Child(index, worker, channel)
+    orphaned = loop.create_task(_stop_when_closed(channel, child.worker))
     child.sharing.start()
-    orphaned = loop.create_task(_stop_when_closed(channel, worker))
-    channel.serve(child.verbs())
-    channel.tell("started", worker.assembly.runtime.snapshot.version)
-    await worker.run()
+    await child.worker.run()
     orphaned.cancel()
     await child.sharing.stop()
     return 0
 
 
-async def _start(order: Order, seat: Seat, channel: Channel) -> Worker | None:
-    """The worker, listening; None where it cannot start, and the supervisor has been told why."""
+async def _start(seat: Seat, channel: Channel) -> Child:
+    """A worker that listens. Raises what keeps it from it."""
+    order = await channel.call(Order, ORDER_S, "order")
     file = Path(order.file)
-    try:
-        worker = Worker(file, os.environ, load(file, os.environ, source=order.source), seat=seat)
-        await worker.start()
-    except (ConfigError, OSError, ValueError) as error:
-        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        await channel.call(type(None), ORDER_S, "failed", why)
-        return None
+    worker = Worker(file, os.environ, load(file, os.environ, source=order.source), seat=seat)
+    await worker.assemble()
     for deployment_id in order.draining:
         await worker.set_drain(deployment_id, True)
-    return worker
+    child = Child(seat.index, worker, channel)
+    channel.serve(child.verbs())
+    # From this answer on each reload waits for this worker too: it never serves what is not in force any more.
+    await channel.call(type(None), JOIN_S, "join", worker.assembly.runtime.snapshot.version)
+    await worker.listen()
+    channel.tell("listening")
+    return child
 
 
 async def _stop_when_closed(channel: Channel, worker: Worker) -> None:

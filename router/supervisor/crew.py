@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from router.supervisor.channel import ClosedError, FailedError, Verb
+from router.supervisor.channel import NO_ANSWER, Verb
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
@@ -16,9 +16,9 @@ from router.telemetry.reading import Reading
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
 HUNG_S: Final = 30.0  # without an answer from a process that lives
+START_S: Final = 120.0  # from a new process to one that listens: imports, tokens, a segment, on a busy machine
 
 T = TypeVar("T")
-_NO_ANSWER: Final = (ClosedError, FailedError, TimeoutError)
 
 
 class Superior(Protocol):
@@ -28,10 +28,10 @@ class Superior(Protocol):
         """What a worker that starts now is to do."""
         ...
 
-    async def joined(self, slot: Slot, version: str) -> None:
-        """A worker listens, with that configuration; what came into force meanwhile is still to be told. It is up then.
+    async def join(self, slot: Slot, version: str) -> None:
+        """A worker is about to listen, with that configuration: has it follow what came into force meanwhile.
 
-        Raises ClosedError, FailedError, TimeoutError where it does not follow.
+        Raises ClosedError, FailedError, TimeoutError where it does not.
         """
         ...
 
@@ -52,19 +52,23 @@ class Crew:
         self._poller: asyncio.Task[None] | None = None
 
     @property
+    def joined(self) -> list[Slot]:
+        """Who must have the configuration in force, since they serve or will in a moment."""
+        return [slot for slot in self.slots if slot.joined]
+
+    @property
     def up(self) -> list[Slot]:
         """Who serves."""
         return [slot for slot in self.slots if slot.up]
 
     async def start(self) -> None:
         """Returns once all serve. Raises OSError where one cannot: then nobody is started again."""
-        create_task = asyncio.get_running_loop().create_task
-        self._keepers = [create_task(self._keep(slot)) for slot in self.slots]
+        self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self.slots]
         await asyncio.gather(*(slot.settled.wait() for slot in self.slots))
         if failed := [slot for slot in self.slots if not slot.up]:
             raise OSError(failed[0].failure)
         self._complete = True
-        self._poller = create_task(self._poll())
+        self._poller = asyncio.create_task(self._poll())
 
     def stop(self) -> None:
         """Lets all drain and end; a second time, at once."""
@@ -85,22 +89,24 @@ class Crew:
 
     async def surprise(self) -> None:
         """Ends, with the error, when a place is not kept any more though nobody said so: our bug."""
-        done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_COMPLETED)
-        for keeper in done:
-            keeper.result()
+        assert self._poller is not None
+        done, _ = await asyncio.wait([*self._keepers, self._poller], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     async def ask_all(self, kind: type[T], timeout_s: float, verb: str, *arguments: object) -> dict[int, T]:
-        """The answers of all who serve, by their number; of those who gave one in time."""
-        asked = self.up
+        """The answers of all who serve, by their number; of those who gave one in time and still serve."""
+        asked = [(slot, slot.channel) for slot in self.up]
         answers = await asyncio.gather(
-            *(slot.channel.call(kind, timeout_s, verb, *arguments) for slot in asked), return_exceptions=True
+            *(channel.call(kind, timeout_s, verb, *arguments) for _, channel in asked), return_exceptions=True
         )
         found: dict[int, T] = {}
-        for slot, answer in zip(asked, answers, strict=True):
-            if not isinstance(answer, BaseException):
+        for (slot, channel), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, BaseException):
+                if not isinstance(answer, NO_ANSWER):
+                    raise answer
+            elif slot.up and slot.channel is channel:  # else what it counted is kept already, and would count twice
                 found[slot.index] = answer
-            elif not isinstance(answer, _NO_ANSWER):
-                raise answer
         return found
 
     async def read(self) -> None:
@@ -109,26 +115,51 @@ class Crew:
             self.slots[index].last = reading
 
     async def _keep(self, slot: Slot) -> None:
-        while not self._ending.is_set():
-            began_at = monotonic()
-            try:
-                await slot.spawn(self._verbs(slot))
-                how = await slot.ended()
-            except OSError as error:  # no process could be made
-                how = slot.failure = str(error)
+        try:
+            while not self._ending.is_set():
+                began_at = monotonic()
+                how = await self._lived(slot)
+                if self._ending.is_set():
+                    return
+                if not self._complete:
+                    slot.failure = slot.failure or f"worker {slot.index} ended while it started: {how}"
+                    return
+                await self._rest(slot, how, monotonic() - began_at)
+        finally:
             slot.settled.set()
-            if self._ending.is_set() or not self._complete:
-                return
-            wait_s = slot.backoff.next_s(monotonic() - began_at)
-            self._superior.event(
-                "worker_ended", worker=slot.index, how=how, why=slot.failure, restart_in_s=round(wait_s, 3)
-            )
-            slot.restarts += 1
-            if wait_s:
-                slot.withdraw()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._ending.wait()
+
+    async def _lived(self, slot: Slot) -> str:
+        """Starts a process and waits for its end, which is as it returns."""
+        late = asyncio.get_running_loop().call_later(START_S, self._end_late, slot)
+        try:
+            await slot.spawn(self._verbs(slot))
+            if self._ending.is_set():
+                slot.channel.tell("stop")  # there was no channel yet when all were told
+            return await slot.ended()
+        except OSError as error:  # no process could be made
+            slot.failure = str(error)
+            return slot.failure
+        finally:
+            late.cancel()
+
+    def _end_late(self, slot: Slot) -> None:
+        """Who hangs before it listens does not miss any answer, and its clients wait all the same."""
+        if not slot.up:
+            self._superior.event("worker_hung", worker=slot.index, pid=slot.pid)
+            slot.kill()
+
+    async def _rest(self, slot: Slot, how: str, lived_s: float) -> None:
+        """Tells of an end, and leaves the place alone for as long as it is better so."""
+        wait_s = slot.backoff.next_s(lived_s)
+        self._superior.event(
+            "worker_ended", worker=slot.index, how=how, why=slot.failure, restart_in_s=round(wait_s, 3)
+        )
+        slot.restarts += 1
+        if wait_s:
+            slot.withdraw()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._ending.wait()
 
     def _verbs(self, slot: Slot) -> dict[str, Verb]:
         """What a worker says of itself."""
@@ -139,22 +170,20 @@ class Crew:
         async def failed(why: str) -> None:
             slot.failure = why
 
-        async def started(version: str) -> None:
-            try:
-                await self._superior.joined(slot, version)
-            except _NO_ANSWER:
-                slot.kill()
-                return
+        async def join(version: str) -> None:
+            await self._superior.join(slot, version)
+
+        async def listening() -> None:
             slot.sit()
             if self._complete:
-                self._superior.event("worker_started", worker=slot.index, pid=slot.pid, config_version=version)
+                self._superior.event("worker_started", worker=slot.index, pid=slot.pid)
 
         async def share(changes: msgspec.Raw) -> None:
             for other in self.slots:
-                if other is not slot:
+                if other is not slot and other.joined:
                     other.channel.tell("apply", changes)
 
-        return {"order": order, "failed": failed, "started": started, "share": share}
+        return {"order": order, "failed": failed, "join": join, "listening": listening, "share": share}
 
     async def _poll(self) -> None:
         """Keeps what requests counted. The rest is read when somebody asks: that takes a few times longer."""

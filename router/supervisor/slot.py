@@ -25,10 +25,11 @@ class Slot:
 
     def __init__(self, index: int, sockets: tuple[socket.socket, ...], rng: random.Random) -> None:
         self.index = index
-        self.up = False  # started, and its channel is open
+        self.joined = False  # has the configuration in force, and is told of the next
+        self.up = False  # has joined, and listens
         self.restarts = 0
         self.since = 0.0  # wall seconds, when `up` last changed
-        self.settled = asyncio.Event()  # the first process has started, or never will
+        self.settled = asyncio.Event()  # the first process listens, or never will
         self.failure = ""  # why the last one could not start
         self.backoff = Backoff(rng)
         self.channel = Channel()
@@ -46,17 +47,14 @@ class Slot:
     def reading(self) -> Reading:
         """The numbers of all that ever sat here, as they last were."""
         past = self._past
-        if (
-            names.DECISIONS.name in self.last.numbers
-        ):  # a chain of decisions goes on where the process before left it: it is counted there
+        # A chain of decisions goes on where the process before left it: it is counted there.
+        if names.DECISIONS.name in self.last.numbers:
             numbers = {name: series for name, series in past.numbers.items() if name != names.DECISIONS.name}
             past = Reading(numbers, past.histograms)
         return readings.merged((past, self.last))
 
     def sit(self) -> None:
         """Who was spawned serves from now on."""
-        if self.pid is None:
-            return  # it has ended in between
         self.up, self.since = True, time.time()
         self.settled.set()
 
@@ -65,7 +63,7 @@ class Slot:
         self.last = Reading(self.last.numbers | requests.numbers, self.last.histograms | requests.histograms)
 
     async def spawn(self, verbs: Mapping[str, Verb]) -> None:
-        """Starts a process, which will ask for its order and then say `started` or `failed`."""
+        """Starts a process, which will ask for its order, `join`, and say that it is `listening`, or has `failed`."""
         here, there = socket.socketpair()
         self.channel, self.failure = Channel(), ""
         fds = [there.fileno(), *(each.fileno() for each in self._sockets)]
@@ -88,7 +86,7 @@ class Slot:
         assert self._process is not None
         status = await self._process.wait()
         self.channel.close()
-        self.up, self.since = False, time.time()
+        self.joined, self.up, self.since = False, False, time.time()
         self._past, self.last = readings.lasting(self.reading), Reading()
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 

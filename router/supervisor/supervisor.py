@@ -1,6 +1,7 @@
 """The process that operators see: it keeps the workers' sockets, commands them, and speaks for all of them."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
-from router.supervisor.channel import ClosedError, FailedError
+from router.supervisor.channel import NO_ANSWER, ClosedError, FailedError
 from router.supervisor.crew import ANSWER_S, Crew
 from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
@@ -128,7 +129,7 @@ class Supervisor:
 
     def _reload_on_signal(self) -> None:
         self._log.reopen()  # logs that were rotated meanwhile
-        for slot in self._crew.up:
+        for slot in self._crew.slots:  # also of those that are about to start, and have opened theirs
             slot.channel.tell("reopen_logs")
         self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
 
@@ -144,15 +145,14 @@ class Supervisor:
     def order(self) -> Order:
         return Order(str(self._file), self._snapshot.source, sorted(self._drained))
 
-    async def joined(self, slot: Slot, version: str) -> None:
-        if version != self._snapshot.version:  # it was on its way when another came into force
-            await self._put_in_force(slot)
+    async def join(self, slot: Slot, version: str) -> None:
         for other in self._crew.up:
-            try:
+            with contextlib.suppress(*NO_ANSWER):
                 slot.channel.tell("apply", await other.channel.call(msgspec.Raw, ANSWER_S, "picture"))
                 break
-            except (ClosedError, FailedError, TimeoutError):
-                continue
+        while version != self._snapshot.version:  # it was on its way when another came into force
+            version = await self._put_in_force(slot)
+        slot.joined = True  # nothing was awaited since the look: who reloads from here on sees it
 
     # -- ControlledRouter
 
@@ -176,7 +176,7 @@ class Supervisor:
         for slot in self._crew.up:
             try:
                 return await slot.channel.call(dict[str, object], ANSWER_S, "explain", key, model, operation)
-            except (ClosedError, FailedError, TimeoutError):
+            except NO_ANSWER:
                 continue
         return explain_request(self._snapshot.at(self._clock.wall()), key, model, operation)
 
@@ -196,7 +196,7 @@ class Supervisor:
             self._snapshot = new  # from here on it is in force: whoever starts, starts with it
             self._loaded_at = self._clock.wall()
             self._drained &= new.deployments.keys()
-            await asyncio.gather(*(self._follow(slot) for slot in self._crew.up))
+            await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
             self._reloads["ok"] += 1
             self.event("reloaded", config_version=new.version, was=old.version)
             return ReloadResult(ok=True, version=new.version)
@@ -233,35 +233,35 @@ class Supervisor:
         self._scenes = list(scenes.values()) or self._scenes
 
     async def _prepare(self, new: Snapshot) -> tuple[Fault, ...]:
-        """Why a worker could not take it over. One that is gone meanwhile starts with whatever is in force then."""
+        """Why a worker could not take it over: to die of it is no consent."""
 
         async def prepare(slot: Slot) -> tuple[Fault, ...]:
             try:
                 return await slot.channel.call(tuple[Fault, ...], PREPARE_S, "prepare", new.source)
-            except ClosedError:
-                return ()
-            except (FailedError, TimeoutError) as error:
-                why = f"worker {slot.index} cannot take it over ({str(error) or 'no answer'})"
+            except NO_ANSWER as error:
+                said = "it ended" if isinstance(error, ClosedError) else str(error) or "no answer"
+                why = f"worker {slot.index} cannot take it over ({said})"
                 return (Fault(str(self._file), 0, "", why),)
 
-        answers = await asyncio.gather(*(prepare(slot) for slot in self._crew.up))
+        answers = await asyncio.gather(*(prepare(slot) for slot in self._crew.joined))
         return next(filter(None, answers), ())
 
     async def _follow(self, slot: Slot) -> None:
         """Brings a worker to the configuration in force; one that does not follow is ended, and starts with it."""
         try:
             await self._put_in_force(slot)
-        except (ClosedError, FailedError, TimeoutError):
+        except NO_ANSWER:
             slot.kill()
 
-    async def _put_in_force(self, slot: Slot) -> None:
-        """Raises ClosedError, FailedError, TimeoutError."""
+    async def _put_in_force(self, slot: Slot) -> str:
+        """Returns the version that the worker has then. Raises ClosedError, FailedError, TimeoutError."""
         snapshot = self._snapshot
         if await slot.channel.call(bool, PREPARE_S, "adopt", snapshot.version):
-            return
+            return snapshot.version
         await slot.channel.call(tuple[Fault, ...], PREPARE_S, "prepare", snapshot.source)
         if not await slot.channel.call(bool, PREPARE_S, "adopt", snapshot.version):
             raise FailedError(f"worker {slot.index} does not take over {snapshot.version}")
+        return snapshot.version
 
     def _own_reading(self) -> Reading:
         return Reading(

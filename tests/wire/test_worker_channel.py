@@ -41,7 +41,18 @@ async def broken() -> None:
     raise ZeroDivisionError
 
 
-VERBS: dict[str, Verb] = {"add": add, "mirror": mirror, "unknown": unknown, "full": full, "broken": broken}
+async def mistaken() -> None:
+    raise KeyError("a bug, and no name that somebody asked for")
+
+
+VERBS: dict[str, Verb] = {
+    "add": add,
+    "mirror": mirror,
+    "unknown": unknown,
+    "full": full,
+    "broken": broken,
+    "mistaken": mistaken,
+}
 
 
 @asynccontextmanager
@@ -117,7 +128,8 @@ async def test_calls_wait_for_who_does_not_serve_yet_and_keep_their_order() -> N
         ("unknown", LookupError, "no key is named 'x'"),
         ("full", FailedError, "the disk is full"),
         ("broken", FailedError, "ZeroDivisionError"),
-        ("nothing", LookupError, "nothing"),
+        ("mistaken", FailedError, "KeyError"),
+        ("nothing", FailedError, "KeyError"),
     ],
 )
 async def test_what_went_wrong_there_is_raised_here(verb: str, error: type[Exception], text: str) -> None:
@@ -125,6 +137,30 @@ async def test_what_went_wrong_there_is_raised_here(verb: str, error: type[Excep
         with pytest.raises(error, match=text):
             await one.call(int, 1.0, verb)
         assert await one.call(int, 1.0, "add", 1, 1) == 2, "the line goes on"
+
+
+@pytest.mark.parametrize("whose", ["the asker's end", "this end"])
+async def test_what_somebody_asked_for_who_is_gone_is_not_done_any_more(whose: str) -> None:
+    """Else a worker's last word would be taken for one of the process in its place."""
+    done, begun, release = [], asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        await release.wait()
+        done.append("slow")
+
+    async with line({"slow": slow}) as (one, other):
+        one.tell("slow")
+        await begun.wait()
+        if whose == "this end":
+            release.set()  # it would go on in this very moment
+            other.close()
+        else:
+            one.close()
+            await other.closed.wait()
+            release.set()
+        await asyncio.sleep(0.01)
+        assert not done
 
 
 async def test_who_waits_hears_that_the_other_end_is_gone() -> None:
