@@ -26,7 +26,11 @@ _RETRY: Final = tuple((name, name + b": ") for name in RETRY)
 
 def answer_headers(headers: Mapping[bytes, bytes], reveal: bool) -> bytes:
     """Returns the lines that an answer passes on, each with its CRLF. `headers`: names in lower case."""
-    return _lines(headers, _REVEALED if reveal else _DOWN)
+    if reveal:
+        return _lines(headers, _REVEALED)
+    if b"content-disposition" in headers or b"openai-processing-ms" in headers or b"content-type" not in headers:
+        return _lines(headers, _DOWN)
+    return b"content-type: %b\r\n" % headers[b"content-type"]  # all that most have
 
 
 def retry_headers(headers: Mapping[bytes, bytes]) -> bytes:

@@ -78,6 +78,7 @@ class Backend:
         "meter",
         "pool",
         "quota",
+        "sample_at",
         "standing",
         "streaming",
         "unanswered",
@@ -105,6 +106,7 @@ class Backend:
         self.cooldown = Cooldown()  # it said itself that it cannot serve: missing, overloaded
         self.in_flight = 0
         self.draining = False
+        self.sample_at = 0.0  # monotonic seconds from which on the next first byte tells how fast it is
         self.avoided = 0  # requests that its twin sent elsewhere
         self.unanswered: dict[Attempt, float] = {}  # streams asked for and without a first byte, the oldest first
         self.streaming: dict[Attempt, Inbound] = {}  # streams that flow

@@ -291,7 +291,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _parse_head(self, raw: bytes) -> AnswerHead:
         """Reads one head, which `raw` is to the last byte. Raises _BadAnswerError."""
-        if len(raw) > HEAD_BYTES_MAX or raw.count(b"\r\n") > FIELDS_MAX + 2:
+        lines = raw.count(b"\r\n")
+        if len(raw) > HEAD_BYTES_MAX or lines > FIELDS_MAX + 2:
             raise _BadAnswerError("its head is too long")
         seen = self._seen
         seen.clear()
@@ -311,22 +312,21 @@ class UpstreamConnection(asyncio.Protocol):
         names = tuple(seen)
         if names != self._names_as_sent:
             self._names_as_sent, self._names = names, tuple(map(bytes.lower, names))
-        fields = dict(zip(self._names, seen.values(), strict=True))
-        if len(fields) + 2 != raw.count(b"\r\n"):  # one stands twice, whatever its case
+        fields = dict(zip(self._names, seen.values()))  # noqa: B905 - as many as names, and the check is dear
+        if len(fields) + 2 != lines:  # one stands twice, whatever its case
             fields = _joined_fields(raw)
-        old = raw[7] == 48  # 48: a zero, of HTTP/1.0
         status = parser.get_status_code()
+        keep_alive = raw[7] != 48  # 48: a zero, of HTTP/1.0
         length = self._left = int(fields[b"content-length"]) if b"content-length" in fields else None
-        self._chunked = b"transfer-encoding" in fields
-        keep_alive = not old
-        if self._chunked:
-            if fields[b"transfer-encoding"].lower() != b"chunked" or length is not None or old:
+        chunked = self._chunked = b"transfer-encoding" in fields
+        if chunked:
+            if fields[b"transfer-encoding"].lower() != b"chunked" or length is not None or not keep_alive:
                 raise _BadAnswerError("an unknown Transfer-Encoding")
         elif length is None:
             keep_alive = keep_alive and status in _BODILESS
         if b"connection" in fields and b"close" in fields[b"connection"].lower():
             keep_alive = False
-        return AnswerHead(status, fields, length, self._chunked, keep_alive)
+        return AnswerHead(status, fields, length, chunked, keep_alive)
 
     def _take_body(self, sink: AnswerSink, data: bytes) -> None:
         """A read, or the rest of one, of a body that has a length or runs to the end of the connection."""
