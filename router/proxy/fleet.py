@@ -66,6 +66,7 @@ class LivePlan:
         "plan",
         "queue",
         "room",
+        "stored_words",
         "tiers",
         "traffic",
     )
@@ -88,6 +89,7 @@ class LivePlan:
         self.queue = queue  # of all that ask for this model
         self.room = room  # this plan's own in it
         self.labels = (plan.model, plan.operation, plan.reason, plan.permit.rule_version)  # what its records say
+        self.stored_words = OPERATIONS[plan.operation].stored_words
         self.one_endpoint = len({target.backend.deployment.endpoint.id for target in self.targets()}) == 1
 
     def targets(self) -> Iterator[Target]:

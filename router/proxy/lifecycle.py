@@ -20,7 +20,7 @@ from router.proxy.answer import Answer, broken
 from router.proxy.attempts import first_answer
 from router.proxy.context import Caller, Context
 from router.proxy.exhaustion import PassedError
-from router.proxy.facts import Facts, affinity_of, form_facts, json_facts
+from router.proxy.facts import Facts, affinity_of, form_facts, json_facts, names_file
 from router.proxy.fleet import LivePlan
 from router.proxy.outgoing import client_patience_s, client_request_id, up_headers
 from router.proxy.replies import (
@@ -132,7 +132,7 @@ def _place(ctx: Context, rt: Runtime, facts: Facts) -> LivePlan:
         plan = _find_plan(ctx, rt, facts.model)
         if ctx.snapshot is rt.snapshot:
             caller.plans[facts.model] = plan
-    if facts.names_stored_state and not plan.one_endpoint:
+    if not plan.one_endpoint and (facts.names_stored_state or names_file(ctx.inbound.body, plan.stored_words)):
         raise InvalidRequestError(
             "The request names state that is stored at one endpoint (previous_response_id, conversation, background "
             "or a file), and this model is served by several. Send what it needs in the request itself.",

@@ -6,7 +6,7 @@ import pytest
 
 from router.base.errors import InvalidRequestError
 from router.model.operation import CHAT, EMBEDDINGS, RESPONSES
-from router.proxy.facts import Facts, json_facts
+from router.proxy.facts import LARGE_BYTES, Facts, json_facts, names_file
 
 
 def facts(body: bytes, path_model: str | None = None) -> Facts:
@@ -176,7 +176,45 @@ def test_fields_that_are_null_are_as_if_they_were_left_out() -> None:
     ],
 )
 def test_state_that_one_endpoint_stores_is_noticed(more: bytes, stored: bool) -> None:
-    assert json_facts(b'{"model":"a",%b}' % more, RESPONSES, None).names_stored_state is stored
+    body = b'{"model":"a",%b}' % more
+    found = json_facts(body, RESPONSES, None).names_stored_state or names_file(body, RESPONSES.stored_words)
+    assert found is stored
+
+
+LONG = "x" * LARGE_BYTES
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"messages":[{"content":"LONG \\"model\\": \\u006d"}],"model":"a"}',
+        '{"model":"a","messages": [{"model":"b","content":"LONG","n":"\\u006dodel"}]}',
+        '{"input":"LONG","model":"a","metadata":{"x":"LONG"}}',
+        '{"metadata":{"messages":["LONG"]},"model":"a","messages":["LONG"]}',
+        '{"prompt":["LONG"],"model":"a","messages":["LONG","LONG"]}',
+    ],
+)
+def test_what_stands_in_a_large_value_is_no_key_of_the_body(body: str) -> None:
+    raw = body.replace("LONG", LONG).encode()
+    place = json_facts(raw, CHAT, None).model_at
+    assert place is not None
+    assert raw[place.start - 8 : place.end] == b'"model":"a"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model":"a","messages":["LONG"],"model":"a"}',
+        '{"messages":["LONG"],"model":"a","\\u006dodel":"a"}',
+        '{"\\u006dodel":"b","model":"a","messages":["LONG"]}',
+        '{"model":"a","stream":true,"messages":["LONG"],"stream":true}',
+        '{"messages":["LONG"],"messages":["LONG"],"model":"a","model":"a"}',
+    ],
+)
+def test_a_key_that_stands_twice_around_a_large_value_is_refused(body: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        json_facts(body.replace("LONG", LONG).encode(), CHAT, None)
+    assert caught.value.code == "duplicate_key"
 
 
 NESTED = b'{"model":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
