@@ -22,6 +22,7 @@ from router.emulator import Distribution, EmulatedCloud, Settings
 from router.emulator.settings import Deployment
 from router.telemetry.names import METRICS, Kind
 from tests.adversity.client import Ask, ask, chat, sent
+from tests.adversity.collector import collector
 from tests.promql_kit import ALERTS, RECORDED, ROOT, RULES, read_yaml
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, held, router
 
@@ -228,7 +229,8 @@ async def test_prometheus_reads_the_router_and_every_question_of_the_dashboards_
     workloads = held(max_wait_ms=3000)
     workloads["api"]["max_wait_ms"] = 3000
     async with (
-        router(*clouds(), workloads=workloads) as r,
+        collector() as traces,  # a bucket leads to a trace only where its spans were sent
+        router(*clouds(), workloads=workloads, tracing=traces.section(sample=0, respect_parent=["api"])) as r,
         prometheus(tmp_path, r.admin_url.removeprefix("http://")) as p,
     ):
         await a_bit_of_everything(r)
