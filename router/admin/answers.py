@@ -9,9 +9,13 @@ _TYPES: Final = {401: "authentication_error", 403: "permission_error"}
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
+    """For people too. Raises TypeError as `json_body`."""
+    return web.Response(status=status, body=json_body(value, orjson.OPT_INDENT_2), content_type="application/json")
+
+
+def json_body(value: object, option: int = 0) -> bytes:
     """Raises TypeError for what is no plain value, so that a secret cannot slip out as text."""
-    body = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    return web.Response(status=status, body=body, content_type="application/json")
+    return orjson.dumps(value, option=option | orjson.OPT_APPEND_NEWLINE)
 
 
 def error(status: int, code: str, message: str, **more: object) -> web.Response:

@@ -1,17 +1,21 @@
 """The routes of the control plane."""
 
+import asyncio
 import logging
 from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from router.admin.answers import error, json_answer
+from router.admin.answers import error, json_answer, json_body
 from router.admin.console import add_console
 from router.admin.control import ControlledRouter
 from router.admin.guard import guard
 from router.model.fleet import Secret
 from router.telemetry.exposition import render
+
+SEEN_S: Final = 0.5
+"""All who look at the console's picture within this time see the same one."""
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -29,10 +33,15 @@ def build_app(router: ControlledRouter, token: Secret | None) -> web.Application
 
 
 class _Routes:
-    """The handlers; each answers from the one call that it makes."""
+    """The handlers; each answers from the one call that it makes.
+
+    What a large fleet makes long (tens of milliseconds) is made by a thread: with one process, this loop also serves.
+    """
 
     def __init__(self, router: ControlledRouter) -> None:
         self._router = router
+        self._picture, self._seen_until = b"", 0.0
+        self._looking = asyncio.Lock()
 
     def add_to(self, table: web.UrlDispatcher) -> None:
         table.add_get("/healthz", self._healthz)
@@ -70,11 +79,18 @@ class _Routes:
             return error(404, "unknown_name", f"{said[:1].upper()}{said[1:]}.")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        page, content_type = render(await self._router.reading(), ",".join(request.headers.getall(hdrs.ACCEPT, [])))
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        reading = await self._router.reading()
+        page, content_type = await asyncio.get_running_loop().run_in_executor(None, render, reading, accept)
         return web.Response(body=page, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def _live(self, _: web.Request) -> web.Response:
-        return json_answer(await self._router.live())
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() >= self._seen_until:
+                self._picture = json_body(await self._router.live())
+                self._seen_until = loop.time() + SEEN_S
+        return web.Response(body=self._picture, content_type="application/json")
 
     async def _story(self, request: web.Request) -> web.Response:
         story = await self._router.story(request.match_info["id"])
@@ -86,6 +102,7 @@ class _Routes:
 
     async def _reload(self, _: web.Request) -> web.Response:
         result = await self._router.reload()
+        await self._forget_picture()
         if result.ok:
             return json_answer({"version": result.version})
         return error(
@@ -106,7 +123,13 @@ class _Routes:
         deployment_id = request.match_info["id"]
         if not await self._router.set_drain(deployment_id, draining):
             return error(404, "deployment_not_found", "There is no deployment with this id.")
+        await self._forget_picture()
         return json_answer({"deployment": deployment_id, "draining": draining})
+
+    async def _forget_picture(self) -> None:
+        """Who has just changed something sees what has come of it."""
+        async with self._looking:
+            self._seen_until = 0.0
 
 
 @web.middleware

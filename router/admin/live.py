@@ -5,9 +5,9 @@ older one: so all who look see the same, however many they are, and while nobody
 """
 
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter, eq
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from router.admin.picture import (
     Proof,
     Refusal,
     Scene,
+    Spread,
     Stand,
     WorkerNow,
     Workload,
@@ -101,21 +102,23 @@ class _Painter:
             deployments=self._deployments(scenes),
             refusals=self._refusals(),
             waiting={model: int(count) for (model,), count in self._series(names.WAITING).items() if count},
-            first_byte=self._spreads.of(names.FIRST_BYTE, partial(_served, known)),
+            first_byte=self._spreads.by(names.FIRST_BYTE, wanted=partial(_served, known)).get((), Spread()),
             recent=_newest(scene.recent for scene in scenes),
             notable=_newest(scene.notable for scene in scenes),
         )
 
     def _workloads(self, placings: Sequence[Placing]) -> list[Workload]:
-        finished = self._rates.by(names.REQUESTS, "workload", "outcome")
+        workloads = {placing.name for placing in placings}
+        outcomes = _nested(self._rates.by(names.REQUESTS, "workload", "outcome"))
+        spreads = self._spreads.by(names.FIRST_BYTE, "workload", wanted=partial(_served, workloads))
         tokens = self._rates.by(names.TOKENS, "workload", "kind")
         cost = self._rates.by(names.COST, "workload")
         return [
             Workload(
                 placing=placing,
                 in_flight=int(self._number(names.REQUESTS_IN_FLIGHT, name)),
-                outcomes={outcome: rate for (workload, outcome), rate in finished.items() if workload == name},
-                first_byte=self._spreads.of(names.FIRST_BYTE, partial(_served, {name})),
+                outcomes=outcomes.get(name, {}),
+                first_byte=spreads.get((name,), Spread()),
                 prompt_tokens=tokens.get((name, "prompt"), 0.0),
                 completion_tokens=tokens.get((name, "completion"), 0.0),
                 usd_per_h=cost.get((name,), 0.0) * 3600,
@@ -126,12 +129,9 @@ class _Painter:
         ]
 
     def _deployments(self, scenes: Sequence[Scene]) -> list[Deployment]:
-        attempts: dict[str, dict[str, float]] = {}
-        for (deployment, outcome), rate in self._rates.by(names.ATTEMPTS, "deployment", "outcome").items():
-            attempts.setdefault(deployment, {})[outcome] = rate
-        quotas: dict[str, dict[str, float]] = {}
-        for (deployment, limit), left in self._series(names.QUOTA_LEFT).items():
-            quotas.setdefault(deployment, {})[limit] = left
+        attempts = _nested(self._rates.by(names.ATTEMPTS, "deployment", "outcome"))
+        spreads = self._spreads.by(names.ATTEMPT_FIRST_BYTE, "deployment")
+        quotas = _nested(self._series(names.QUOTA_LEFT))
         stands: dict[str, list[Stand]] = {}
         for scene in scenes:
             for stand in scene.deployments:
@@ -144,7 +144,7 @@ class _Painter:
                 in_flight_max=int(self._number(names.IN_FLIGHT_MAX, name)),
                 idle=int(self._number(names.UPSTREAM_CONNECTIONS, name, "idle")),
                 outcomes=attempts.get(name, {}),
-                first_byte=self._spreads.of(names.ATTEMPT_FIRST_BYTE, partial(eq, (name,))),
+                first_byte=spreads.get((name,), Spread()),
                 quota_left=quotas.get(name, {}),
             )
             for name, same in stands.items()
@@ -188,6 +188,14 @@ def _served(workloads: Container[str], labels: Labels) -> bool:
     """Whether a cloud answered: how fast the router itself refuses says nothing of waiting."""
     workload, cloud = labels
     return workload in workloads and cloud != NO_CLOUD
+
+
+def _nested(series: Mapping[Labels, Number]) -> dict[str, dict[str, float]]:
+    """Of two labels: by the values of the first, then of the second."""
+    found: dict[str, dict[str, float]] = {}
+    for (first, second), value in series.items():
+        found.setdefault(first, {})[second] = value
+    return found
 
 
 def _gravity(stand: Stand) -> tuple[int, float]:

@@ -7,6 +7,7 @@ backwards, in a thread, for a bounded number of bytes: a router that serves must
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from router.telemetry.recent import Recent
 LOOK_BACK_BYTES: Final = 64 << 20  # of each log
 # The interpreter's lock is held while a block is searched: 0.1 ms, in which the event loop stands.
 _BLOCK_BYTES: Final = 256 << 10
+_LINE_BYTES_MAX: Final = 1 << 20
 
 _line: Final = msgspec.json.Decoder(RequestRecord)
 _entry: Final = msgspec.json.Decoder(ChainRecord)
@@ -36,11 +38,13 @@ class Stories:
     def __init__(self, recent: Recent, access_log: str, decisions: Path | None) -> None:
         self._recent, self._decisions = recent, decisions
         self._log = Path(access_log) if access_log not in ("-", "off") else None
+        # One search at a time: many who ask must not keep the threads that others work with.
+        self._searching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stories")
 
     async def find(self, request_id: str) -> dict[str, object] | None:
         """The story of a request that has ended, by the router's id or its client's; None where it is not known."""
         record = self._recent.find(request_id)
-        return await asyncio.get_running_loop().run_in_executor(None, self._search, request_id, record)
+        return await asyncio.get_running_loop().run_in_executor(self._searching, self._search, request_id, record)
 
     def _search(self, request_id: str, record: RequestRecord | None) -> dict[str, object] | None:
         source = "memory"
@@ -138,7 +142,8 @@ def _lines_with(
                     line_end = block.find(b"\n", at)
                     yield block[start : line_end if line_end >= 0 else len(block)]
                     stop = start
-                rest, end = block[:first], begin
+                # What has no end for so long is no line of ours, and its beginning is not waited for.
+                rest, end = block[:first] if first <= _LINE_BYTES_MAX else b"\n", begin
     except OSError:  # rotated or deleted while it was read: what was found stands
         return
 

@@ -67,10 +67,11 @@ class Child:
         self.worker.reopen_logs()
 
     async def _reading(self) -> Reading:
-        return self.worker.assembly.reading(str(self._index))
+        return await self.worker.assembly.read(str(self._index))
 
     async def _requests(self) -> Reading:
-        return self.worker.assembly.books.metrics.read()
+        assembly = self.worker.assembly
+        return await assembly.loop.run_in_executor(None, assembly.books.metrics.read)
 
     async def _scene(self) -> Scene:
         return self.worker.assembly.scene()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -13,7 +14,7 @@ from router.admin.server import AdminServer
 from router.config.faults import Fault
 from router.model.fleet import Secret
 from router.telemetry import names
-from router.telemetry.exposition import OPENMETRICS, TEXT
+from router.telemetry.exposition import OPENMETRICS, TEXT, render
 from router.telemetry.reading import Reading
 
 
@@ -312,3 +313,16 @@ async def test_bytes_that_are_no_http_neither_stop_it_nor_fill_a_log(
     assert b"Traceback" not in answer
     assert caplog.text == ""
     assert (await plane.ask("GET", "/healthz"))[0] == 200
+
+
+async def test_the_page_is_written_beside_the_loop(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one process this loop also serves requests, and the page of a large fleet takes long to write."""
+    threads: list[int] = []
+
+    def noted(reading: Reading, accept: str) -> tuple[bytes, str]:
+        threads.append(threading.get_ident())
+        return render(reading, accept)
+
+    monkeypatch.setattr("router.admin.app.render", noted)
+    assert (await plane.ask("GET", "/metrics"))[0] == 200
+    assert threads != [threading.get_ident()]

@@ -1,5 +1,6 @@
 """How the console is reached over real sockets, with and without the control plane's token."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -90,6 +91,27 @@ async def test_picture_and_story_come_as_json(plane: Plane) -> None:
     assert json.loads((await plane.ask("/requests/a%2Fb%20c"))[1]) == {"request": "a/b c"}
     status, body = await plane.ask("/requests/unknown")
     assert (status, json.loads(body)["error"]["code"]) == (404, "request_not_found")
+
+
+async def test_all_who_look_at_once_see_one_picture(plane: Plane) -> None:
+    """A picture of a large fleet takes tens of milliseconds: twenty who watch must not cost twenty of them a second."""
+    seen = await asyncio.gather(*(plane.ask("/live") for _ in range(20)))
+    assert {json.loads(body)["at"] for _, body in seen} == {1.0}
+    assert plane.router.looks == 1
+
+
+async def test_who_has_drained_a_deployment_sees_it_drained_at_once(plane: Plane) -> None:
+    await plane.ask("/live")
+    await plane.ask("/deployments/a/b/drain", "POST")
+    await plane.ask("/live")
+    assert plane.router.looks == 2
+
+
+async def test_an_old_picture_is_not_shown_again(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.admin.app.SEEN_S", 0.0)
+    for looks in (1, 2):
+        await plane.ask("/live")
+        assert plane.router.looks == looks
 
 
 async def test_without_its_token_the_page_is_empty_and_the_data_is_closed(guarded: Plane) -> None:

@@ -1,6 +1,8 @@
 """Where a request's story is found: in memory, in the access log's tail, in the decision log."""
 
 import asyncio
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,36 @@ def test_what_is_read_is_bounded(tmp_path: Path) -> None:
     size = path.stat().st_size
     assert list(stories._lines_with(path, b'"req_0"', look_back=size - 1)) == []
     assert len(list(stories._lines_with(path, b'"req_0"', look_back=size))) == 1
+
+
+def test_what_has_no_end_of_a_line_is_passed_over_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash may leave zero bytes where lines were: to gather them all took seconds, and ever longer pauses."""
+    monkeypatch.setattr(stories, "_BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(stories, "_LINE_BYTES_MAX", 4 << 10)
+    path = tmp_path / "log"
+    path.write_bytes(b'{"id":"req_1"}\n' + bytes(100 << 10) + b'\n{"id":"req_2"}\n')
+    tracemalloc.start()
+    found = [list(stories._lines_with(path, sought)) for sought in (b'"req_1"', b'"req_2"')]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [[b'{"id":"req_1"}'], [b'{"id":"req_2"}']]
+    assert peak < 64 << 10
+
+
+async def test_one_search_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks a hundred times keeps no thread from those that serve."""
+    running, most = 0, 0
+
+    def search(*_: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.002)
+        running -= 1
+
+    known = Stories(Recent(), "off", None)
+    monkeypatch.setattr(known, "_search", search)
+    await asyncio.gather(*(known.find(f"req_{number}") for number in range(10)))
+    assert most == 1
