@@ -228,10 +228,10 @@ class Worker:
     async def _prepare(self, source: Source | None) -> tuple[Fault, ...]:
         """Under the lock. `source`: None: what the file holds now."""
         self._prepared = None
-        loop, wall = self.assembly.loop, self._clock.wall()
+        loop, wall, cores = self.assembly.loop, self._clock.wall(), self._snapshot.source.cores
         try:
             # Reading and checking is slow and touches nothing that requests use: off the loop.
-            new = await loop.run_in_executor(None, load, str(self._file), self._environ, wall, source)
+            new = await loop.run_in_executor(None, load, str(self._file), self._environ, wall, source, cores)
         except ConfigError as error:
             return tuple(error.faults)
         faults = unchangeable(self._file, self.assembly.runtime.snapshot, new)

@@ -4,6 +4,7 @@ Reads nodes instead of loading objects: only so can all duplicate keys be named 
 they are as an api-version, and each value keep the form in which it was written.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
@@ -29,9 +30,15 @@ _SHOWN_MAX: Final = 80
 class Document:
     """One configuration file while it is being checked: its tree, and the faults found so far."""
 
-    def __init__(self, file: str, environ: Mapping[str, str], source: Source | None = None) -> None:
-        """`source`: is read instead of the file, and neither the environment nor another file is asked anything."""
+    def __init__(
+        self, file: str, environ: Mapping[str, str], source: Source | None = None, cores: int | None = None
+    ) -> None:
+        """`source`: is read instead of the file, and neither the environment nor another file is asked anything.
+
+        `cores`: that count; left out, those that this process may run on.
+        """
         self.file = file
+        self.cores = source.cores if source is not None else cores or _usable_cores()
         self.faults: list[Fault] = []
         self.tree: Tree = None
         self._environ, self._given = environ, source
@@ -74,7 +81,7 @@ class Document:
 
     def source(self) -> Source:
         """What was read, references included."""
-        return Source(self._text, self._references)
+        return Source(self._text, self._references, self.cores)
 
     def fault(self, path: Path, message: str) -> None:
         """Records a fault at `path`, or at the nearest place above it that the file has."""
@@ -169,6 +176,11 @@ class Document:
             self.fault(path, str(error))
             self._unresolved.add(path)
             return text
+
+
+def _usable_cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(file: str) -> str:

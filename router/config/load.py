@@ -37,14 +37,19 @@ Plans = dict[tuple[str, str, str], Plan]
 
 
 def load(
-    path: str | os.PathLike[str], environ: Mapping[str, str], wall: float | None = None, source: Source | None = None
+    path: str | os.PathLike[str],
+    environ: Mapping[str, str],
+    wall: float | None = None,
+    source: Source | None = None,
+    cores: int | None = None,
 ) -> Snapshot:
     """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot.
 
     `wall`: the moment, in wall seconds, whose phase the snapshot is to show; left out, the present one.
     `source`: is taken instead of what file and environment hold by now; `path` still is what relative paths start at.
+    `cores`: what `workers: auto` goes by, in a reload as it did at the start; left out, those of this process.
     """
-    doc = Document(os.fspath(path), environ, source)
+    doc = Document(os.fspath(path), environ, source, cores)
     doc.read()
     file, lost = check_shape(doc)
     snapshot = _compose(doc, file, lost) if file is not None else None

@@ -1,6 +1,5 @@
 """The process's own settings, and how several processes share what is meant for all of them."""
 
-import os
 from typing import Final
 
 from router.config.document import Document
@@ -19,10 +18,10 @@ def share(total: int, workers: int) -> int:
 
 
 def read_workers(doc: Document, section: ServerSection) -> int:
-    """How many processes share the port. `auto`: one for each core that this process may run on."""
+    """How many processes share the port. `auto`: one for each core."""
     workers = section.workers
     if workers == "auto":
-        return len(os.sched_getaffinity(0))
+        return min(doc.cores, WORKERS_MAX)
     if isinstance(workers, int) and not isinstance(workers, bool) and 0 < workers <= WORKERS_MAX:
         return workers
     doc.fault(("server", "workers"), f"must be a whole number from 1 to {WORKERS_MAX}, or auto")

@@ -31,6 +31,7 @@ class Source:
 
     text: str = field(repr=False)
     references: Mapping[str, str] = field(repr=False)  # what each one meant then, by how it is written
+    cores: int = 1  # that a process might run on then, which is what `workers: auto` meant
 
 
 @dataclass(frozen=True, slots=True)

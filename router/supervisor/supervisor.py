@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,7 +186,8 @@ class Supervisor:
         async with self._reloading:
             old = self._snapshot
             try:
-                new = await asyncio.get_running_loop().run_in_executor(None, load, self._file, self._environ)
+                read = partial(load, self._file, self._environ, cores=old.source.cores)
+                new = await asyncio.get_running_loop().run_in_executor(None, read)
                 faults = unchangeable(self._file, old, new) or await self._prepare(new)
             except ConfigError as error:
                 faults = tuple(error.faults)

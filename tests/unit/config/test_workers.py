@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from router.config.changes import unchangeable
 from router.config.load import load
 from router.config.server import share
 from router.config.snapshot import Source
@@ -57,6 +58,24 @@ def test_each_worker_has_a_share_of_what_is_for_all_rounded_up(file: Path) -> No
 def test_auto_is_one_for_each_core_that_may_be_used(file: Path) -> None:
     file.write_text(FILE.format(workers="auto"))
     assert load(file, {"KEY": "k"}).server.workers == len(os.sched_getaffinity(0))
+
+
+def test_auto_means_what_it_meant_at_the_start(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cores of a running process change: by `taskset`, by a container's neighbours. Its workers do not."""
+    file.write_text(FILE.format(workers="auto"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    started = load(file, {"KEY": "k"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+
+    for later in (load(file, {"KEY": "k"}, cores=started.source.cores), load(file, {}, source=started.source)):
+        assert later.server == started.server
+        assert not unchangeable(file, started, later)
+    assert unchangeable(file, started, load(file, {"KEY": "k"}))[0].path == "server.workers"
+
+
+def test_auto_is_no_more_than_may_be_written(file: Path) -> None:
+    file.write_text(FILE.format(workers="auto").replace("1GiB", "64GiB"))
+    assert load(file, {"KEY": "k"}, cores=1000).server.workers == 256
 
 
 @pytest.mark.parametrize(("total", "workers", "each"), [(10, 1, 10), (10, 3, 4), (1, 8, 1), (9, 3, 3)])
