@@ -1,0 +1,50 @@
+"""Where large objects live, if the C library is glibc; with another one nothing is done.
+
+A body that comes out of the heap costs least, since its pages have been used before; but what a burst has made of the
+heap stays with the process. A mapping of its own goes back to the kernel when the body is freed, and its pages are made
+anew each time: a fifth more CPU for 128 KB. So it is the heap while bodies are few, and mappings while they are many.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Final
+
+CROWDED_BYTES: Final = 16 << 20  # of bodies at once: what the heap may keep of a burst
+CALM_BYTES: Final = CROWDED_BYTES // 4
+MAPPED_BYTES: Final = 64 << 10  # in a crowd, what is larger is a mapping; more mappings than the kernel allows are far
+# mallopt(3). Who sets one of these ends glibc's own moving of both: it learns from the first large body that is freed
+# to keep all the later ones.
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+_HEAP_BYTES_MAX: Final = 32 << 20  # the highest threshold that glibc takes
+_SPARE_BYTES: Final = 16 << 20  # kept at the heap's end: less, and each large body that is freed there shrinks it
+
+
+class Heap:
+    """The one of this process. What it sets holds for every thread."""
+
+    def __init__(self) -> None:
+        self.crowded = False
+        self._set = _mallopt()
+        self._set(_TRIM_THRESHOLD, _SPARE_BYTES)
+        self._set(_MMAP_THRESHOLD, _HEAP_BYTES_MAX)
+
+    def crowd(self) -> None:
+        """There are more than CROWDED_BYTES of bodies: what comes now is to be given back at once."""
+        if not self.crowded:
+            self.crowded = True
+            self._set(_MMAP_THRESHOLD, MAPPED_BYTES)
+
+    def look(self, held_bytes: int) -> None:
+        """Takes a crowd for over, or begun, by the bodies that are held now. To be called now and then."""
+        if held_bytes > CROWDED_BYTES:
+            self.crowd()
+        elif self.crowded and held_bytes < CALM_BYTES:
+            self.crowded = False
+            self._set(_MMAP_THRESHOLD, _HEAP_BYTES_MAX)
+
+
+def _mallopt() -> Callable[[int, int], int]:
+    """Returns what sets an option of glibc, or does nothing: others have none, or number them otherwise."""
+    library = ctypes.CDLL(None)
+    return library.mallopt if hasattr(library, "gnu_get_libc_version") else lambda *_: 0
