@@ -14,10 +14,11 @@ PROBE_EVERY_S_MAX: Final = 600.0
 PROBES_TO_TRUST: Final = 4  # a send too many goes unnoticed where it falls into their next slice
 VERDICT_S: Final = 2.0  # a refusal so soon after a probe is the probe's
 LONG_AGO: Final = -1e9
+SLOTS_AT_FIRST: Final = 1024  # a quota of millions a minute is mostly written so as never to be reached
 
 
 class RequestSlices:
-    """When the last sends were, in a ring of as many as ten seconds may hold.
+    """When the last sends were, in a ring that grows to as many as ten seconds have held, or may hold.
 
     Their slices begin when they like, so ours slide: where no ten seconds hold more than a slice, no slice does. The
     one-second slice is held from the start, and tried carefully, since some deployments have none.
@@ -30,6 +31,8 @@ class RequestSlices:
         "_head",
         "_in_second",
         "_in_ten",
+        "_past_second",
+        "_past_ten",
         "_probe_at",
         "_probe_every_s",
         "_probed_at",
@@ -37,6 +40,7 @@ class RequestSlices:
         "_refused_at",
         "_review_at",
         "_ring",
+        "_slots",
         "count",
         "free_at",
         "rpm",
@@ -48,9 +52,11 @@ class RequestSlices:
         self.rpm = rpm  # in force
         self.share = 1.0  # of it that is ours
         self.count = 0  # sends of our own, ever
-        self._ring = [LONG_AGO] * max(1, rpm // 6)
-        self._head = 0  # where the next send is written
+        self._slots = max(1, rpm // 6)
+        self._ring = [LONG_AGO] * min(self._slots, SLOTS_AT_FIRST)  # never forgets one of the last ten seconds
+        self._head = 0  # where the next send is written: on the oldest
         self._in_ten = self._in_second = 1
+        self._past_ten = self._past_second = 1  # likewise, as far as the ring goes back
         self.free_at = self._hard_at = self._blocked_until = self._probed_at = self._refused_at = LONG_AGO
         self._probes = 0  # since the last that was refused
         self._probe_every_s = PROBE_EVERY_S
@@ -72,11 +78,13 @@ class RequestSlices:
         ring[head] = now
         head += 1
         self._head = head = head if head < len(ring) else 0
+        if now - ring[head] < TEN_S and len(ring) < self._slots:
+            self._grow()
         # The next passes as soon as the oldest that a slice may hold is out of it.
-        hard_at = ring[head - self._in_ten] + TEN_S
+        hard_at = ring[head - self._past_ten] + TEN_S
         if hard_at < self._blocked_until:
             hard_at = self._blocked_until
-        free_at = ring[head - self._in_second] + SECOND_S
+        free_at = ring[head - self._past_second] + SECOND_S
         if free_at < hard_at:
             free_at = hard_at
         self._hard_at, self.free_at = hard_at, free_at
@@ -86,10 +94,11 @@ class RequestSlices:
     def sent_elsewhere(self, count: int, now: float) -> None:
         """Another process of ours sent so many a moment ago. Its probes are its own, and so is what they teach."""
         ring, head = self._ring, self._head
-        for _ in range(min(count, len(ring)) - 1):
+        for _ in range(min(count, self._slots) - 1):
             ring[head] = now
-            head = head + 1 if head + 1 < len(ring) else 0
-        self._head = head
+            self._head = head = head + 1 if head + 1 < len(ring) else 0
+            if now - ring[head] < TEN_S and len(ring) < self._slots:
+                self._grow()
         probe_at, self._probe_at = self._probe_at, inf
         self.sent(now)
         self._probe_at = probe_at
@@ -104,6 +113,7 @@ class RequestSlices:
         ring, head = self._ring, self._head
         for tenths in range(10, 0, -1):
             second, ten = max(1, self._in_second * tenths // 10), max(1, self._in_ten * tenths // 10)
+            second, ten = min(second, len(ring)), min(ten, len(ring))
             if ring[head - second] + SECOND_S > now or ring[head - ten] + TEN_S > now:
                 return tenths / 10
         return 0.0
@@ -143,6 +153,7 @@ class RequestSlices:
         if self._probes > PROBES_TO_TRUST:
             self._probes = 0
             self._in_second = min(self._in_ten, self._in_second + max(1, self._in_second // 2))
+            self._aim()
 
     def _review(self, now: float) -> None:
         self._review_at = now + 10.0
@@ -151,7 +162,19 @@ class RequestSlices:
             widened = self._in_second
             self._resize()
             self._in_second = max(self._in_second, min(widened, self._in_ten))
+            self._aim()
 
     def _resize(self) -> None:
         self._in_ten = max(1, int(self.rpm * self.share) // 6)
         self._in_second = max(1, int(self.rpm * self.share) // 60)
+        self._aim()
+
+    def _grow(self) -> None:
+        """Makes room before the next send would overwrite one that still counts; the new places are the oldest."""
+        self._ring[self._head : self._head] = [LONG_AGO] * min(len(self._ring), self._slots - len(self._ring))
+        self._aim()
+
+    def _aim(self) -> None:
+        """Where a ring does not go back so far, its oldest is older than ten seconds, so a slice has room."""
+        self._past_ten = min(self._in_ten, len(self._ring))
+        self._past_second = min(self._in_second, len(self._ring))
