@@ -37,12 +37,15 @@ from router.telemetry.reading import Labels, Number, Reading
 RATE_S: Final = 5.0  # what rates are of
 SPREAD_S: Final = 30.0  # what percentiles are of: they need more requests than a rate does
 STEP_S: Final = 0.9  # readings are kept at least so far apart: who looks each second leaves one each time
+SPARSE_S: Final = 5.0  # and those that are of no use for a rate any more so far, since a large fleet's take megabytes
 OLD_S: Final = 60.0  # older ones are compared with no more: that would tell of another time
 
 # Where processes judge a deployment differently, the gravest word is shown. One that it has no traffic from knows
 # least.
 _GRAVITY: Final = ("unknown", "up", "degraded", "probing", "throttled", "ejected", "draining")
 
+_COUNTED: Final = (names.REQUESTS, names.TOKENS, names.COST, names.ATTEMPTS, names.OFFERS)
+_TIMED: Final = (names.FIRST_BYTE, names.ATTEMPT_FIRST_BYTE)
 
 NOTHING: Final = Scene("", decision_log=False, workloads=[], deployments=[], recent=[], notable=[])
 """Where no process answers."""
@@ -60,7 +63,8 @@ class Live:
             self._looks.popleft()
         lately, longer = self._before(now, RATE_S), self._before(now, SPREAD_S)
         if not self._looks or now - self._looks[-1][0] >= STEP_S:
-            self._looks.append((now, reading))
+            self._looks.append((now, _compared(reading)))
+            self._thin_out(now)
         rates = Rates(reading, lately[1], now - lately[0]) if lately is not None else None
         spreads = Spreads(reading, longer[1] if longer is not None else reading)
         whole = _Painter(reading, rates, spreads).picture(scenes, wall)
@@ -71,6 +75,13 @@ class Live:
         """The look that a difference over about `seconds` begins at: the oldest of them, or the last before them."""
         looks = [look for look in self._looks if now - look[0] >= STEP_S]
         return next((look for look in looks if now - look[0] <= seconds), looks[-1] if looks else None)
+
+    def _thin_out(self, now: float) -> None:
+        kept: deque[tuple[float, Reading]] = deque()
+        for look in self._looks:
+            if not kept or now - look[0] <= RATE_S or look[0] - kept[-1][0] >= SPARSE_S:
+                kept.append(look)
+        self._looks = kept
 
     def _second_is_older(self, now: float) -> bool:
         return len(self._looks) > 1 and now - self._looks[1][0] > SPREAD_S
@@ -182,6 +193,14 @@ class _Painter:
 
     def _number(self, metric: Metric, *labels: str) -> Number:
         return self._series(metric).get(labels, 0)
+
+
+def _compared(reading: Reading) -> Reading:
+    """What of a reading later ones are compared with."""
+    return Reading(
+        {metric.name: reading.numbers[metric.name] for metric in _COUNTED if metric.name in reading.numbers},
+        {metric.name: reading.histograms[metric.name] for metric in _TIMED if metric.name in reading.histograms},
+    )
 
 
 def _served(workloads: Container[str], labels: Labels) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.admin.live import OLD_S, RATE_S, SPREAD_S, Live
+from router.admin.live import OLD_S, RATE_S, SPARSE_S, SPREAD_S, Live
 from router.admin.picture import Brief, Placing, Scene, Stand, Standing
 from router.admin.rates import quantile_ms
 from router.telemetry import names
@@ -92,11 +92,16 @@ def test_a_long_pause_is_either_the_time_that_rates_are_of_or_forgotten() -> Non
     assert look(live, 20.0 + OLD_S + 1.0, reading(900))["over_s"] is None
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_what_is_remembered_is_little_and_bounded() -> None:
+    """A large fleet's reading takes megabytes, most of it of what no picture compares."""
     live = Live()
     for step in range(4000):
-        look(live, step / 10, reading(step))
-    assert len(live._looks) <= SPREAD_S / 0.9 + 2
+        numbers = reading(step)
+        numbers.histograms[names.FIRST_TOKEN.name] = {("api", "m", "azure"): Buckets([], 0.0)}
+        look(live, step / 10, numbers)
+        assert len(live._looks) <= RATE_S / 0.9 + SPREAD_S / SPARSE_S + 3
+    assert not any(names.FIRST_TOKEN.name in each.histograms for _, each in live._looks)
+    assert live._looks[-1][0] - live._looks[0][0] >= SPREAD_S - SPARSE_S
 
 
 def test_a_total_that_fell_is_no_rate() -> None:
