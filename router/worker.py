@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from router.admin.control import ReloadResult
+from router.admin.hangup import Hangup
 from router.admin.live import Live
 from router.admin.server import AdminServer
 from router.assembly import Assembly
@@ -126,7 +126,7 @@ class Worker:
         if self._seat is None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
-            loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+            loop.add_signal_handler(signal.SIGHUP, Hangup(self.reopen_logs, self.reload))
         await self._stop.wait()
         await self.drain()
         await self.close()
@@ -182,17 +182,6 @@ class Worker:
     def reopen_logs(self) -> None:
         """Lets go of a log that was rotated meanwhile."""
         self.assembly.books.log.reopen()
-
-    def _reload_on_signal(self) -> None:
-        self.reopen_logs()
-        self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
-
-    async def _reload_and_tell(self) -> None:
-        """A signal has no answer, so a refusal goes to standard error, as it does at the start."""
-        result = await self.reload()
-        if not result.ok:
-            lines = [*map(str, result.faults), f"reload refused, configuration {result.version} stays in force"]
-            sys.stderr.write("\n".join(lines) + "\n")
 
     # -- ControlledRouter
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 import uvloop
 
 from router.admin.control import ReloadResult
+from router.admin.hangup import Hangup
 from router.admin.live import Live
 from router.admin.picture import Scene
 from router.admin.server import AdminServer
@@ -94,7 +94,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        loop.add_signal_handler(signal.SIGHUP, Hangup(self._reopen_logs, self.reload))
         stopped, surprised = loop.create_task(self._stop.wait()), loop.create_task(self._crew.surprise())
         try:
             await asyncio.wait({stopped, surprised}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,18 +128,10 @@ class Supervisor:
         await self._admin.close()
         self._log.close()
 
-    def _reload_on_signal(self) -> None:
-        self._log.reopen()  # logs that were rotated meanwhile
+    def _reopen_logs(self) -> None:
+        self._log.reopen()
         for slot in self._crew.slots:  # also of those that are about to start, and have opened theirs
             slot.channel.tell("reopen_logs")
-        self._reload_task = asyncio.get_running_loop().create_task(self._reload_and_tell())
-
-    async def _reload_and_tell(self) -> None:
-        """A signal has no answer, so a refusal goes to standard error, as it does at the start."""
-        result = await self.reload()
-        if not result.ok:
-            lines = [*map(str, result.faults), f"reload refused, configuration {result.version} stays in force"]
-            sys.stderr.write("\n".join(lines) + "\n")
 
     # -- Superior
 
