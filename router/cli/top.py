@@ -1,5 +1,6 @@
 """`inference-router top`: the console's picture in a terminal, each second, or once."""
 
+import http.client
 import json
 import sys
 import time
@@ -25,6 +26,17 @@ _SHAPES: Final = {"up": "●", "degraded": "◐", "throttled": "‖", "probing":
 _UNKNOWN: Final = "–"
 
 Picture = Mapping[str, Any]
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A router's control plane has none, and the token would go along to wherever one leads."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+# No proxy from the environment either: it would be shown the token, and a router on this machine is not behind one.
+_opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
 
 @click.command()
@@ -70,13 +82,13 @@ def _look(admin: str, token: str | None) -> Picture:
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=_WITHIN_S) as answer:  # noqa: S310 - as above
+        with _opener.open(request, timeout=_WITHIN_S) as answer:
             picture: Picture = json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code == 401:
             raise click.ClickException(f"{admin} wants its token: give --token-file") from error
         raise click.ClickException(f"{admin} answered {error.code}: is this a router's control plane?") from error
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (OSError, http.client.HTTPException) as error:  # a router that restarts may cut an answer anywhere
         reason = getattr(error, "reason", None) or error
         raise click.ClickException(
             f"{admin} cannot be reached: {getattr(reason, 'strerror', None) or reason}"

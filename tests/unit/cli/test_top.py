@@ -112,14 +112,18 @@ def test_what_is_not_known_yet_is_no_zero() -> None:
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """A control plane that always says the same, and the tokens that it was shown."""
+def answering(status: int, body: bytes, **headers: str) -> Iterator[tuple[str, list[str]]]:
+    """A control plane that always says the same, and the tokens that it was shown. Status 0: it hangs up."""
     shown: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             shown.append(self.headers.get("Authorization", ""))
+            if not status:
+                return
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -170,3 +174,21 @@ def test_nobody_at_the_address() -> None:
         result = run("--admin", f"http://127.0.0.1:{bound.getsockname()[1]}")
     assert (result.exit_code, "cannot be reached: Connection refused" in result.output) == (1, True)
     assert run("--admin", "localhost:9090").exit_code == 2
+
+
+def test_the_token_goes_nowhere_but_to_the_router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither along with a redirect nor to a proxy of the environment."""
+    (tmp_path / "token").write_text("s3cret")
+    with answering(200, b"{}") as (elsewhere, seen), answering(302, b"", Location=f"{elsewhere}/live") as (url, shown):
+        monkeypatch.setenv("http_proxy", elsewhere)
+        result = run("--admin", url, "--token-file", str(tmp_path / "token"))
+    assert (result.exit_code, seen, shown) == (1, [], ["Bearer s3cret"])
+    assert "answered 302" in result.output
+
+
+def test_a_router_that_hangs_up_is_no_crash() -> None:
+    """As one does that restarts: `top` waits for it."""
+    with answering(0, b"") as (url, _):
+        result = run("--admin", url)
+    assert result.exit_code == 1
+    assert "cannot be reached" in result.output
