@@ -1,6 +1,7 @@
 """Wiring: the one place that names concrete classes of the rooms and puts them together."""
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ ANCHOR_EVERY_S: Final = 10.0
 SIGNERS: Final = 2  # threads: what is signed is signed by OpenSSL, without the interpreter's lock
 
 
+@functools.cache  # reading it parses the whole README
 def _version() -> str:
     try:
         return version("inference-router")
