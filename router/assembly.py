@@ -1,11 +1,10 @@
 """Wiring: the one place that names concrete classes of the rooms and puts them together."""
 
 import asyncio
-import functools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -45,7 +44,7 @@ ANCHOR_EVERY_S: Final = 10.0
 SIGNERS: Final = 2  # threads: what is signed is signed by OpenSSL, without the interpreter's lock
 
 
-@functools.cache  # reading it parses the whole README
+@cache  # reading it parses the whole README
 def _version() -> str:
     try:
         return version("inference-router")
