@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
+import flask
 import gevent  # type: ignore[import-untyped]
 import orjson
 from locust import LoadTestShape, runners
@@ -29,6 +30,7 @@ SPAWN_RATE: Final = 50.0
 PROGRESS_S: Final = 1.0
 PROGRESS_OF_S: Final = 5.0
 REPORT_S: Final = 1.0
+_ALLOWING: Final = "yes_i_may_load"
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -49,7 +51,13 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--timeout-s", type=float, default=60.0, help="Longest silence of an answer, in seconds")
     add("--shape", choices=("none", *SHAPES), default="none", help="How many users there are: -u at most, for -t")
     add("--limits", default="", help="What must hold, in place of the shape's own: 'errors=0.01 TTFT.p99=2000'")
-    add("--yes-i-may-load", metavar="HOST", default="", help="Needed for any host but loopback")
+    add(
+        "--yes-i-may-load",
+        metavar="HOST",
+        default="",
+        help="Needed for any host but loopback",
+        include_in_web_ui=False,
+    )
     add("--summary", metavar="FILE", default="", help="Write figures and verdicts to FILE, as JSON")
     add("--progress", action="store_true", help="Say each second, in a line, how it goes")
 
@@ -66,14 +74,28 @@ class Test:
         self.plan: Plan | None = None
         self.limits = self._limits()
         self._began = 0.0
+        self._allowed: str = getattr(self.options, _ALLOWING)
         self.check_host()
         if self.leads and self.options.shape != "none":
             self._set_shape()
 
     def check_host(self) -> None:
         """Ends the program where the host may not be loaded."""
-        if why := why_not(self.environment.host or "", self.options.yes_i_may_load):
+        # A worker is told by its master, whose page cannot change it.
+        allowed = self._allowed if self.leads else getattr(self.options, _ALLOWING)
+        if why := why_not(self.environment.host or "", allowed):
             sys.exit(why)
+
+    def refuse_form(self) -> tuple[dict[str, object], int] | None:
+        """Turns away a form of the web page that names a host which the command line does not allow.
+
+        A run that is edited begins with no event; and any page that the operator's browser opens can send this form.
+        """
+        form = flask.request.form
+        why = why_not(form.get("host", ""), self._allowed)
+        if _ALLOWING in form:
+            why = f"--{_ALLOWING.replace('_', '-')} is for the command line alone"
+        return ({"success": False, "message": why, "host": self.environment.host}, 403) if why else None
 
     def watch(self) -> None:
         """Notes how busy Locust is, and says how it goes."""
@@ -165,6 +187,8 @@ def start(environment: Environment, runner: Runner, **_: Any) -> None:
         test.finish()
 
     environment.events.test_start.add_listener(check_host)
+    if environment.web_ui is not None and environment.web_ui.app is not None:
+        environment.web_ui.app.before_request(test.refuse_form)
     if test.leads:
         environment.events.quitting.add_listener(finish)
         gevent.spawn(test.watch)

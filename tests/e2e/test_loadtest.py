@@ -4,9 +4,13 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -190,3 +194,28 @@ def test_a_gateway_elsewhere_is_not_loaded_unless_it_is_named(command: Any) -> N
     assert code != 0
     assert "--yes-i-may-load gateway.example" in said
     assert "All users spawned" not in said
+
+
+def test_nor_is_one_that_the_web_page_is_told_of(command: Any) -> None:
+    """Also by a form that allows it itself: any page that a browser opens can send one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("-f", "loadtests/locust/locustfile.py", "--host", "http://127.0.0.1:9", "--web-host", "127.0.0.1")
+    run = command("locust", *words, "--web-port", str(port), "--autostart", "-u", "1")
+    run.wait_for("All users spawned")
+
+    def answer(**fields: str) -> int:
+        form = urllib.parse.urlencode({"user_count": "1", "spawn_rate": "1", **fields}).encode()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", form, timeout=5) as said:
+                return int(said.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert answer(host="http://gateway.example") == 403
+    assert answer(host="http://gateway.example", yes_i_may_load="gateway.example") == 403
+    assert answer(host="http://127.0.0.1:10") == 200
+    run.process.send_signal(signal.SIGINT)
+    _, said = run.end()
+    assert "gateway.example" not in said
