@@ -1,15 +1,11 @@
-"""A worker's process: `python -m router.supervisor.child INDEX CHANNEL LISTENER...`, the latter as open descriptors.
-
-It asks its supervisor for its order, does what it says from then on, and drains and ends when that is gone. Signals are
-for the supervisor: where a terminal or an init system signals every process, there must be one drain and not two.
+"""What a worker's process does: it asks its supervisor for its order, does what that says from then on, and drains and
+ends when it is gone.
 """
 
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -131,14 +127,8 @@ async def _stop_when_closed(channel: Channel, worker: Worker) -> None:
     worker.stop()
 
 
-def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def run(index: int, line: int, listeners: Sequence[int]) -> int:
+    """Serves to the end and returns the exit status. `line` and `listeners`: open descriptors."""
     raise_open_files()
-    index, line, *listeners = map(int, sys.argv[1:])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(index, socket.socket(fileno=line), [socket.socket(fileno=fd) for fd in listeners]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,7 @@ from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
 
-_CHILD: Final = "router.supervisor.child"
+_CHILD: Final = "router.supervisor"  # its `__main__`
 
 
 class Slot:
