@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.dashboards.fleet import COUNTED, FAILED
+from scripts.dashboards.fleet import COUNTED, FAILED, SERVED
 from scripts.dashboards.panels import Dashboard, Panel, Query, Row, Variable, quantile, quantiles, rate
 
 OF: Final = 'workload=~"$workload"'
@@ -53,8 +53,8 @@ LATENCY: Final = Row(
     (
         Panel(
             "To the first byte",
-            "From a request's arrival to the first byte that its client is sent. Dots are traced requests.",
-            quantiles("router_first_byte_seconds", OF),
+            "Of served requests: from arrival to the first byte that the client is sent. Dots are traced requests.",
+            quantiles("router_first_byte_seconds", f"{OF}, {SERVED}"),
             "s",
         ),
         Panel(
@@ -71,8 +71,8 @@ LATENCY: Final = Row(
         ),
         Panel(
             "To the first byte, spread",
-            "How many requests took how long: two bands are two clouds, or a cache that some of the prompts meet.",
-            (Query(rate("router_first_byte_seconds_bucket", "le", OF), "{{le}}"),),
+            "How many served requests took how long: two bands are two clouds, or a cache that some prompts meet.",
+            (Query(rate("router_first_byte_seconds_bucket", "le", f"{OF}, {SERVED}"), "{{le}}"),),
             kind="heatmap",
         ),
         Panel(
