@@ -195,7 +195,7 @@ class Answer:
         else:
             self.committed = True
 
-    def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
+    def body_received(self, data: bytes, payload: bytes, whole_chunks: bool, /) -> None:
         watch = self.watch
         if watch is None:
             self._take_plain(payload)
@@ -227,7 +227,7 @@ class Answer:
     def whole_received(self, head: AnswerHead, payload: bytes) -> None:
         self.head_received(head)
         if self.watch is not None or self.error is not None:
-            self.body_received(payload, payload, whole_chunks=False)
+            self.body_received(payload, payload, False)
         else:
             self._held = [payload]
             self._tail, self._tail_bytes = self._held, len(payload)

@@ -60,7 +60,7 @@ class AnswerSink(Protocol):
 
     def head_received(self, head: AnswerHead) -> None: ...
 
-    def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
+    def body_received(self, data: bytes, payload: bytes, whole_chunks: bool, /) -> None:
         """`data`: the read as it came; `payload`: what is in it; `whole_chunks`: plain chunks from edge to edge."""
         ...
 
@@ -339,7 +339,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._feed(data)
         content = payload[0] if len(payload) == 1 else b"".join(payload)
         payload.clear()
-        sink.body_received(data, content, whole_chunks=False)
+        sink.body_received(data, content, False)
         if left is not None:
             self._left = left - len(data)
             if not self._left:
@@ -347,28 +347,35 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_chunks(self, sink: AnswerSink, data: bytes) -> None:
         """A read of a chunked body: on the way of every chunk of every stream."""
-        payload, edges, at_edge = self._payload, self._edges, self._at_edge
-        self._feed(data)
+        payload, at_edge = self._payload, self._at_edge
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            payload.clear()
+            raise _BadAnswerError(str(error)) from None
         if len(payload) == 1:
             content = payload[0]
-            framed = _framed_length(content)
+            length = len(content)
+            framed = _FRAMED[length] if length < 2048 else _framed(length)
         else:
             content = b"".join(payload)
-            framed = sum(map(_framed_length, payload))
+            framed = sum(map(_framed, map(len, payload)))
         # A chunk's end is no edge where the begin of the next size line came with it.
-        self._at_edge = bool(edges) and data.endswith(b"\n")
-        whole_chunks = at_edge and self._at_edge and len(data) == framed
+        edge = self._at_edge = bool(self._edges) and data.endswith(b"\n")
         payload.clear()
-        self._tail = data if 5 <= len(data) <= TAIL_BYTES_MAX else (self._tail[-5:] + data)[-5:]
+        length = len(data)
+        self._tail = data if 5 <= length <= TAIL_BYTES_MAX else (self._tail[-5:] + data)[-5:]
         if not self._whole:
-            sink.body_received(data, content, whole_chunks=whole_chunks)
+            sink.body_received(data, content, at_edge and edge and length == framed)
             return
+        if len(self._begun) != 1:
+            raise _BadAnswerError("bytes after its end, which begin a second answer")
         tail = self._tail[-5:]
         if not tail.endswith(b"\r\n\r\n") or tail[0] in b"\r\n":
             # A run of CR and LF that is not exactly four bytes long: something stands behind the last chunk.
             raise _BadAnswerError("bytes after its end")
         if content:
-            sink.body_received(data, content, whole_chunks=False)
+            sink.body_received(data, content, False)
         self._end(sink)
 
     def _feed(self, data: bytes) -> None:
@@ -448,9 +455,12 @@ def _joined_fields(head: bytes) -> dict[bytes, bytes]:
     return fields
 
 
-def _framed_length(payload: bytes) -> int:
-    """The length of a chunk as we would frame it: what is longer says more than a size, which is for nobody else."""
-    return len(payload) + ((len(payload).bit_length() + 3) >> 2) + 4
+def _framed(length: int) -> int:
+    """The length of a chunk of so many bytes as we would frame it: a longer one says more than its size, to nobody."""
+    return length + ((length.bit_length() + 3) >> 2) + 4
+
+
+_FRAMED: Final = tuple(map(_framed, range(2048)))  # of most events
 
 
 class _BadAnswerError(Exception):

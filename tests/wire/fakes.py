@@ -342,7 +342,7 @@ class Sink:
         assert self.head is None
         self.head = head
 
-    def body_received(self, data: bytes, payload: bytes, *, whole_chunks: bool) -> None:
+    def body_received(self, data: bytes, payload: bytes, whole_chunks: bool, /) -> None:
         assert self.head is not None
         assert not self.over
         self.raw += data
@@ -354,7 +354,7 @@ class Sink:
 
     def whole_received(self, head: AnswerHead, payload: bytes) -> None:
         self.head_received(head)
-        self.body_received(payload, payload, whole_chunks=False)
+        self.body_received(payload, payload, False)
         self.answer_ended()
 
     def answer_ended(self) -> None:
