@@ -177,7 +177,9 @@ class Assembly:
 
         A thread walks those of requests, which takes tens of milliseconds for a large fleet.
         """
-        return self._with_state(await self.loop.run_in_executor(None, self.books.metrics.read), worker)
+        self.books.metrics.count_pending()
+        requests = await self.loop.run_in_executor(None, self.books.metrics.read_counted)
+        return self._with_state(requests, worker)
 
     def _with_state(self, requests: Reading, worker: str) -> Reading:
         return Reading(

@@ -67,7 +67,8 @@ class Child:
 
     async def _requests(self) -> Reading:
         assembly = self.worker.assembly
-        return await assembly.loop.run_in_executor(None, assembly.books.metrics.read)
+        assembly.books.metrics.count_pending()
+        return await assembly.loop.run_in_executor(None, assembly.books.metrics.read_counted)
 
     async def _scene(self) -> Scene:
         return self.worker.assembly.scene()

@@ -1,7 +1,7 @@
 """What finished requests add up to, in plain slots.
 
 Four of a client library's metrics would cost several times as much as everything here, so the numbers live in cells
-that are found by one dictionary look-up, and a reading is taken from them at scrape time. One thread writes and reads.
+that are found by one dictionary look-up, and a reading is taken from them at scrape time. One thread writes.
 """
 
 from bisect import bisect_left
@@ -148,10 +148,10 @@ class RequestMetrics:
         pending = self._pending
         pending.append(record)
         if len(pending) >= _RECORDS_A_BATCH:
-            self._count()
+            self.count_pending()
 
-    def _count(self) -> None:
-        """Counts what is pending: one after the other, since what is warm costs half."""
+    def count_pending(self) -> None:
+        """Counts what is pending: one after the other, since what is warm costs half. On the loop's thread."""
         found, overhead = self._found, self.overhead
         for record in self._pending:
             key = (record.workload, record.model, record.operation, record.cloud, record.served_by, record.outcome)
@@ -207,12 +207,16 @@ class RequestMetrics:
 
     def count(self, outcome: str) -> int:
         """Finished requests with this outcome, over all labels."""
-        self._count()
+        self.count_pending()
         return sum(cell.count for key, cell in list(self.cells.items()) if key[-1] == outcome)
 
     def read(self) -> Reading:
-        """All of it as it is now."""
-        self._count()
+        """All of it as it is now. On the loop's thread."""
+        self.count_pending()
+        return self.read_counted()
+
+    def read_counted(self) -> Reading:
+        """Likewise less what is pending. What requests write to is copied before it is walked: any thread may ask."""
         numbers: Numbers = {
             **_numbers_of(list(self.cells.items())),
             names.DEPARTURES.name: dict(self.departures),
