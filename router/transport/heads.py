@@ -43,6 +43,7 @@ class RequestHead:
     __slots__ = (
         "_after_length",
         "_before_length",
+        "_digits_at",
         "body_length",
         "chunked",
         "complete",
@@ -68,6 +69,7 @@ class RequestHead:
         self.keep_alive = True
         self.expects_continue = False
         self.note: object = None
+        self._digits_at = 0  # of its Content-Length; 0: it has none
         self._before_length = b""
         self._after_length = b""
 
@@ -90,21 +92,21 @@ class RequestHead:
         while at >= 0 and raw[at + 7 : at + 15].lower() != b"length: ":
             at = raw.find(b"ontent-", at + 7)
         if at >= 0 and raw[at - 3 : at].lower() == b"\r\nc":
-            digits = at + 15
-            self._before_length = raw[:digits]
-            self._after_length = raw[raw.index(b"\r", digits) :]
+            begin = self._digits_at = at + 15
+            self._before_length = raw[:begin]
+            self._after_length = raw[raw.index(b"\r", begin) :]
 
     def repeated_in(self, data: bytes) -> int:
         """Returns where the body begins in a read that starts with this very head but for the length; else 0.
 
         Then `data` would be parsed to the same head, and `body_length_in` tells the length.
         """
-        before = self._before_length
-        if not before or not data.startswith(before):
+        begin = self._digits_at
+        if not begin or not data.startswith(self._before_length):
             return 0
-        end = data.find(b"\r", len(before))
-        digits = data[len(before) : end]
-        if not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX or not data.startswith(self._after_length, end):
+        end = data.find(b"\r", begin, begin + LENGTH_DIGITS_MAX + 1)
+        digits = data[begin:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after_length, end):
             return 0
         self.body_length = int(digits)
         return end + len(self._after_length)

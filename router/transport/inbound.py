@@ -431,34 +431,40 @@ class Connection(asyncio.Protocol):
         now = monotonic()
         inbound = self._inbound = Inbound(self, head, now)
         self.body_begun = False
-        length = inbound.body_length
+        length, rest = inbound.body_length, len(data) - end
         inbound.bytes_in = end + length
-        if head.chunked:
-            self._state = _BODY
-            self._chunked = ChunkedBody(self.server.bounds.body_bytes_max)
-            self.progress_at = now
-            self.server.handler.request_begun(inbound)
-            if len(data) > end:
-                self.data_received(data[end:])
-            return
-        if not length:
-            inbound.body_whole = True
-            self._state = _BUSY
-            if len(data) > end:
-                self._take_backlog(data[end:])
-        elif len(data) - end >= length:
+        if 0 < length <= rest:
             # Usual: the whole request in one read.
             inbound.body = data[end : end + length]
             self.server.buffered_bytes += length
             inbound.body_whole = True
             self._state = _BUSY
-            if len(data) > end + length:
+            if rest > length:
                 self._take_backlog(data[end + length :])
+            self.server.handler.request_begun(inbound)
+        else:
+            self._begin_without_body(inbound, data[end:], now)
+
+    def _begin_without_body(self, inbound: Inbound, rest: bytes, now: float) -> None:
+        """A request that has no body, or whose body is not all here."""
+        if inbound.head.chunked:
+            self._state = _BODY
+            self._chunked = ChunkedBody(self.server.bounds.body_bytes_max)
+            self.progress_at = now
+            self.server.handler.request_begun(inbound)
+            if rest:
+                self.data_received(rest)
+            return
+        if not inbound.body_length:
+            inbound.body_whole = True
+            self._state = _BUSY
+            if rest:
+                self._take_backlog(rest)
         else:
             self._state = _BODY
             self.progress_at = now
             self._received = 0
-            self._buffer = bytearray(data[end:])  # kept small until the request is admitted: see `make_room`
+            self._buffer = bytearray(rest)  # kept small until the request is admitted: see `make_room`
         self.server.handler.request_begun(inbound)
 
     def make_room(self, inbound: Inbound) -> None:
