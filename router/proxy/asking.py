@@ -39,7 +39,7 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waite
             if resent:
                 permit = _permit(ctx, rt, target)
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
-            connection = pool.take(permit, now) if not resent else None
+            connection = pool.take(permit) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
                 connection = await _dialled(ctx, target, permit, waiter)

@@ -92,13 +92,13 @@ class Pool:
         """No request can be sent here now: every connection that it may have is in use."""
         return not self._idle and len(self._open) + len(self._dialling) >= self.settings.connections_max
 
-    def take(self, permit: Permit, now: float) -> UpstreamConnection | None:
+    def take(self, permit: Permit) -> UpstreamConnection | None:
         """Returns the newest idle connection that is still good, or None. Raises PlacementViolationError."""
         require_permit(permit, self.cloud)
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable(now):
+            if connection.usable():
                 self.reuses += 1
                 return connection
             connection.abort()

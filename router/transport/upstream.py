@@ -28,9 +28,6 @@ from router.transport.inbound import set_keepalive
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
 TAIL_BYTES_MAX: Final = 1024  # a read this short is kept whole instead of its last five bytes: no slice a chunk
-# So soon after an answer a peer that meant to close would have said so in it. A connection that dies all the same costs
-# a free resend, and the look that would tell costs a system call.
-FRESH_S: Final = 0.005
 WRITE_BUFFER_HIGH: Final = 64 << 10
 
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
@@ -148,12 +145,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- what an attempt asks
 
-    def usable(self, now: float) -> bool:
-        """Open, and the peer has neither closed it nor sent anything unasked: at most one poll, no read."""
+    def usable(self) -> bool:
+        """Open, and the peer has neither closed it nor sent anything unasked: one poll, no read."""
         transport = self._transport
         if transport is None or transport.is_closing() or self._poll is None:
             return False
-        return now - self.idle_since < FRESH_S or not self._poll.poll(0)
+        return not self._poll.poll(0)
 
     @property
     def closed(self) -> bool:

@@ -141,5 +141,5 @@ async def test_closes_of_idle_connections_race_with_requests(polled: bool, monke
         assert r.clouds["azure"].received.connections > 50, "there were closes to race with"
 
 
-def _open(connection: UpstreamConnection, _now: float) -> bool:
+def _open(connection: UpstreamConnection) -> bool:
     return connection._transport is not None and not connection._transport.is_closing()
