@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import click
@@ -42,9 +41,10 @@ class _Commands(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
+        metadata = importlib.import_module("importlib.metadata")
         try:
-            click.echo(f"inference-router {version('inference-router')}")
-        except PackageNotFoundError:
+            click.echo(f"inference-router {metadata.version('inference-router')}")
+        except metadata.PackageNotFoundError:
             click.echo("inference-router of no known version")
         ctx.exit()
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.loading import count, load_or_exit
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot, Workload
@@ -33,17 +34,6 @@ class Route:
     rule_version: str
 
 
-def load_or_exit(file: str, environ: Mapping[str, str] = os.environ, wall: float | None = None) -> Snapshot:
-    """A snapshot (of the moment `wall`, or of now), or all faults on standard error and exit status 1."""
-    try:
-        return load(file, environ, wall)
-    except ConfigError as error:
-        for fault in error.faults:
-            click.echo(str(fault), err=True)
-        click.echo(f"{file}: {_count(len(error.faults), 'fault')}", err=True)
-        sys.exit(1)
-
-
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
@@ -63,7 +53,7 @@ def check(file: str, as_json: bool) -> None:
     for warning in snapshot.warnings:
         click.secho(f"warning: {warning}", fg="yellow")
     numbers = {"endpoint": len(snapshot.endpoints), "deployment": len(snapshot.deployments), "key": len(snapshot.keys)}
-    counts = ", ".join(_count(number, noun) for noun, number in numbers.items())
+    counts = ", ".join(count(number, noun) for noun, number in numbers.items())
     click.echo(f"{file}: good; {counts}; version {snapshot.version}")
     return None
 
@@ -101,10 +91,6 @@ def _windows(snapshot: Snapshot) -> Iterator[str]:
         declared = written(condition.declared)
         said = f"declared met for {declared} by {condition.by}" if declared else "not declared met"
         yield f"condition: {condition.name}: {said}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def routes(snapshot: Snapshot) -> list[Route]:

@@ -15,7 +15,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.cli.check import WIDTH_OF_A_PIPE, load_or_exit
+from router.cli.check import WIDTH_OF_A_PIPE
+from router.cli.loading import load_or_exit
 from router.config.explain import UnknownNameError, explain_request
 from router.config.moments import parse_moment
 

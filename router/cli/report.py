@@ -21,7 +21,8 @@ from rich.text import Text
 from router.accounting.chain import Verifier
 from router.accounting.refusals import PARTS, RefusalReport, Row
 from router.cli.audit import read_segments, writers_in
-from router.cli.check import WIDTH_OF_A_PIPE, load_or_exit
+from router.cli.check import WIDTH_OF_A_PIPE
+from router.cli.loading import load_or_exit
 from router.model.decision import REFUSALS
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from router.cli.check import load_or_exit
+from router.cli.loading import load_or_exit
 
 
 @click.command()

@@ -1,0 +1,26 @@
+"""A configuration for a command, or all of its faults and the end. What a table is drawn with is not loaded for it."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+import click
+
+from router.config.faults import ConfigError
+from router.config.load import load
+from router.config.snapshot import Snapshot
+
+
+def load_or_exit(file: str, environ: Mapping[str, str] = os.environ, wall: float | None = None) -> Snapshot:
+    """A snapshot (of the moment `wall`, or of now), or all faults on standard error and exit status 1."""
+    try:
+        return load(file, environ, wall)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(str(fault), err=True)
+        click.echo(f"{file}: {count(len(error.faults), 'fault')}", err=True)
+        sys.exit(1)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
