@@ -34,6 +34,7 @@ CONFIGURATION: Final = "configuration"
 """The event that is written again at the start of each segment, since the one that has it may be deleted."""
 ANCHORS_NAME: Final = "anchors.jsonl"
 SEGMENT_BYTES_MIN: Final = 64 << 10
+FIRST_SEGMENT_BYTES: Final = 8 << 20  # of each start: some seconds' worth
 SEGMENTS_KEPT_MIN: Final = 4  # the one written to, the one prepared, and at least one to read
 RETRY_S: Final = 1.0
 # At a segment's end, for what the log has to say of itself when no record fits any more.
@@ -151,14 +152,14 @@ class DecisionLog:
         self._closing = False
         try:
             number, end = _recover(self._folder)
-            segment = _Segment(self._folder, number + 1, settings.segment_bytes)
+            # A small one, since a start waits for it; the keeper makes the next one meanwhile.
+            segment = _Segment(self._folder, number + 1, min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
         except OSError:
             os.close(self._owner)
             raise
         self._chain = Chain(end.sequence, end.hash or ORIGIN)
         self._segment, self._mapping, self._position = segment, segment.mapping, 0
-        # The length of a record's JSON up to which a line is sure to end before the reserve, from position 0.
-        self._limit = segment.size - _RESERVE_BYTES - FRAME_BYTES_MAX
+        self._limit = _limit(segment)
         self._synced = (segment.number, 0)  # all before this place is on the disk
         self._begin(end)
         self._wanted = threading.Event()
@@ -282,7 +283,7 @@ class DecisionLog:
         if self._closing:
             self.dropped += 1
             return False
-        if self._next is not None and len(payload) <= self._segment.size // _RECORDS_A_SEGMENT_MIN:
+        if self._next is not None and len(payload) <= self._next.size // _RECORDS_A_SEGMENT_MIN:
             self._roll(self._next)
             if payload is not self._configuration:
                 self._append(payload)
@@ -299,6 +300,7 @@ class DecisionLog:
         self._retired.append((self._segment, self._position))
         self._next = None
         self._segment, self._mapping, self._position = segment, segment.mapping, 0
+        self._limit = _limit(segment)
         self._begin(_WHOLE)
         self._tell_missed()
         if self._configuration:
@@ -367,6 +369,11 @@ class DecisionLog:
                     return
             for _, path in doomed:
                 path.unlink(missing_ok=True)
+
+
+def _limit(segment: _Segment) -> int:
+    """The length of a record's JSON up to which a line is sure to end before the reserve, from position 0."""
+    return segment.size - _RESERVE_BYTES - FRAME_BYTES_MAX
 
 
 _WHOLE: Final = End(0, 0, b"", b"")
