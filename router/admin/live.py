@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from router.admin.picture import (
     Brief,
@@ -23,6 +24,7 @@ from router.admin.picture import (
     Scene,
     Spread,
     Stand,
+    Standing,
     WorkerNow,
     Workload,
 )
@@ -48,7 +50,9 @@ _COUNTED: Final = (names.REQUESTS, names.TOKENS, names.COST, names.ATTEMPTS, nam
 _TIMED: Final = (names.FIRST_BYTE, names.ATTEMPT_FIRST_BYTE)
 
 NOTHING: Final = Scene("", decision_log=False, workloads=[], deployments=[], recent=[], notable=[])
-"""Where no process answers."""
+"""Where no process answers, and none ever did."""
+
+NO_WORKER: Final = "no_worker"
 
 
 class Live:
@@ -193,6 +197,16 @@ class _Painter:
 
     def _number(self, metric: Metric, *labels: str) -> Number:
         return self._series(metric).get(labels, 0)
+
+
+def unjudged(scene: Scene) -> Scene:
+    """A scene of the past as it may be shown while no process answers: a verdict of then must not look like one of now.
+
+    Nothing is sent anywhere.
+    """
+    unknown = Standing("unknown", NO_WORKER, None)
+    stands = [replace(stand, standing=unknown, refusal=NO_WORKER) for stand in scene.deployments]
+    return replace(scene, deployments=stands)
 
 
 def _compared(reading: Reading) -> Reading:

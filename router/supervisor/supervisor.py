@@ -5,9 +5,9 @@ import contextlib
 import os
 import random
 import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import uvloop
 
 from router.admin.control import ReloadResult
 from router.admin.hangup import Hangup
-from router.admin.live import Live
+from router.admin.live import Live, unjudged
 from router.admin.picture import Scene
 from router.admin.server import AdminServer
 from router.base.clock import SystemClock
@@ -25,7 +25,9 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.supervisor import child
 from router.supervisor.channel import NO_ANSWER, ClosedError, FailedError
+from router.supervisor.copies import Copy, Sockets, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
 from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
@@ -45,13 +47,23 @@ END_S: Final = 10.0  # beyond `drain_s`: for the clients that are cut off to hea
 class Supervisor:
     """Implements the control plane's `ControlledRouter` over several workers."""
 
-    def __init__(self, file: Path, environ: Mapping[str, str], snapshot: Snapshot) -> None:
-        """Raises OSError where the access log cannot be opened."""
+    def __init__(
+        self,
+        file: Path,
+        environ: Mapping[str, str],
+        snapshot: Snapshot,
+        sockets: Sequence[Sockets] = (),
+        copies: Sequence[Copy] = (),
+    ) -> None:
+        """`sockets`, `copies`: what there is of them already, for each worker.
+
+        Raises OSError where the access log cannot be opened.
+        """
         self._file, self._environ, self._snapshot = file, environ, snapshot
         self._clock = SystemClock()
         self._log = AccessLog(snapshot.server.access_log, shared=True)
         self.event = self._log.event
-        self._sockets: list[tuple[socket.socket, ...]] = []
+        self._sockets, self._copies = sockets, copies
         self._crew = Crew((), self)
         self._live = Live()
         self._scenes: list[Scene] = []
@@ -70,9 +82,11 @@ class Supervisor:
         """Opens the ports and starts the workers. Raises OSError where a port is taken or a worker cannot start."""
         server = self._snapshot.server
         try:
-            self._sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
+            if not self._sockets:
+                self._sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
             self.port = int(self._sockets[0][0].getsockname()[1])
-            self._crew = Crew([Slot(index, own, random.Random()) for index, own in enumerate(self._sockets)], self)
+            places = enumerate(zip_longest(self._sockets, self._copies))
+            self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
             await self._look()
             self.admin_port = await self._admin.start(server.admin.host, server.admin.port)
@@ -222,9 +236,9 @@ class Supervisor:
         return max(known, key=lambda story: (story["source"] == "memory", len(story["decisions"])), default=None)
 
     async def _look(self) -> None:
-        """Takes every worker's scene; while none answers, the last ones stay."""
+        """Takes every worker's scene; while none answers, the last ones stay, with nobody who judges."""
         scenes = await self._crew.ask_all(Scene, ANSWER_S, "scene")
-        self._scenes = list(scenes.values()) or self._scenes
+        self._scenes = list(scenes.values()) or list(map(unjudged, self._scenes))
 
     async def _prepare(self, new: Snapshot) -> tuple[Fault, ...]:
         """Why a worker could not take it over: to die of it is no consent."""
@@ -276,9 +290,12 @@ def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Ca
 
     `on_ready` is told the ports of the data plane and of the control plane, once all workers listen.
     """
+    server = snapshot.server
+    sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
+    copies = make_copies(sockets, partial(child.run, known=snapshot))
 
     async def main() -> None:
-        supervisor = Supervisor(file, environ, snapshot)
+        supervisor = Supervisor(file, environ, snapshot, sockets, copies)
         await supervisor.start()
         on_ready(supervisor.port, supervisor.admin_port)
         await supervisor.run()

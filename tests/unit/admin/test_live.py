@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.admin.live import OLD_S, RATE_S, SPARSE_S, SPREAD_S, Live
+from router.admin.live import OLD_S, RATE_S, SPARSE_S, SPREAD_S, Live, unjudged
 from router.admin.picture import Brief, Placing, Scene, Stand, Standing
 from router.admin.rates import quantile_ms
 from router.telemetry import names
@@ -156,3 +156,12 @@ def test_a_quantile_lies_in_the_bucket_that_holds_its_rank(counts: list[int], sh
     higher = quantile_ms(counts, BOUNDS_S, min(1.0, share + 0.1))
     assert higher is not None
     assert higher >= value
+
+
+def test_verdicts_of_processes_that_are_gone_are_not_shown_as_those_of_now() -> None:
+    """All workers died: what is configured is still shown, and that nobody says of a deployment that it is up."""
+    picture = look(Live(), 0.0, reading(0), unjudged(scene("up", at=9.0)))
+    (shown,) = picture["deployments"]
+    assert shown["stand"]["standing"] == {"state": "unknown", "reason": "no_worker", "for_s": None}
+    assert (shown["stand"]["refusal"], shown["states"]) == ("no_worker", {"unknown": 1})
+    assert [brief["at"] for brief in picture["recent"]] == [9.0]
