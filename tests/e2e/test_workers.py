@@ -219,11 +219,19 @@ async def test_sighup_reloads_and_lets_go_of_a_rotated_log(tmp_path: Path) -> No
 
 
 async def test_the_chains_of_all_workers_hold_after_a_kill(tmp_path: Path) -> None:
-    """The worker that starts anew goes on with the chain of the one before; `verify` and `report` read all chains."""
+    """The worker that starts anew goes on with the chain of the one before; all of them share one file of anchors."""
     clouds = (Cloud("azure"), Cloud("cw", "coreweave", dialect="openai"))
     held = {"internal": {"placement": {"rule": "first_refusal", "holder": "azure", "then": ["coreweave"]}}}
     api = {"api": {"placement": {"rule": "exclusive", "cloud": "azure"}}}
-    async with workers(tmp_path, *clouds, workloads=held | api) as r:
+    key, anchors = tmp_path / "key.pem", tmp_path / "anchors.jsonl"
+    assert CliRunner().invoke(main, ["audit", "new-key", str(key)]).exit_code == 0
+    signed = {
+        "dir": str(tmp_path / DECISIONS),
+        "segment_bytes": 1 << 20,
+        "anchors": str(anchors),
+        "signing_key": str(key),
+    }
+    async with workers(tmp_path, *clouds, workloads=held | api, decision_log=signed) as r:
         r.clouds["azure"].faults.add("status", status=500)
         for ends in (1, 2):
             for line in await r.lines_to_each():
@@ -236,10 +244,12 @@ async def test_the_chains_of_all_workers_hold_after_a_kill(tmp_path: Path) -> No
         assert (await r.ended())[0] == 0
 
     folder = str(tmp_path / DECISIONS)
-    verified = CliRunner().invoke(main, ["audit", "verify", folder, "--json"])
+    trusted = ["--anchors", str(anchors), "--public-key", f"{key}.pub"]
+    verified = CliRunner().invoke(main, ["audit", "verify", folder, "--json", *trusted])
     assert verified.exit_code == 0, verified.output
     chains = {chain["writer"]: chain for chain in json.loads(verified.stdout)["writers"]}
     assert sorted(chains) == ["worker-0", "worker-1"]
+    assert [chain["unanchored"] for chain in chains.values()] == [0, 0]
     assert chains["worker-0"]["segments"] == [1, 3]
     assert sum(chain["departures"] for chain in chains.values()) == 6
     rows = CliRunner().invoke(main, ["report", "refusals", "--dir", folder, "--format", "json", "--by", "cloud"])
