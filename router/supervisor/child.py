@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import uvloop
 from router.admin.picture import Scene
 from router.config.faults import ConfigError
 from router.config.load import load
+from router.config.snapshot import Snapshot
 from router.jobs.sharing import Changes, Sharing
 from router.supervisor.channel import NO_ANSWER, Channel, Verb
 from router.supervisor.order import Order
@@ -84,13 +86,13 @@ class Child:
         return self.sharing.picture()
 
 
-async def serve(index: int, line: socket.socket, listeners: Sequence[socket.socket]) -> int:
+async def serve(index: int, line: socket.socket, listeners: Sequence[socket.socket], known: Snapshot | None) -> int:
     """Returns the exit status."""
     loop = asyncio.get_running_loop()
     channel = Channel()
     await loop.create_connection(lambda: channel, sock=line)
     try:
-        child = await _start(Seat(index, tuple(listeners)), channel)
+        child = await _start(Seat(index, tuple(listeners)), channel, known)
     except NO_ANSWER:
         return 1
     except (ConfigError, OSError, ValueError) as error:
@@ -106,11 +108,15 @@ async def serve(index: int, line: socket.socket, listeners: Sequence[socket.sock
     return 0
 
 
-async def _start(seat: Seat, channel: Channel) -> Child:
+async def _start(seat: Seat, channel: Channel, known: Snapshot | None) -> Child:
     """A worker that listens. Raises what keeps it from it."""
     order = await channel.call(Order, ORDER_S, "order")
     file = Path(order.file)
-    worker = Worker(file, os.environ, load(file, os.environ, source=order.source), seat=seat)
+    if known is not None and known.source == order.source:
+        snapshot = known.at(time.time())
+    else:
+        snapshot = load(file, os.environ, source=order.source)
+    worker = Worker(file, os.environ, snapshot, seat=seat)
     await worker.assemble()
     for deployment_id in order.draining:
         await worker.set_drain(deployment_id, True)
@@ -128,8 +134,12 @@ async def _stop_when_closed(channel: Channel, worker: Worker) -> None:
     worker.stop()
 
 
-def run(index: int, line: int, listeners: Sequence[int]) -> int:
-    """Serves to the end and returns the exit status. `line` and `listeners`: open descriptors."""
+def run(index: int, line: int, listeners: Sequence[int], known: Snapshot | None = None) -> int:
+    """Serves to the end and returns the exit status. `line` and `listeners`: open descriptors.
+
+    `known`: a configuration that was read and checked already; it need not be the one in force.
+    """
     raise_open_files()
+    sockets = [socket.socket(fileno=fd) for fd in listeners]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(index, socket.socket(fileno=line), [socket.socket(fileno=fd) for fd in listeners]))
+        return runner.run(serve(index, socket.socket(fileno=line), sockets, known))

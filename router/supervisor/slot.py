@@ -12,6 +12,7 @@ from typing import Final
 
 from router.supervisor.backoff import Backoff
 from router.supervisor.channel import Channel, Verb
+from router.supervisor.copies import Copy
 from router.supervisor.listening import withdraw
 from router.telemetry import names
 from router.telemetry import reading as readings
@@ -23,7 +24,10 @@ _CHILD: Final = "router.supervisor"  # its `__main__`
 class Slot:
     """Keeps a place, not a policy: when to start and to end who sits here is for the supervisor to say."""
 
-    def __init__(self, index: int, sockets: tuple[socket.socket, ...], rng: random.Random) -> None:
+    def __init__(
+        self, index: int, sockets: tuple[socket.socket, ...], rng: random.Random, first: Copy | None = None
+    ) -> None:
+        """`first`: a process that was made for this place, and waits to be given a channel."""
         self.index = index
         self.joined = False  # has the configuration in force, and is told of the next
         self.up = False  # has joined, and listens
@@ -36,7 +40,8 @@ class Slot:
         self.last = Reading()  # of the process that runs
         self._sockets = sockets
         self._past = Reading()  # what stays true of those that have ended
-        self._process: asyncio.subprocess.Process | None = None
+        self._first = first
+        self._process: asyncio.subprocess.Process | Copy | None = None
 
     @property
     def pid(self) -> int | None:
@@ -64,13 +69,22 @@ class Slot:
 
     async def spawn(self, verbs: Mapping[str, Verb]) -> None:
         """Starts a process, which will ask for its order, `join`, and say that it is `listening`, or has `failed`."""
-        here, there = socket.socketpair()
         self.channel, self.failure = Channel(), ""
+        if self._first is not None:
+            self._process, line, self._first = self._first, self._first.line, None
+        else:
+            self._process, line = await self._make()
+        self.channel.serve(verbs)
+        await asyncio.get_running_loop().create_connection(lambda: self.channel, sock=line)
+
+    async def _make(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A new program for this place, and this end of its channel."""
+        here, there = socket.socketpair()
         fds = [there.fileno(), *(each.fileno() for each in self._sockets)]
         # Not its working folder: what lies there is no module of ours. `sys.path` is what this process was found by.
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", _CHILD, str(self.index), *map(str, fds)), pass_fds=fds, env=environ
             )
         except OSError:
@@ -78,8 +92,7 @@ class Slot:
             raise
         finally:
             there.close()
-        self.channel.serve(verbs)
-        await asyncio.get_running_loop().create_connection(lambda: self.channel, sock=here)
+        return process, here
 
     async def ended(self) -> str:
         """Waits for the end of the process, keeps what it counted, and returns how it ended."""

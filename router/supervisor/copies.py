@@ -1,0 +1,90 @@
+"""The first workers' processes: copies of this one, made while it has no loop and no thread.
+
+What one process has imported and checked the others need not import and check again: they start in a tenth of the time,
+and share its memory for as long as nobody writes to it. Once a loop runs it is too late, since a copy of it would have
+hold of the same descriptors; who takes a worker's place later is a program of its own (`slot`).
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from router.supervisor.listening import close_sockets
+
+Sockets = tuple[socket.socket, ...]
+Become = Callable[[int, int, Sequence[int]], int]  # a worker: its number, channel, listeners; returns its exit status
+
+
+class Copy:
+    """One such process, as `asyncio.subprocess.Process` would show it. `line`: this end of its channel."""
+
+    def __init__(self, pid: int, line: socket.socket) -> None:
+        self.pid, self.line = pid, line
+        self.returncode: int | None = None
+
+    async def wait(self) -> int:
+        """Returns its exit status, negative for a signal. To be called once: until then the pid is kept for it."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = os.pidfd_open(self.pid)
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self.returncode = self._reap()
+        return self.returncode
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _reap(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def make_copies(sockets: Sequence[Sockets], become: Become) -> list[Copy]:
+    """Makes one for each worker; none where a thread runs already. Raises OSError where there can be no more processes.
+
+    `become` is called in the copy, whose process ends when that returns.
+    """
+    made: list[Copy] = []
+    if threading.active_count() > 1:
+        return made
+    gc.collect()
+    gc.freeze()  # the collector's marks are writes, which end the sharing
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for index, own in enumerate(sockets):
+        here, there = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, as in `__main__`
+            # Who holds a supervisor's end of a channel keeps its worker from noticing that the supervisor is gone.
+            for foreign in (here, *(copy.line for copy in made)):
+                foreign.close()
+            close_sockets([others for others in sockets if others is not own])
+            _end_as(partial(become, index, there.detach(), [each.detach() for each in own]))
+        there.close()
+        made.append(Copy(pid, here))
+    return made
+
+
+def _end_as(worker: Callable[[], int]) -> None:
+    """Does not return: the frames below are the supervisor's, and so is what it has registered for its own end."""
+    status = 1
+    try:
+        status = worker()
+    finally:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
