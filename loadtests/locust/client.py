@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from loadtests.locust.checks import EVENT_STREAM, CutError
+from loadtests.locust.checks import EVENT_STREAM, CutError, WrongAnswerError
 
 READ_BYTES: Final = 64 * 1024
 _BLANK_LINE: Final = b"\n\n"
@@ -28,7 +28,7 @@ class Answer:
         self.headers: dict[str, str] = {}
         self.body = bytearray()  # of a stream: what does not make a whole event yet
         self.size = 0
-        self.complete = self.keep = False
+        self.complete = self.keep = self.followed = False
         self.parser = httptools.HttpResponseParser(self)
 
     @property
@@ -40,6 +40,9 @@ class Answer:
         return (self.ended_at - self.sent_at) * 1000
 
     # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self.followed = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -66,8 +69,9 @@ class Connection:
         self._socket: socket.socket | None = None
 
     def post(self, path: str, key: str, body: bytes, on_event: Callable[[bytes, float], bool] | None = None) -> Answer:
-        """Sends a request and reads its answer. Raises CutError where it does not come, or not to its end.
+        """Sends a request and reads its answer.
 
+        Raises CutError where it does not come, or not to its end, and WrongAnswerError where more comes.
         `on_event` is given each event of a stream, without its blank line, and when it came; where it returns False
         the client hangs up. What it raises ends the connection as well.
         """
@@ -78,8 +82,8 @@ class Connection:
             keep = self._read(answer, on_event)
         except OSError as error:
             raise CutError(_named(error, answer)) from error
-        except httptools.HttpParserError as error:
-            raise CutError(f"not HTTP: {error}") from error
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise CutError(f"not HTTP: {type(error).__name__}") from error
         finally:
             answer.ended_at = time.perf_counter()
             if not keep:
@@ -115,6 +119,8 @@ class Connection:
             if not data:
                 raise CutError("ended before its answer" if not answer.status else "ended inside its answer")
             answer.parser.feed_data(data)
+            if answer.followed:
+                raise WrongAnswerError("bytes of more than its answer")
             answer.status = answer.parser.get_status_code()
             if on_event is not None and answer.streamed and not _told(answer, on_event):
                 return False

@@ -19,6 +19,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.stats import RequestStats
 
 from loadtests.locust import limits
+from loadtests.locust.checks import WrongAnswerError
 from loadtests.locust.host import why_not
 from loadtests.locust.limits import Figures, Statistic
 from loadtests.locust.shapes import SHAPES, Plan, Totals, plan
@@ -137,6 +138,9 @@ class Test:
         for error in stats.errors.values():
             text = error.error if isinstance(error.error, str) else repr(error.error)
             errors[text] = errors.get(text, 0) + error.occurrences
+        # A user's code that raised has judged nothing: what it was answered cannot count as right.
+        for raised in self.runner.exceptions.values():
+            errors[f"{WrongAnswerError.__name__}(a user raised {raised['msg']!r})"] = raised["count"]
         if self.plan is None:
             return Figures(rows, errors)
         return Figures(rows, errors, self.plan.windows, self.plan.knee)

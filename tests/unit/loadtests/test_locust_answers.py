@@ -237,6 +237,7 @@ def test_a_connection_is_used_again_and_a_client_that_leaves_ends_it() -> None:
         (chunked(b"data: 1\n\n", end=b""), "inside its answer"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", "inside its answer"),
         (b"HTP/1.1 200 OK\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", "not HTTP"),
     ],
 )
 def test_an_answer_that_does_not_come_to_its_end_is_cut(answer: bytes, why: str) -> None:
@@ -249,3 +250,12 @@ def test_nobody_there_is_cut_too() -> None:
         port = probe.getsockname()[1]
     with pytest.raises(CutError, match="ConnectionRefusedError before its answer"):
         asked(f"http://127.0.0.1:{port}")
+
+
+def test_an_answer_that_nobody_asked_for_is_a_wrong_one() -> None:
+    """Behind ours in one read: whose it is nobody can say."""
+    with (
+        answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n") as url,
+        pytest.raises(WrongAnswerError, match="more than its answer"),
+    ):
+        asked(url)
