@@ -15,9 +15,11 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from router.supervisor.listening import close_sockets
 
+_SUPERVISORS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # signals that are for it alone, as in `__main__`
 Sockets = tuple[socket.socket, ...]
 Become = Callable[[int, int, Sequence[int]], int]  # a worker: its number, channel, listeners; returns its exit status
 
@@ -61,19 +63,25 @@ def make_copies(sockets: Sequence[Sockets], become: Become) -> list[Copy]:
     gc.freeze()  # the collector's marks are writes, which end the sharing
     sys.stdout.flush()
     sys.stderr.flush()
-    for index, own in enumerate(sockets):
-        here, there = socket.socketpair()
-        pid = os.fork()
-        if not pid:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, as in `__main__`
-            # Who holds a supervisor's end of a channel keeps its worker from noticing that the supervisor is gone.
-            for foreign in (here, *(copy.line for copy in made)):
-                foreign.close()
-            close_sockets([others for others in sockets if others is not own])
-            _end_as(partial(become, index, there.detach(), [each.detach() for each in own]))
-        there.close()
-        made.append(Copy(pid, here))
+    # A signal in between waits: the supervisor heeds it, a copy drops it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SUPERVISORS)
+    try:
+        for index, own in enumerate(sockets):
+            here, there = socket.socketpair()
+            pid = os.fork()
+            if not pid:
+                for number in _SUPERVISORS:
+                    signal.signal(number, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                # Who holds a supervisor's end of a channel keeps its worker from noticing that the supervisor is gone.
+                for foreign in (here, *(copy.line for copy in made)):
+                    foreign.close()
+                close_sockets([others for others in sockets if others is not own])
+                _end_as(partial(become, index, there.detach(), [each.detach() for each in own]))
+            there.close()
+            made.append(Copy(pid, here))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return made
 
 
