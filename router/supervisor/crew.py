@@ -16,6 +16,7 @@ from router.telemetry.reading import Reading
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
 HUNG_S: Final = 30.0  # without an answer from a process that lives
+CUT_S: Final = 4.0  # from a drain that is cut short to the end: the logs have 2 s of it
 START_S: Final = 120.0  # from a new process to one that listens: imports, tokens, a segment, on a busy machine
 
 T = TypeVar("T")
@@ -71,18 +72,24 @@ class Crew:
         self._poller = asyncio.create_task(self._poll())
 
     def stop(self) -> None:
-        """Lets all drain and end; a second time, at once."""
+        """Lets all drain and end; a second time, at once, and those that do not hear it as well."""
+        if self._ending.is_set():
+            asyncio.get_running_loop().call_later(CUT_S, self._kill)
         self._ending.set()
         for slot in self.slots:
             slot.channel.tell("stop")
+
+    def _kill(self) -> None:
+        for slot in self.slots:
+            slot.kill()
 
     async def gone(self, within_s: float) -> None:
         """Waits for the end of all, and kills whoever has not ended in time."""
         self._ending.set()
         if self._keepers:
             _, late = await asyncio.wait(self._keepers, timeout=within_s)
-            for slot in self.slots if late else ():
-                slot.kill()
+            if late:
+                self._kill()
             await asyncio.gather(*self._keepers)
         if self._poller is not None:
             self._poller.cancel()

@@ -79,7 +79,7 @@ async def test_a_worker_that_cannot_say_yes_keeps_all_from_a_new_configuration(
 
 
 async def test_a_worker_that_hangs_is_ended_and_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "HUNG_S", 0.5)
+    monkeypatch.setattr(crew, "HUNG_S", 2.0)  # the other one is only slow, on a busy machine
     monkeypatch.setattr(crew, "ANSWER_S", 0.2)
     monkeypatch.setattr(crew, "POLL_EVERY_S", 0.1)
     async with supervising(tmp_path) as running:
@@ -155,6 +155,21 @@ async def test_a_worker_that_hangs_before_it_listens_is_ended_too(
 
 def running_pid(running: Supervisor) -> int | None:
     return running._crew.slots[0].pid
+
+
+async def test_a_second_stop_ends_a_worker_too_that_does_not_hear_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "CUT_S", 0.2)
+    async with supervising(tmp_path) as running:
+        os.kill((await pids(running))[1], signal.SIGSTOP)
+        ended = asyncio.create_task(running.run())
+        await asyncio.sleep(0)
+        running.stop()
+        await until(lambda: count(tmp_path, "draining") == 2)  # the supervisor, and the worker that can
+        running.stop()
+        async with asyncio.timeout(5):
+            await ended
 
 
 async def test_a_worker_that_ends_at_its_start_without_a_word_is_told_of(
