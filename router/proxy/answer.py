@@ -47,7 +47,6 @@ class Answer:
     first_token_at = 0.0  # of a stream: when its first event with content came
     hide_usage = False  # the router asked for the usage chunk, and the client did not
     objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
-    _connection: UpstreamConnection | None = None
     _paused = False
     _untouched = False  # this client reads chunked coding: what needs no change is passed as it came
     _held_bytes = 0
@@ -61,6 +60,7 @@ class Answer:
         self,
         inbound: Inbound,
         target: Target,
+        connection: UpstreamConnection,
         asked_stream: bool,
         give_up_at: float,
         total_at: float,
@@ -68,21 +68,19 @@ class Answer:
     ) -> None:
         """`give_up_at`: the commit point must have been reached; `total_at`: the request's last moment.
 
-        Both in monotonic seconds. `asked_stream`: the client wants events.
+        Both in monotonic seconds. `asked_stream`: the client wants events. `connection`: its own until it has ended.
         """
         self.target = target
         self.give_up_at = give_up_at
         self.sent_at = self._wrote_at = self._progress_at = now
         self._inbound = inbound
+        self._connection: UpstreamConnection | None = connection
         self._total_at = total_at
         self._asked_stream = asked_stream
         self._held: list[bytes] = []
         self._tail: list[bytes] = []  # of an answer that is no stream: its last pieces, for the usage in it
 
     # -- what the attempt asks
-
-    def bind(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
 
     @property
     def finished(self) -> bool:

@@ -49,8 +49,7 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waite
                 except RouterError:
                     pool.give(connection)
                     raise
-            answer = attempt.answer = _answer(ctx, target, now)
-            answer.bind(connection)
+            answer = attempt.answer = _answer(ctx, target, connection, now)
             try:
                 connection.send(permit, parts, answer)
                 while not answer.decided:
@@ -101,7 +100,7 @@ async def _dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking
     return dial.connection
 
 
-def _answer(ctx: Context, target: Target, now: float) -> Answer:
+def _answer(ctx: Context, target: Target, connection: UpstreamConnection, now: float) -> Answer:
     facts, plan, timeouts = ctx.facts, ctx.plan, target.timeouts
     assert facts is not None
     assert plan is not None
@@ -111,7 +110,7 @@ def _answer(ctx: Context, target: Target, now: float) -> Answer:
         give_up_at = now + ctx.caller.patience_s
     if give_up_at > total_at:
         give_up_at = total_at
-    answer = Answer(ctx.inbound, target, stream, give_up_at, total_at, now)
+    answer = Answer(ctx.inbound, target, connection, stream, give_up_at, total_at, now)
     if stream:
         answer.hide_usage = facts.usage_at is not None and target.route.usage_option
         if plan.traffic.objective_s is not None:

@@ -60,6 +60,8 @@ def total_passed() -> RouterError:
 
 def raise_for(answer: Answer) -> None:
     """Turns a decided answer that should be tried elsewhere into its error."""
+    if answer.committed:
+        return
     target = answer.target
     if answer.in_error:
         assert answer.watch is not None
@@ -68,10 +70,8 @@ def raise_for(answer: Answer) -> None:
             raise FailedAnswerError("The deployment's stream began with an error.", judgement, target, status=200)
         answer.committed = True  # the client's own error: it gets to see it
         return
-    if answer.error is not None and not answer.committed:
+    if answer.error is not None:
         raise answer.error
-    if answer.committed:
-        return
     assert answer.head is not None
     if answer.succeeded:
         raise UpstreamError("The deployment's stream ended before its first content.")

@@ -13,8 +13,10 @@ import errno
 import fcntl
 import os
 import select
+import stat
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -216,7 +218,22 @@ def _open_sink(path: str) -> int:
     if path == "-":
         return _STDOUT
     # Not blocking, so that a named pipe without a reader fails at once instead of holding up the start.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+    if _ends_within_a_line(path):
+        with contextlib.suppress(OSError):  # a disk that is still full: the log itself is told of that, and counts
+            os.write(fd, b"\n")
+    return fd
+
+
+def _ends_within_a_line(path: str) -> bool:
+    """Whether a file ends without a line's end: a full disk, or a crash of the machine, has left half of one."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with Path(path).open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                return file.read(1) not in (b"", b"\n")
+    return False
 
 
 def _name_of_type(value: object) -> str:

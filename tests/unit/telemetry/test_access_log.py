@@ -364,3 +364,12 @@ def test_a_reopen_that_fails_keeps_the_old_file_and_says_so(tmp_path: Path) -> N
     lines = lines_of((tmp_path / "moved" / "log").read_bytes())
     assert lines[0]["reason"] == "ENOENT"
     assert lines[1]["id"] == "r1"
+
+
+def test_a_half_line_that_a_full_disk_left_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'{"id":"r1","at')
+    log = AccessLog(str(path))
+    log.event("started")
+    log.close()
+    assert [json.loads(line)["event"] for line in path.read_bytes().splitlines()[1:]] == ["started"]
