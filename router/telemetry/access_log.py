@@ -16,7 +16,6 @@ import select
 import stat
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -219,21 +218,27 @@ def _open_sink(path: str) -> int:
         return _STDOUT
     # Not blocking, so that a named pipe without a reader fails at once instead of holding up the start.
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
-    if _ends_within_a_line(path):
-        with contextlib.suppress(OSError):  # a disk that is still full: the log itself is told of that, and counts
-            os.write(fd, b"\n")
+    _end_line(fd, path)
     return fd
 
 
-def _ends_within_a_line(path: str) -> bool:
-    """Whether a file ends without a line's end: a full disk, or a crash of the machine, has left half of one."""
+def _end_line(fd: int, path: str) -> None:
+    """Ends the half line that a full disk, or a crash of the machine, has left at a file's end.
+
+    Whoever holds the lock is within a line at this moment, and ends it. A disk that is still full is told of later.
+    """
     with contextlib.suppress(OSError):
-        if stat.S_ISREG(os.stat(path).st_mode):
-            with Path(path).open("rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                file.seek(max(0, end - 1))
-                return file.read(1) not in (b"", b"\n")
-    return False
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            size = os.fstat(fd).st_size
+            if size and os.pread(reader, 1, size - 1) != b"\n":
+                os.write(fd, b"\n")
+            fcntl.lockf(fd, fcntl.LOCK_UN)
+        finally:
+            os.close(reader)
 
 
 def _name_of_type(value: object) -> str:
