@@ -152,7 +152,8 @@ class Assembly:
         self.books.log.close()
 
     def _look_after_memory(self) -> None:
-        self.heap.look(self.gateway.server.buffered_bytes)
+        idle = not any(self.runtime.in_flight.values())
+        self.heap.look(self.gateway.server.buffered_bytes, idle=idle)
 
     def _surprised(self, job: str, error: str) -> None:
         self.books.event("job_failed", job=job, error=error)

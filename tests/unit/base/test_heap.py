@@ -10,6 +10,8 @@ import pytest
 from router.base import heap
 from router.base.heap import CALM_BYTES, CROWDED_BYTES, MAPPED_BYTES, Heap
 
+SWEPT = 0  # in the place of an option
+
 BURST = """
 import ctypes, sys
 from router.base.heap import Heap
@@ -44,37 +46,54 @@ def options(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         found.append((option, value))
         return 1
 
-    def stand_in() -> Callable[[int, int], int]:
-        return note
+    def sweep(spare: int) -> int:
+        found.append((SWEPT, spare))
+        return 1
 
-    monkeypatch.setattr(heap, "_mallopt", stand_in)
+    def stand_in() -> tuple[Callable[[int, int], int], Callable[[int], int]]:
+        return note, sweep
+
+    monkeypatch.setattr(heap, "_glibc", stand_in)
     return found
 
 
 def test_a_crowd_is_told_once_and_over_when_most_of_it_is_gone(options: list[tuple[int, int]]) -> None:
     memory = Heap()
+    calm = options.copy()
     options.clear()
     memory.crowd()
+    told = len(options)
+    assert options[-1][1] == MAPPED_BYTES
     memory.crowd()
-    memory.look(CROWDED_BYTES)
-    assert len(options) == 1
-    assert options[0][1] == MAPPED_BYTES
-    memory.look(CALM_BYTES)  # not yet: one body more or less must not turn it back and forth
-    assert len(options) == 1
-    memory.look(CALM_BYTES - 1)
-    assert len(options) == 2
-    assert options[1][1] > MAPPED_BYTES
+    memory.look(CROWDED_BYTES, idle=False)
+    memory.look(CALM_BYTES, idle=False)  # not yet: one body more or less must not turn it back and forth
+    assert len(options) == told
+    assert memory.crowded
+    memory.look(CALM_BYTES - 1, idle=False)
+    assert options[told:] == calm
     assert not memory.crowded
 
 
 def test_a_look_notices_a_crowd_too(options: list[tuple[int, int]]) -> None:
     memory = Heap()
     options.clear()
-    memory.look(CROWDED_BYTES)
+    memory.look(CROWDED_BYTES, idle=False)
     assert not options
-    memory.look(CROWDED_BYTES + 1)
+    memory.look(CROWDED_BYTES + 1, idle=False)
     assert memory.crowded
     assert options[-1][1] == MAPPED_BYTES
+
+
+def test_it_is_swept_up_once_after_a_crowd_and_while_nobody_waits(options: list[tuple[int, int]]) -> None:
+    memory = Heap()
+    memory.look(0, idle=True)
+    memory.crowd()
+    memory.look(CALM_BYTES, idle=True)  # still a crowd
+    memory.look(0, idle=False)
+    assert (SWEPT, 0) not in options
+    memory.look(0, idle=True)
+    memory.look(0, idle=True)
+    assert options.count((SWEPT, 0)) == 1
 
 
 @needs_glibc
