@@ -13,7 +13,6 @@ from router.admin.picture import Scene
 from router.admin.scene import scene_of
 from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
-from router.base.heap import Heap
 from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
 from router.jobs.engine_load import EngineLoads
@@ -100,7 +99,6 @@ class Assembly:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
-        self.heap = Heap()
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
@@ -152,8 +150,8 @@ class Assembly:
         self.books.log.close()
 
     def _look_after_memory(self) -> None:
-        idle = not any(self.runtime.in_flight.values())
-        self.heap.look(self.gateway.server.buffered_bytes, idle=idle)
+        server = self.gateway.server
+        server.heap.look(server.buffered_bytes, idle=not any(self.runtime.in_flight.values()))
 
     def _surprised(self, job: str, error: str) -> None:
         self.books.event("job_failed", job=job, error=error)

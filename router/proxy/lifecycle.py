@@ -9,6 +9,7 @@ from router.base.errors import (
     RouterError,
     StreamBrokenError,
 )
+from router.base.heap import CROWDED_BYTES
 from router.config.snapshot import ServerSettings
 from router.limits.admission import admit_body
 from router.limits.estimate import tokens_of
@@ -113,6 +114,8 @@ def _admit(inbound: Inbound, settings: ServerSettings, server: Server) -> None:
     length = inbound.body_length
     if length > settings.body_bytes_max or buffered + length > settings.buffered_bytes_max:
         admit_body(length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
+    if buffered + length > CROWDED_BYTES:
+        server.heap.crowd()
 
 
 def _read_facts(inbound: Inbound, operation: Operation, model: str | None) -> Facts:

@@ -15,6 +15,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
+from router.base.heap import CROWDED_BYTES, Heap
 from router.limits.admission import bodies_too_many
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
@@ -91,6 +92,7 @@ class Server:
         self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
         self.draining = False
         self.buffered_bytes = 0  # of request bodies, over all connections
+        self.heap = Heap()  # where they are
         self.on_empty: Callable[[], None] | None = None
 
     def protocol(self) -> "Connection":
@@ -517,6 +519,8 @@ class Connection(asyncio.Protocol):
                 server.buffered_bytes += body.size - before
             if server.buffered_bytes > server.bounds.buffered_bytes_max:
                 raise bodies_too_many()
+            if server.buffered_bytes > CROWDED_BYTES:
+                server.heap.crowd()
         except RouterError as error:
             inbound.keep_alive = False
             self._state = _CLOSING
