@@ -171,6 +171,11 @@ class Fleet:
     def total(self, read: Callable[[Pool], int]) -> int:
         return sum(read(backend.pool) for backend in self.backends.values())
 
+    def flush(self) -> None:
+        """Writes all that was sent and still waits for the end of the loop's turn."""
+        for backend in self.backends.values():
+            backend.pool.outbox.flush()
+
     def sweep(self, now: float) -> None:
         for backend in self.backends.values():
             backend.pool.sweep(now)

@@ -79,6 +79,7 @@ class Runtime:
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Puts a configuration in force, and says in the decision log what its rules are."""
+        self.fleet.flush()  # what was sent by the old rules leaves before the new ones hold
         unused = self.fleet.adopt(snapshot)
         self.snapshot = snapshot
         if self.tracing is not None and snapshot.tracing is not None:

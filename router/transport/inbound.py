@@ -20,6 +20,7 @@ from router.limits.admission import bodies_too_many
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
 from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
+from router.transport.outbox import Outbox
 from router.transport.wheel import Wheel
 
 BACKLOG_BYTES_MAX: Final = 64 << 10  # behind a running request
@@ -90,6 +91,7 @@ class Server:
         self.loop, self.wheel, self.handler, self.bounds = loop, wheel, handler, bounds
         self.connections: set[Connection] = set()
         self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
+        self.outbox = Outbox(loop)
         self.draining = False
         self.buffered_bytes = 0  # of request bodies, over all connections
         self.heap = Heap()  # where they are
@@ -198,7 +200,7 @@ class Inbound(Fiber):
         self._ended = True
         data = b"%b%bcontent-length: %d\r\n\r\n%b" % (status_line, headers, len(body), body)
         self.bytes_out = len(data)
-        transport.write(data)
+        connection.server.outbox.write(transport, data)
         connection.request_ended(self, now)
 
     def begin_answer(self, status_line: bytes, headers: bytes, body: bytes | None, now: float) -> None:
@@ -235,7 +237,7 @@ class Inbound(Fiber):
         transport = self._transport
         if transport is not None:
             self.bytes_out += len(data)
-            transport.write(data)
+            self._connection.server.outbox.write(transport, data)
 
     def write_payload(self, payload: bytes) -> None:
         """Sends payload of a chunked answer, in the framing that this client reads."""
@@ -555,7 +557,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self.transport is not None:
-            self.transport.write(data)
+            self.server.outbox.write(self.transport, data)
 
     def can_drain(self, inbound: Inbound) -> bool:
         """The rest of an unwanted body is short enough to be thrown away."""
@@ -646,6 +648,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._state = _CLOSING
         if self.transport is not None:
+            self.server.outbox.flush()
             self.transport.abort()
 
     def end_if_idle(self) -> None:
@@ -685,6 +688,7 @@ class Connection(asyncio.Protocol):
         """Sends what is buffered, then ends; a client that does not read it in time is aborted."""
         self._state = _CLOSING
         if self.transport is not None:
+            self.server.outbox.flush()
             self.transport.close()
             self._deadline = monotonic() + within_s
             self.server.wheel.ensure(self, self._deadline)
@@ -693,6 +697,7 @@ class Connection(asyncio.Protocol):
         """Like `_close`, with the client's unread bytes taken in meanwhile: a reset would destroy our answer."""
         self._state = _CLOSING
         if self.transport is not None:
+            self.server.outbox.flush()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._deadline = monotonic() + LINGER_S

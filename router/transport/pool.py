@@ -14,6 +14,7 @@ from router.base.errors import ConnectError, RouterError
 from router.model.fleet import Deployment
 from router.model.plan import Permit
 from router.transport.names import Names
+from router.transport.outbox import Outbox
 from router.transport.tls import ResumingContext
 from router.transport.upstream import UpstreamConnection, require_permit
 
@@ -69,6 +70,7 @@ class Pool:
         """`context`: of the endpoint, shared by its deployments; None where it is plain HTTP."""
         self.cloud = deployment.cloud  # fixed here: every connection of this pool carries it
         self.settings = settings
+        self.outbox = Outbox(loop)
         self.dials = 0
         self.reuses = 0
         self._loop, self._names = loop, names
@@ -184,7 +186,7 @@ class Pool:
         raise ConnectError("The deployment did not accept a connection.") from failure
 
     def _new_connection(self) -> UpstreamConnection:
-        return UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost)
+        return UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost, self.outbox)
 
     def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)

@@ -24,6 +24,7 @@ from router.base.errors import (
 from router.model.plan import Permit
 from router.transport.heads import HEAD_BYTES_MAX
 from router.transport.inbound import set_keepalive
+from router.transport.outbox import Outbox
 
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
@@ -99,6 +100,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_names",
         "_names_as_sent",
         "_on_lost",
+        "_outbox",
         "_parser",
         "_payload",
         "_poll",
@@ -117,8 +119,11 @@ class UpstreamConnection(asyncio.Protocol):
         "tls_s",
     )
 
-    def __init__(self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None]) -> None:
+    def __init__(
+        self, cloud: str, expires_at: float, on_lost: Callable[["UpstreamConnection"], None], outbox: Outbox
+    ) -> None:
         self.cloud = cloud
+        self._outbox = outbox
         self.expires_at = expires_at  # monotonic seconds: not reused after it
         self.answers = 0  # that ended well on this connection
         self.idle_since = 0.0
@@ -170,9 +175,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.received = self._chunked = False
         self._interim = 0
         if len(parts) == 1:
-            transport.write(parts[0])
+            self._outbox.write(transport, parts[0])
         else:
-            transport.writelines(parts)
+            transport.writelines(parts)  # a large body has no company to wait for
 
     def pause(self) -> None:
         """Stops reading: the client does not keep up."""

@@ -6,6 +6,7 @@ import pytest
 
 from router.base.errors import PlacementViolationError, StaleConnectionError, UpstreamError
 from router.model.plan import Permit
+from router.transport.outbox import Outbox
 from router.transport.upstream import INTERIM_MAX, UpstreamConnection
 from tests.wire.fakes import FakeLoop, FakeTransport, Sink, pieces
 
@@ -20,7 +21,7 @@ class Upstream:
     def __init__(self) -> None:
         self.loop = FakeLoop()
         self.lost = 0
-        self.connection = UpstreamConnection("azure", float("inf"), self._count)
+        self.connection = UpstreamConnection("azure", float("inf"), self._count, Outbox(self.loop))  # type: ignore[arg-type]
         self.transport = FakeTransport(self.loop, self.connection)
         self.connection.connection_made(self.transport)
         self.sink = self.ask()
