@@ -18,34 +18,24 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queued: dict[asyncio.Transport, list[bytes | memoryview]] = {}
+        self._queued: list[tuple[asyncio.Transport, bytes | memoryview]] = []
 
     def write(self, transport: asyncio.Transport, data: bytes | memoryview) -> None:
         """In order for each transport. What else is done to a transport (an end, a write past this) has to `flush`."""
         queued = self._queued
         if len(data) > LARGE_BYTES:
-            if transport in queued:
-                self.flush()
+            self.flush()
             transport.write(data)
-            return
-        parts = queued.get(transport)
-        if parts is not None:
-            parts.append(data)
             return
         if not queued:
             self._loop.call_soon(self.flush)
-        queued[transport] = [data]
+        queued.append((transport, data))
 
     def flush(self) -> None:
         """Writes what is kept, but for transports that have ended meanwhile."""
         queued = self._queued
-        if not queued:
-            return
-        self._queued = {}
-        for transport, parts in queued.items():
-            if transport.is_closing():
-                continue
-            if len(parts) == 1:
-                transport.write(parts[0])
-            else:
-                transport.writelines(parts)
+        if queued:
+            self._queued = []
+            for transport, data in queued:
+                if not transport.is_closing():
+                    transport.write(data)
