@@ -65,7 +65,11 @@ def main(update: bool, tree: Path | None, against: Path | None, names: Sequence[
     except BenchError as error:
         console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
         sys.exit(2)
-    sys.exit(1 if any(finding.grown for finding in findings) and not update else 0)
+    grown = sum(finding.grown for finding in findings)
+    if not update:
+        verdict = f"broken: {grown} of {len(findings)} grew" if grown else "kept: nothing grew"
+        console.print(f"{verdict} beyond its tolerance", style="red" if grown else "green", highlight=False)
+    sys.exit(1 if grown and not update else 0)
 
 
 def _held(method: Method, update: bool) -> Mapping[str, Cost]:

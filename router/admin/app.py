@@ -122,7 +122,9 @@ class _Routes:
     async def _set_drain(self, request: web.Request, *, draining: bool) -> web.Response:
         deployment_id = request.match_info["id"]
         if not await self._router.set_drain(deployment_id, draining):
-            return error(404, "deployment_not_found", "There is no deployment with this id.")
+            return error(
+                404, "deployment_not_found", f"There is no deployment `{deployment_id}`; `GET /status` lists them."
+            )
         await self._forget_picture()
         return json_answer({"deployment": deployment_id, "draining": draining})
 

@@ -136,7 +136,9 @@ class Context:
     @property
     def operation_name(self) -> str:
         ask = self.caller.ask
-        return ask.operation.name if ask is not None and ask.operation is not None else ""
+        if ask is None:
+            return ""
+        return ask.operation.name if ask.operation is not None else "models"
 
     def refused_offers(self) -> tuple[Offer, ...]:
         """Every deployment that this request was offered to and that did not serve it, in order."""

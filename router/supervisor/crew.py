@@ -158,9 +158,8 @@ class Crew:
     async def _rest(self, slot: Slot, how: str, lived_s: float) -> None:
         """Tells of an end, and leaves the place alone for as long as it is better so."""
         wait_s = slot.backoff.next_s(lived_s)
-        self._superior.event(
-            "worker_ended", worker=slot.index, how=how, why=slot.failure, restart_in_s=round(wait_s, 3)
-        )
+        why = {"why": slot.failure} if slot.failure else {}
+        self._superior.event("worker_ended", worker=slot.index, how=how, **why, restart_in_s=round(wait_s, 3))
         slot.restarts += 1
         if wait_s:
             slot.withdraw()
