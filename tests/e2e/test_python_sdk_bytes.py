@@ -225,7 +225,7 @@ async def test_aliases_and_names_with_all_that_a_name_may_hold() -> None:
                     assert text_of(await client.events(CHAT, **{**SAY_HI, "model": asked})).startswith(name)
                     assert (await client.call("models.retrieve", model=asked)).id == asked
             await r.until(lambda: len(r.records()) == 6 * len(clients))
-            assert {record["model"] for record in r.records() if record.get("operation")} == {model}
+            assert {record["model"] for record in r.records() if record.get("operation") == "chat"} == {model}
 
 
 async def test_large_bodies_arrive_whole() -> None:
