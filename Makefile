@@ -43,8 +43,13 @@ lint: $(STAMP) ## ruff: rules and format
 types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(STAMP) node-deps ## pytest on two processes; ARGS goes to pytest
+unit: $(STAMP) node-deps ## pytest on two processes, then what judges times alone; ARGS goes to pytest: with ARGS all in one run
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest -n 2 -m 'not timed'
+	$(BIN)/python -m pytest -m timed
+else
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+endif
 
 node-deps: ## the Node SDK for its tests, where there is a Node
 	@if command -v npm >/dev/null && [ -f $(NODE_TESTS)/package-lock.json ] \

@@ -129,6 +129,7 @@ async def recovery(scale: Scale, health: Mapping[str, float] = RECOVERY) -> Outc
         outcome.figures |= {
             "share_before": before,
             "share_after": after,
+            "first_request_after_s": first - end,
             "slow_start_s": health["slow_start_s"],
             "share_by_second_from_first": share_bins(arrivals, VICTIM, first, until, 1.0),
             "failures": failures(load.shots),

@@ -1,7 +1,11 @@
 """The drill of the contract at a small scale."""
 
+import pytest
+
 from loadtests.drills import chaos
 from loadtests.drills.outcome import Scale
+
+pytestmark = pytest.mark.timed
 
 # Those that leave Azure the right of first refusal: a few seconds have no time for the others.
 RELOADS = (

@@ -7,6 +7,8 @@ import pytest
 from loadtests.drills import outages
 from loadtests.drills.outcome import Scale
 
+pytestmark = pytest.mark.timed
+
 # Short beside the outage: what is sent before the first timeouts can tell anything must not be most of what is counted.
 TIMEOUTS = {**outages.TIMEOUTS, "connect_s": 0.5, "commit_stream_s": 0.5, "commit_json_s": 0.5}
 NOISE = 3.0  # a p99 of a hundred requests on a machine that does other work

@@ -1,7 +1,11 @@
 """The drill of the quota twin at a small scale: limits of a second, which a few seconds show."""
 
+import pytest
+
 from loadtests.drills import quota
 from loadtests.drills.outcome import Scale
+
+pytestmark = pytest.mark.timed
 
 
 async def test_the_twin_sees_a_429_coming() -> None:

@@ -20,6 +20,8 @@ from typing import Any
 import orjson
 import pytest
 
+pytestmark = pytest.mark.timed
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("--only", "steady", "--users", "16")
 BROKEN_STREAMS = {"kind": "cut_at", "at_byte": 2000, "operation": "chat", "share": 0.5}

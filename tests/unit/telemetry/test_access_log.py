@@ -236,6 +236,7 @@ def drained(reading: int) -> bytes:
     return bytes(received)
 
 
+@pytest.mark.timed
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(pipe: tuple[int, Path]) -> None:
     reading, path = pipe
     log = AccessLog(str(path), buffer_bytes_max=256 << 10)
@@ -248,6 +249,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(pipe: tuple[int, Path]
     assert whole.count(b"\n") + log.dropped - 3000 in (0, 1)
 
 
+@pytest.mark.timed
 def test_a_write_that_never_returns_keeps_neither_the_caller_nor_the_close(
     pipe: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
