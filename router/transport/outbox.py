@@ -7,7 +7,7 @@ gone to sleep again; a row of writes finds it awake, and the caches warm.
 import asyncio
 from typing import Final
 
-LARGE_BYTES: Final = 16 << 10
+LARGE_BYTES: Final = 64 << 10
 """So much is written at once: a slow reader has to be noticed before the next read adds to it."""
 
 
