@@ -15,7 +15,7 @@ compile() {
 
 compile --output-file requirements.lock
 compile --output-file requirements-dev.lock --extra dev --extra emulator --extra azure --extra aws --extra google --extra oci \
-    --extra otel --extra loadtests \
+    --extra otel --extra postgres --extra redis --extra loadtests \
     --constraint requirements.lock
 
 if grep -nE '(https?|file)://|--(index-url|find-links|trusted-host)' requirements.lock requirements-dev.lock; then
