@@ -1,6 +1,9 @@
 """Who asks."""
 
 from dataclasses import dataclass
+from math import inf
+
+from router.model.limits import UNLIMITED, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,9 @@ class ApiKey:
     workload: str
     sha256: bytes
     models: frozenset[str] | None
+    limits: Limits = UNLIMITED
+    weight: float = 1.0  # of its fair share, beside the other keys of its priority
+    expires_at: float = inf  # wall seconds
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models

@@ -39,6 +39,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tls_ms: float = 0.0  # likewise: the handshake
     began_ms: float = 0.0  # after the request's arrival
     span_id: str = ""  # 16 hex: what the deployment was sent as its parent, where the request is traced
+    usage: Usage | None = None  # what it most likely billed: reported, or estimated; None: nothing
+    estimated: bool = False  # `usage` is the router's own guess: the answer was cut before it said
+    cost_nano_usd: int = 0
+    price: str = ""  # version of the price that it was reckoned with
 
 
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,9 +18,9 @@ from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.sharing import Changes, Sharing
-from router.supervisor.channel import NO_ANSWER, Channel, Verb
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
+from router.transport.channel import NO_ANSWER, Channel, Verb
 from router.worker import Seat, Worker, raise_open_files
 
 ORDER_S: Final = 30.0

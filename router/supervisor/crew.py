@@ -8,10 +8,10 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from router.supervisor.channel import NO_ANSWER, Verb
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
+from router.transport.channel import NO_ANSWER, Verb
 
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed

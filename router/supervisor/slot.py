@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from router.supervisor.backoff import Backoff
-from router.supervisor.channel import Channel, Verb
 from router.supervisor.copies import Copy
 from router.supervisor.listening import withdraw
 from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
+from router.transport.channel import Channel, Verb
 
 _CHILD: Final = "router.supervisor"  # its `__main__`
 

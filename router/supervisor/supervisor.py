@@ -26,7 +26,6 @@ from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.supervisor import child
-from router.supervisor.channel import NO_ANSWER, ClosedError, FailedError
 from router.supervisor.copies import Copy, Sockets, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
 from router.supervisor.listening import close_sockets, open_sockets
@@ -38,6 +37,7 @@ from router.telemetry import reading as readings
 from router.telemetry.access_log import AccessLog
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Reading
+from router.transport.channel import NO_ANSWER, ClosedError, FailedError
 
 PREPARE_S: Final = 30.0  # to read and check a large configuration
 STORY_S: Final = 20.0  # to look for a request in the logs

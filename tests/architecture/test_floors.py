@@ -19,6 +19,7 @@ FLOORS: Final[tuple[tuple[str, ...], ...]] = (
     ("model",),
     ("placement", "balancing", "health", "resilience", "limits", "accounting"),
     ("transport", "providers", "telemetry"),
+    ("ledger", "leasing"),
     ("config",),
     ("proxy",),
     ("jobs", "admin"),
@@ -35,7 +36,7 @@ BROAD_EXCEPT_ALLOWED: Final[dict[str, str]] = {
     "jobs/loops.py": "a job that ends for a surprise would be missed much later, when tokens lapse, say; it is told of",
     "transport/fiber.py": "what ends one branch of a fiber, whatever it is, is raised by the one who runs the branches",
     "transport/wheel.py": "one entry's bug must not cost the others of its slot their deadlines; the loop reports it",
-    "supervisor/channel.py": "a verb that fails for whatever reason owes the other process an answer; it waits for one",
+    "transport/channel.py": "a verb that fails for whatever reason owes the other process an answer; it waits for one",
     "admin/app.py": "the edge of the control plane: above it is only the library, which can show callers a trace",
 }
 """File below router/ → why it may catch everything. A line here is a decision, so it carries its reason."""

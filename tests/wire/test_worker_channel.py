@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 import pytest
 
-from router.supervisor.channel import Channel, ClosedError, FailedError, Verb
+from router.transport.channel import Channel, ClosedError, FailedError, Verb
 
 Labels: TypeAlias = dict[tuple[str, ...], float]
 

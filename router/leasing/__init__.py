@@ -1,0 +1,1 @@
+"""Limits that several machines share: shares of them, leased from Redis."""
