@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
+
+import msgspec
 
 from router.model.limits import UNLIMITED, Limits
 
@@ -9,6 +12,8 @@ from router.model.limits import UNLIMITED, Limits
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A client's key: known by its SHA-256 alone. Its workload follows from it and from nothing else.
+
+    While a key is rotated there are two of one name, which differ in `sha256` and `expires_at` alone.
 
     `models`: the canonical names that it may use, or None for all.
     """
@@ -23,3 +28,53 @@ class ApiKey:
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+
+class StoredSecret(msgspec.Struct, frozen=True, array_like=True):
+    """One secret of a key in the store. A key that is being rotated has two."""
+
+    sha256: str  # in hexadecimal digits
+    ends_at: float | None = None  # wall seconds; None: with its key
+
+
+class StoredKey(msgspec.Struct, frozen=True):
+    """A key as the store has it: what it may do is kept as the configuration writes it, and read by the same rules."""
+
+    name: str
+    terms: str  # JSON: all of a key's section of the configuration but its name and its digests
+    secrets: tuple[StoredSecret, ...]
+    created_at: float  # wall seconds
+    changed_at: float
+    revoked_at: float | None = None
+
+
+class AddKey(msgspec.Struct, frozen=True, tag="add"):
+    """A new key. `terms`: as a `StoredKey` has them."""
+
+    name: str
+    terms: str
+    sha256: str
+
+
+class RotateKey(msgspec.Struct, frozen=True, tag="rotate"):
+    """A second secret; the ones before it end when so many seconds are over."""
+
+    name: str
+    sha256: str
+    overlap_s: float
+
+
+class RevokeKey(msgspec.Struct, frozen=True, tag="revoke"):
+    """The end of a key, for good: its name is not given again, so what it used stays its own."""
+
+    name: str
+
+
+KeyChange: TypeAlias = AddKey | RotateKey | RevokeKey
+
+
+class KeyAnswer(msgspec.Struct, frozen=True):
+    """What came of a change: the key as it is now, or why it is not done, which may be shown."""
+
+    key: StoredKey | None
+    refusal: str = ""
