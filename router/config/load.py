@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from router.config import check
+from router.config.allowances import read_allowance, read_model_limits, unpriced_budgets
 from router.config.auth import written_secrets
 from router.config.clouds import Hosts, read_clouds
 from router.config.document import Document
@@ -28,6 +29,7 @@ from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
 from router.model.fleet import Deployment, Endpoint, Timeouts
 from router.model.keys import ApiKey
+from router.model.limits import Limits
 from router.model.operation import OPERATIONS
 from router.model.plan import Plan
 from router.model.policy import Policy
@@ -71,6 +73,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     sure = "endpoints" not in lost and 0 < len(endpoints) == len(file.endpoints)
     models = frozenset(deployment.model for deployment in deployments.values()) if sure else None
     check_aliases(doc, file.aliases, models)
+    model_limits = read_model_limits(doc, file.models, models, file.aliases)
     conditions = read_conditions(doc, file.conditions)
     reader = ScheduleReader(doc, hosts, None if "conditions" in lost else conditions)
     schedules, policies = _read_workloads(doc, file.workloads, reader)
@@ -85,9 +88,15 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
     warnings += [*reader.warnings(), *untold]
-    phases = _make_phases(file, schedules, policies, _reach(hosts, endpoints), tuple(deployments.values()))
+    allowances = {
+        name: read_allowance(doc, ("workloads", name), section.limits, section.budget)
+        for name, section in file.workloads.items()
+    }
+    reach = _reach(hosts, endpoints)
+    phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
     warnings += _endpoint_warnings(doc, endpoints, keys)
+    warnings += unpriced_budgets(keys.values(), allowances, model_limits, phases[0].plans.values())
     if server is None:
         return None
     return Snapshot(
@@ -103,6 +112,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         health=health,
         retries=read_resilience(file.resilience),
         limits=limits,
+        model_limits=MappingProxyType(model_limits),
         decision_log=decision_log,
         tracing=tracing,
         conditions=tuple(conditions.values()),
@@ -192,6 +202,7 @@ def _make_phases(
     file: File,
     schedules: Mapping[str, Schedule],
     policies: Mapping[str, Policy],
+    allowances: Mapping[str, Limits],
     reach: Mapping[str, list[str]],
     fleet: tuple[Deployment, ...],
 ) -> tuple[Phase, ...]:
@@ -214,6 +225,7 @@ def _make_phases(
                     policy=replace(policy, holder_attempts=rule.holder_attempts) if rule.holder else policy,
                     period=period,
                     schedule=schedule,
+                    limits=allowances[name],
                 )
                 made[name, period.since] = workload, _make_plans(workload, fleet)
             workloads[name], own = made[name, period.since]

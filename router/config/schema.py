@@ -45,12 +45,19 @@ def _after_ms(value: object) -> float | None:
     raise PydanticCustomError("after_ms", "must be a number of milliseconds above 0, or p95")
 
 
+def _shadow(value: object) -> bool | list[str]:
+    if isinstance(value, bool) or (isinstance(value, list) and value and all(isinstance(each, str) for each in value)):
+        return value
+    raise PydanticCustomError("shadow", "must be true (all of these), false, or a list of their names")
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+BudgetUsd = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Distribution = Annotated[object, BeforeValidator(_distribution)]
 HiddenText = Annotated[str, Field(min_length=1, repr=False)]
@@ -243,10 +250,33 @@ class HedgeSection(Section):
     share_max: Share = 0.05
 
 
-class WorkloadSection(Section):
-    later = frozenset({"limits"})
+class AllowanceSection(Section):
+    """What a key, all keys of a workload, or all who ask for a model may use."""
 
+    rpm: Count | None = None
+    tpm: Count | None = None
+    concurrent: Count | None = None
+    burst_share: Share | None = None
+    shadow: Annotated[bool | list[str], PlainValidator(_shadow)] = False
+
+
+class BudgetSection(Section):
+    """What they may spend."""
+
+    day_usd: BudgetUsd | None = None
+    month_usd: BudgetUsd | None = None
+    shadow: Annotated[bool | list[str], PlainValidator(_shadow)] = False
+
+
+class ModelSection(Section):
+    limits: AllowanceSection | None = None
+    budget: BudgetSection | None = None
+
+
+class WorkloadSection(Section):
     placement: PlacementSection
+    limits: AllowanceSection | None = None
+    budget: BudgetSection | None = None
     reveal: Literal["none", "upstream"] = "none"
     priority: Literal["high", "normal", "low"] = "normal"
     zones: Annotated[list[Text], Field(min_length=1)] | None = None
@@ -304,12 +334,14 @@ class TracingSection(Section):
 
 
 class KeySection(Section):
-    later = frozenset({"limits", "expires", "priority", "budget"})
+    later = frozenset({"expires", "priority"})
 
     name: Text
     workload: Text
     sha256: HiddenText
     models: list[Text] = []
+    limits: AllowanceSection | None = None
+    budget: BudgetSection | None = None
 
 
 class File(Section):
@@ -326,5 +358,6 @@ class File(Section):
     tracing: TracingSection | None = None
     endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}
     aliases: dict[str, Text] = {}
+    models: dict[str, ModelSection] = {}
     workloads: Annotated[dict[str, WorkloadSection], Field(min_length=1)] = {}
     keys: list[KeySection | None] = []  # None: had a fault of its own

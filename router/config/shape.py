@@ -30,7 +30,9 @@ _MUST_BE: Final = {
     "missing": "is missing",
 }
 _ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree: six, and one more for each rule in a rule
-_OWN_WORDS: Final = frozenset({"auth", "distribution", "tiers", "after_ms"})  # kinds that the schema names itself
+_OWN_WORDS: Final = frozenset(
+    {"auth", "distribution", "tiers", "after_ms", "shadow"}
+)  # kinds that the schema names itself
 
 
 def check_shape(doc: Document) -> tuple[File | None, set[str]]:

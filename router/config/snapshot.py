@@ -9,6 +9,7 @@ from router.health.settings import HealthSettings
 from router.limits.settings import LimitSettings
 from router.model.fleet import Deployment, Endpoint, Secret, Timeouts
 from router.model.keys import ApiKey
+from router.model.limits import UNLIMITED, Limits
 from router.model.plan import Permit, Plan
 from router.model.policy import Policy
 from router.placement import Condition, Period, Schedule
@@ -67,6 +68,7 @@ class Workload:
     policy: Policy
     period: Period  # the one that this is for
     schedule: Schedule  # all of its periods
+    limits: Limits = UNLIMITED  # of all its keys together
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Snapshot:
     health: HealthSettings = HealthSettings()
     retries: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
+    model_limits: Mapping[str, Limits] = field(default_factory=lambda: MappingProxyType({}))  # of all who ask for one
     decision_log: DecisionLogSettings | None = None
     tracing: TracingSettings | None = None
     conditions: tuple[Condition, ...] = ()  # of the contract, as the file declares them

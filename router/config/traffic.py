@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from router.config.allowances import read_allowance
 from router.config.document import Document
 from router.config.faults import Path, listed, suggest
 from router.config.schema import KeySection
@@ -55,7 +56,8 @@ def read_keys(
             continue
         _check_models(doc, path, section.models, aliases)
         models = None if section.models == [ALL] else frozenset(section.models)
-        keys[index] = ApiKey(section.name, section.workload, bytes.fromhex(digest), models)
+        limits = read_allowance(doc, path, section.limits, section.budget)
+        keys[index] = ApiKey(section.name, section.workload, bytes.fromhex(digest), models, limits)
     return keys
 
 

@@ -1,0 +1,97 @@
+"""What keys, workloads and models may use: their `limits` and `budget`."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from router.config.document import Document
+from router.config.faults import Path, listed, suggest
+from router.config.schema import AllowanceSection, BudgetSection, ModelSection
+from router.model.keys import ApiKey
+from router.model.limits import UNLIMITED, Limits
+from router.model.plan import Plan
+
+_NANO: Final = 1_000_000_000
+_RATES: Final = ("rpm", "tpm", "concurrent")
+_MONEY: Final = {"day_usd": "day_nano_usd", "month_usd": "month_nano_usd"}  # as it is written: as it is kept
+
+
+def read_allowance(doc: Document, path: Path, limits: AllowanceSection | None, budget: BudgetSection | None) -> Limits:
+    """The limits of one section. `path`: of the section that has `limits` and `budget`."""
+    if limits is None and budget is None:
+        return UNLIMITED
+    shadow: set[str] = set()
+    rates: dict[str, int] = {}
+    burst_share = UNLIMITED.burst_share
+    if limits is not None:
+        rates = {name: value for name in _RATES if (value := getattr(limits, name)) is not None}
+        shadow |= _shadowed(doc, (*path, "limits"), limits.shadow, rates, _RATES)
+        if limits.burst_share is not None:
+            burst_share = limits.burst_share
+            if not rates.keys() & {"rpm", "tpm"}:
+                doc.fault((*path, "limits", "burst_share"), "says nothing without `rpm` or `tpm`")
+    money: dict[str, int] = {}
+    if budget is not None:
+        written = {name: value for name in _MONEY if (value := getattr(budget, name)) is not None}
+        shadow |= {_MONEY[name] for name in _shadowed(doc, (*path, "budget"), budget.shadow, written, tuple(_MONEY))}
+        money = {_MONEY[name]: max(1, round(value * _NANO)) for name, value in written.items()}
+    return Limits(**rates, **money, burst_share=burst_share, shadow=frozenset(shadow))
+
+
+def _shadowed(
+    doc: Document, path: Path, shadow: bool | list[str], limits: Collection[str], known: tuple[str, ...]
+) -> set[str]:
+    """The names of those that refuse nobody yet. `limits`: those that are set."""
+    if not limits and not doc.has_fault(path):
+        doc.fault(path, f"limits nothing: set {listed(known)}")
+    if isinstance(shadow, bool):
+        return set(limits) if shadow else set()
+    for index, name in enumerate(shadow):
+        place = (*path, "shadow", index)
+        if name not in known:
+            hint = suggest(name, known) if doc.literal(place) else ""
+            doc.fault(place, f"{doc.shown(place)} is not {listed(known)}{hint}")
+        elif name not in limits:
+            doc.fault(place, f"{doc.shown(place)} is not set here, so there is nothing to count")
+    return set(shadow).intersection(limits)
+
+
+def read_model_limits(
+    doc: Document, sections: Mapping[str, ModelSection], models: Collection[str] | None, aliases: Mapping[str, str]
+) -> dict[str, Limits]:
+    """By model. `models`: all that are served; None where the fleet has faults of its own."""
+    found: dict[str, Limits] = {}
+    for model, section in sections.items():
+        path: Path = ("models", model)
+        if model in aliases:
+            doc.fault(path, f"is an alias: limit {aliases[model]}, and all its names are limited together")
+        elif models is not None and model not in models:
+            doc.fault(path, f"is served by no deployment{suggest(model, models)}")
+        if section.limits is None and section.budget is None and not doc.has_fault(path):
+            doc.fault(path, "says nothing: it takes `limits` and `budget`")
+        found[model] = read_allowance(doc, path, section.limits, section.budget)
+    return found
+
+
+def unpriced_budgets(
+    keys: Iterable[ApiKey], workloads: Mapping[str, Limits], models: Mapping[str, Limits], plans: Iterable[Plan]
+) -> list[str]:
+    """Warnings for budgets that some answers will cost nothing of, since nobody knows their price."""
+    of_keys = {key.workload for key in keys if has_budget(key.limits)}
+    warnings: set[str] = set()
+    for plan in plans:
+        if has_budget(models.get(plan.model, UNLIMITED)):
+            where = f"models.{plan.model}.budget"
+        elif has_budget(workloads[plan.workload]):
+            where = f"workloads.{plan.workload}.budget"
+        elif plan.workload in of_keys:
+            where = f"keys of {plan.workload}: budget"
+        else:
+            continue
+        unpriced = [each.id for tier in plan.tiers for each in tier if each.price is None]
+        warnings |= {f"{where}: what {name} serves costs nothing of it: it has no `price`" for name in unpriced}
+    return sorted(warnings)
+
+
+def has_budget(limits: Limits) -> bool:
+    """Whether money is counted."""
+    return limits.day_nano_usd is not None or limits.month_nano_usd is not None
