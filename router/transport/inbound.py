@@ -17,10 +17,10 @@ import httptools
 from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
 from router.base.heap import CROWDED_BYTES, Heap
 from router.limits.admission import bodies_too_many
+from router.transport.answer_outbox import AnswerOutbox
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
 from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
-from router.transport.outbox import Outbox
 from router.transport.wheel import Wheel
 
 BACKLOG_BYTES_MAX: Final = 64 << 10  # behind a running request
@@ -91,7 +91,7 @@ class Server:
         self.loop, self.wheel, self.handler, self.bounds = loop, wheel, handler, bounds
         self.connections: set[Connection] = set()
         self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
-        self.outbox = Outbox(loop)
+        self.outbox = AnswerOutbox(loop)
         self.draining = False
         self.buffered_bytes = 0  # of request bodies, over all connections
         self.heap = Heap()  # where they are
@@ -688,8 +688,7 @@ class Connection(asyncio.Protocol):
         """Sends what is buffered, then ends; a client that does not read it in time is aborted."""
         self._state = _CLOSING
         if self.transport is not None:
-            self.server.outbox.flush()
-            self.transport.close()
+            self.server.outbox.close(self.transport)
             self._deadline = monotonic() + within_s
             self.server.wheel.ensure(self, self._deadline)
 
@@ -697,9 +696,7 @@ class Connection(asyncio.Protocol):
         """Like `_close`, with the client's unread bytes taken in meanwhile: a reset would destroy our answer."""
         self._state = _CLOSING
         if self.transport is not None:
-            self.server.outbox.flush()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
+            self.server.outbox.end_writing(self.transport)
             self._deadline = monotonic() + LINGER_S
             self.server.wheel.ensure(self, self._deadline)
 

@@ -5,10 +5,23 @@ gone to sleep again; a row of writes finds it awake, and the caches warm.
 """
 
 import asyncio
-from typing import Final
+import enum
+from typing import Final, TypeAlias
 
 LARGE_BYTES: Final = 64 << 10
 """So much is written at once: a slow reader has to be noticed before the next read adds to it."""
+
+
+class End(enum.Enum):
+    """What is done to a transport behind all that was written to it."""
+
+    CLOSE = 1
+    WRITING = 2  # our direction alone
+
+
+_CLOSE: Final = End.CLOSE
+_WRITING: Final = End.WRITING
+Entry: TypeAlias = tuple[asyncio.Transport, bytes | memoryview | End]
 
 
 class Outbox:
@@ -18,15 +31,15 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queued: list[tuple[asyncio.Transport, bytes | memoryview]] = []
+        self._queued: list[Entry] = []
 
     def write(self, transport: asyncio.Transport, data: bytes | memoryview) -> None:
         """In order for each transport. What else is done to a transport (an end, a write past this) has to `flush`."""
-        queued = self._queued
         if len(data) > LARGE_BYTES:
             self.flush()
             transport.write(data)
             return
+        queued = self._queued
         if not queued:
             self._loop.call_soon(self.flush)
         queued.append((transport, data))
@@ -36,6 +49,15 @@ class Outbox:
         queued = self._queued
         if queued:
             self._queued = []
-            for transport, data in queued:
-                if not transport.is_closing():
-                    transport.write(data)
+            write_out(queued)
+
+
+def write_out(entries: list[Entry]) -> None:
+    for transport, data in entries:
+        if not transport.is_closing():
+            if data is _CLOSE:
+                transport.close()
+            elif data is not _WRITING:
+                transport.write(data)
+            elif transport.can_write_eof():
+                transport.write_eof()

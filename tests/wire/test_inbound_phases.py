@@ -438,6 +438,7 @@ def test_a_body_that_stops_is_a_408(data: bytes) -> None:
 def test_a_connection_beyond_the_bound_gets_a_503() -> None:
     first = Client(connections_max=2)
     second, third = Client(server=first.server), Client(server=first.server)
+    third.loop.run()
     assert third.statuses == [503]
     assert third.ended
     third.feed(get())
@@ -542,7 +543,9 @@ def test_a_drain_ends_idle_connections_now_and_busy_ones_after_their_answer() ->
     assert busy.ended
     assert begun.statuses == [200]
     assert begun.ended
-    assert Client(server=busy.server).statuses == [503]
+    late = Client(server=busy.server)
+    late.loop.run()
+    assert late.statuses == [503]
 
 
 def test_a_refusal_is_counted_with_its_code() -> None:
