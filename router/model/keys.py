@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from router.model.limits import UNLIMITED, Limits
+from router.model.policy import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ApiKey:
     models: frozenset[str] | None
     limits: Limits = UNLIMITED
     weight: float = 1.0  # of its fair share, beside the other keys of its priority
+    priority: Priority | None = None  # None: its workload's
     expires_at: float = inf  # wall seconds
 
     def may_use(self, model: str) -> bool:
