@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import chain
 from types import MappingProxyType
 
 from router.config import check
@@ -59,7 +60,7 @@ def load(
         raise ConfigError(doc.faults)
     for phase in snapshot.phases:
         check.verify_plans(doc.file, phase.workloads, phase.plans.values())
-    return snapshot.at(time.time() if wall is None else wall)
+    return snapshot.seen_at(time.time() if wall is None else wall)
 
 
 def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | None:
@@ -95,8 +96,9 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
-    warnings += _endpoint_warnings(doc, endpoints, keys)
-    warnings += unpriced_budgets(keys.values(), allowances, model_limits, phases[0].plans.values())
+    warnings += _endpoint_warnings(doc, endpoints, bool(keys))
+    file_keys = tuple(chain.from_iterable(keys.values()))
+    warnings += unpriced_budgets(file_keys, allowances, model_limits, phases[0].plans.values())
     if server is None:
         return None
     return Snapshot(
@@ -106,7 +108,8 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         endpoints=MappingProxyType(endpoints),
         deployments=MappingProxyType(deployments),
         workloads=phases[0].workloads,
-        keys=MappingProxyType({key.sha256: key for key in keys.values()}),
+        keys=MappingProxyType({key.sha256: key for key in file_keys}),
+        file_keys=file_keys,
         aliases=MappingProxyType(dict(file.aliases)),
         plans=phases[0].plans,
         health=health,
@@ -172,7 +175,7 @@ def _check_workloads(
 def _check_keys(
     doc: Document,
     file: File,
-    keys: Mapping[int, ApiKey],
+    keys: Mapping[int, tuple[ApiKey, ...]],
     schedules: Mapping[str, Schedule],
     phases: tuple[Phase, ...],
     models: Collection[str],
@@ -181,12 +184,12 @@ def _check_keys(
     for phase in phases:
         for workload, model, _ in phase.plans:
             placed.setdefault(workload, set()).add(model)
-    for index, key in keys.items():
+    for index in keys:
         section = file.keys[index]
-        assert section is not None  # a key was made of it
-        periods = schedules[key.workload].periods if key.workload in schedules else ()
+        assert section is not None  # keys were made of it
+        periods = schedules[section.workload].periods if section.workload in schedules else ()
         clouds = {cloud for period in periods for cloud in period.rule.clouds()}
-        check_key_models(doc, index, section, clouds, placed.get(key.workload, ()), models)
+        check_key_models(doc, index, section, clouds, placed.get(section.workload, ()), models)
 
 
 def _reach(hosts: Hosts, endpoints: Mapping[str, Endpoint]) -> dict[str, list[str]]:
@@ -245,7 +248,7 @@ def _make_plans(workload: Workload, fleet: tuple[Deployment, ...]) -> Plans:
     return plans
 
 
-def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], keys: Mapping[int, ApiKey]) -> list[str]:
+def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], has_keys: bool) -> list[str]:
     warnings: list[str] = []
     for endpoint in endpoints.values():
         path, address = f"endpoints.{endpoint.id}", endpoint.base_url.authority
@@ -262,7 +265,7 @@ def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], keys: M
             ]
         if endpoint.provider == "openai" and not endpoint.base_url.path:
             warnings.append(f"{path}: its base_url has no path; most compatible servers want /v1")
-    if not keys:
+    if not has_keys:
         warnings.append("keys: there are none, so every request is answered 401")
     return warnings
 

@@ -51,6 +51,14 @@ def _shadow(value: object) -> bool | list[str]:
     raise PydanticCustomError("shadow", "must be true (all of these), false, or a list of their names")
 
 
+def _digests(value: object) -> list[str]:
+    written = value if isinstance(value, list) else [value]
+    digests = [each for each in written if isinstance(each, str)]
+    if len(digests) == len(written) and 0 < len(digests) <= 2:  # the old secret's and the new one's
+        return digests
+    raise PydanticCustomError("digests", "must be a SHA-256, or a list of two while the key is rotated")
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -334,14 +342,15 @@ class TracingSection(Section):
 
 
 class KeySection(Section):
-    later = frozenset({"expires", "priority"})
+    later = frozenset({"priority"})
 
     name: Text
     workload: Text
-    sha256: HiddenText
+    sha256: Annotated[list[str], PlainValidator(_digests), Field(repr=False)]
     models: list[Text] = []
     limits: AllowanceSection | None = None
     budget: BudgetSection | None = None
+    expires: Text | None = None
 
 
 class File(Section):

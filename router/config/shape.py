@@ -31,7 +31,7 @@ _MUST_BE: Final = {
 }
 _ROUNDS_MAX: Final = 20  # each one prunes at least one level of the tree: six, and one more for each rule in a rule
 _OWN_WORDS: Final = frozenset(
-    {"auth", "distribution", "tiers", "after_ms", "shadow"}
+    {"auth", "distribution", "tiers", "after_ms", "shadow", "digests"}
 )  # kinds that the schema names itself
 
 

@@ -1,7 +1,7 @@
 """A checked configuration: frozen, complete, and the only form in which the rooms above meet it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -85,7 +85,7 @@ class Phase:
 class Snapshot:
     """Everything that one configuration says. `version`: a short hash of it that logs and metrics carry.
 
-    `workloads` and `plans` are those of the phase from `since` up to `until` (wall seconds); see `at`.
+    `workloads`, `plans` and `keys` are those that hold from `since` up to `until` (wall seconds); see `at`.
     """
 
     version: str
@@ -94,9 +94,11 @@ class Snapshot:
     endpoints: Mapping[str, Endpoint]
     deployments: Mapping[str, Deployment]  # by `Deployment.id`
     workloads: Mapping[str, Workload]
-    keys: Mapping[bytes, ApiKey]  # by SHA-256 digest
+    keys: Mapping[bytes, ApiKey]  # by SHA-256 digest: those of the file and of the store that are valid now
     aliases: Mapping[str, str]
     plans: Mapping[tuple[str, str, str], Plan]  # by (workload, canonical model, operation name)
+    file_keys: tuple[ApiKey, ...] = ()  # all of the file, also those that have expired
+    stored_keys: tuple[ApiKey, ...] = ()  # all of the store that the file leaves a place for
     health: HealthSettings = HealthSettings()
     retries: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
@@ -111,8 +113,30 @@ class Snapshot:
     source: Source = field(default=Source("", MappingProxyType({})), repr=False)
 
     def at(self, wall: float) -> "Snapshot":
-        """What holds at a moment: this very snapshot while its phase lasts."""
-        if self.since <= wall < self.until:
-            return self
+        """What holds at a moment: this very snapshot for as long as nothing begins or ends."""
+        return self if self.since <= wall < self.until else self.seen_at(wall)
+
+    def seen_at(self, wall: float) -> "Snapshot":
+        """What holds at a moment, made anew, and from when until when: up to the next change of a rule or end of a key.
+
+        Whatever the clock did meanwhile, a moment that comes again shows the same.
+        """
         phase = next(phase for phase in self.phases if phase.since <= wall < phase.until)
-        return replace(self, since=phase.since, until=phase.until, workloads=phase.workloads, plans=phase.plans)
+        keys = (*self.file_keys, *self.stored_keys)
+        return replace(
+            self,
+            since=max(phase.since, max((key.expires_at for key in keys if key.expires_at <= wall), default=-math.inf)),
+            until=min(phase.until, min((key.expires_at for key in keys if key.expires_at > wall), default=math.inf)),
+            workloads=phase.workloads,
+            plans=phase.plans,
+            keys=MappingProxyType({key.sha256: key for key in keys if key.expires_at > wall}),
+        )
+
+    def joined(self, stored: Iterable[ApiKey], wall: float) -> "Snapshot":
+        """With these keys of the store, in place of those before. What the file says of a name or a secret holds;
+        a key whose workload it does not have is left out.
+        """
+        names = {key.name for key in self.file_keys}
+        digests = {key.sha256 for key in self.file_keys}
+        own = (key for key in stored if key.name not in names and key.sha256 not in digests)
+        return replace(self, stored_keys=tuple(key for key in own if key.workload in self.workloads)).seen_at(wall)

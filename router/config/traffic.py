@@ -1,12 +1,15 @@
 """Who may ask for what: aliases and keys."""
 
+import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 from router.config.allowances import read_allowance
 from router.config.document import Document
 from router.config.faults import Path, listed, suggest
+from router.config.moments import read_moment
 from router.config.schema import KeySection
 from router.config.words import check_model, check_name
 from router.model.keys import ApiKey
@@ -31,11 +34,14 @@ def check_aliases(doc: Document, aliases: Mapping[str, str], models: Collection[
 
 def read_keys(
     doc: Document, sections: list[KeySection | None], workloads: Collection[str] | None, aliases: Mapping[str, str]
-) -> dict[int, ApiKey]:
-    """The sound keys, by their place in the list. `workloads`: None where some were lost to faults of their own."""
+) -> dict[int, tuple[ApiKey, ...]]:
+    """The sound keys, by their place in the list: of one that is being rotated both, which have one name.
+
+    `workloads`: None where some were lost to faults of their own.
+    """
     names: dict[str, int] = {}
     digests: dict[str, int] = {}
-    keys: dict[int, ApiKey] = {}
+    keys: dict[int, tuple[ApiKey, ...]] = {}
     for index, section in enumerate(sections):
         if section is None:
             continue
@@ -46,19 +52,36 @@ def read_keys(
         if workloads is not None and section.workload not in workloads:
             hint = suggest(section.workload, workloads) if doc.literal((*path, "workload")) else ""
             doc.fault((*path, "workload"), f"{doc.shown((*path, 'workload'))} is no workload of this file{hint}")
-        digest = section.sha256.lower()
-        if not _SHA256.fullmatch(digest):
-            # Never shown: whoever gets this wrong has most likely put the key itself here.
-            doc.fault((*path, "sha256"), "is no SHA-256: 64 hexadecimal digits, as `keys new` prints them")
-            continue
-        if (first := digests.setdefault(digest, index)) != index:
-            doc.fault((*path, "sha256"), f"is that of keys[{first}] already: a key has one workload")
+        own = _read_digests(doc, (*path, "sha256"), section.sha256, index, digests)
+        if not own:
             continue
         _check_models(doc, path, section.models, aliases)
-        models = None if section.models == [ALL] else frozenset(section.models)
-        limits = read_allowance(doc, path, section.limits, section.budget)
-        keys[index] = ApiKey(section.name, section.workload, bytes.fromhex(digest), models, limits)
+        key = ApiKey(
+            section.name,
+            section.workload,
+            own[0],
+            models=None if section.models == [ALL] else frozenset(section.models),
+            limits=read_allowance(doc, path, section.limits, section.budget),
+            expires_at=read_moment(doc, (*path, "expires"), section.expires) if section.expires else math.inf,
+        )
+        keys[index] = (key, *(replace(key, sha256=digest) for digest in own[1:]))
     return keys
+
+
+def _read_digests(doc: Document, path: Path, written: list[str], index: int, known: dict[str, int]) -> list[bytes]:
+    """Those that are sound. `known`: all that were read so far, and whose they are; takes these up."""
+    found: list[bytes] = []
+    for place, text in enumerate(written):
+        here, digest = (*path, place) if len(written) > 1 else path, text.lower()
+        if not _SHA256.fullmatch(digest):
+            # Never shown: whoever gets this wrong has most likely put the key itself here.
+            doc.fault(here, "is no SHA-256: 64 hexadecimal digits, as `keys new` prints them")
+        elif digest in known:
+            doc.fault(here, f"is that of keys[{known[digest]}] already: a key has one workload")
+        else:
+            known[digest] = index
+            found.append(bytes.fromhex(digest))
+    return found
 
 
 def _check_models(doc: Document, path: Path, models: list[str], aliases: Mapping[str, str]) -> None:

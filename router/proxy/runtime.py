@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from router.base.clock import Clock
-from router.base.errors import UnauthorizedError
+from router.base.errors import RefusedError, UnauthorizedError
 from router.config.snapshot import Snapshot
 from router.model.decision import Decision, Leave
 from router.model.keys import ApiKey
@@ -76,26 +76,46 @@ class Runtime:
         self._requests = 0
         self.closing: set[asyncio.Task[None]] = set()
         self.on_adopt: Callable[[Snapshot], None] = _nobody
+        self.keys_known = True  # False: there is a store of keys, and nobody has ever heard what it has
+        self._stored_keys: tuple[ApiKey, ...] = ()  # all of the store, also those that the file rules out
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Puts a configuration in force, and says in the decision log what its rules are."""
+        if self._stored_keys:
+            snapshot = snapshot.joined(self._stored_keys, self.clock.wall())
         self.fleet.flush()  # what was sent by the old rules leaves before the new ones hold
         unused = self.fleet.adopt(snapshot)
-        self.snapshot = snapshot
         if self.tracing is not None and snapshot.tracing is not None:
             self.tracing.sampler.adopt(snapshot.tracing)
-        self.on_adopt(snapshot)
+        self._take(snapshot)
         self.decisions.write_event("configuration", **described(snapshot))
         for identity in unused:
             self.closing.add(task := self.loop.create_task(identity.close()))
             task.add_done_callback(self.closing.discard)
 
+    def adopt_keys(self, keys: tuple[ApiKey, ...]) -> None:
+        """Puts these keys of the store in force, in place of those before, beside those of the file."""
+        self._stored_keys = keys
+        self._move_to(self.snapshot.joined(keys, self.clock.wall()))
+
     def current(self) -> Snapshot:
-        """The configuration in force, in the phase of this very moment: a rule's window may have begun or ended."""
+        """The configuration in force, of this very moment: a rule's window may have begun, or a key ended."""
         snapshot, wall = self.snapshot, self.clock.wall()
         if not snapshot.since <= wall < snapshot.until:
-            self.adopt(snapshot.at(wall))
+            self._move_to(snapshot.seen_at(wall))
         return self.snapshot
+
+    def _move_to(self, snapshot: Snapshot) -> None:
+        """The same configuration at another moment, or with other keys: the fleet stays unless its plans change."""
+        if snapshot.plans is self.snapshot.plans:
+            self._take(snapshot)
+        else:
+            self.adopt(snapshot)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Requests that begin now begin with it. Those that run see by its identity that something has changed."""
+        self.snapshot = snapshot
+        self.on_adopt(snapshot)
 
     def new_request_id(self) -> str:
         """Unique over processes and restarts; it need not be a secret."""
@@ -103,7 +123,10 @@ class Runtime:
         return f"{self._request_prefix}{self._requests}"
 
     def authenticate(self, fields: Mapping[bytes, bytes]) -> ApiKey:
-        """Returns who asks. Raises UnauthorizedError, with one text for every cause."""
+        """Returns who asks. Raises UnauthorizedError, with one text for every cause.
+
+        Raises RefusedError where nobody can tell yet: a valid key is never called an invalid one.
+        """
         authorization = fields.get(b"authorization")
         presented = fields.get(b"api-key")
         if authorization is not None:
@@ -117,7 +140,7 @@ class Runtime:
         digest = hashlib.sha256(presented).digest()
         key = self.snapshot.keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256, digest):
-            raise _unauthorized()
+            raise _unauthorized() if self.keys_known else _unknown_yet()
         return key
 
     def permit(self, ctx: Context) -> Permit:
@@ -181,6 +204,14 @@ def described(snapshot: Snapshot) -> dict[str, object]:
             if plan.holder
         ],
     }
+
+
+def _unknown_yet() -> RefusedError:
+    return RefusedError(
+        "The router has not been able to read its keys yet. Send the request again.",
+        code="keys_unavailable",
+        headers={"retry-after": "1", "retry-after-ms": "1000"},
+    )
 
 
 def _unauthorized() -> UnauthorizedError:
