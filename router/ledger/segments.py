@@ -1,0 +1,186 @@
+"""All of a ledger writer's work that may block: it prepares segments, lets go of full ones, and keeps to the bound.
+
+What is in a writer's folder when it opens was written by a process before. It stays: only the bookkeeper deletes what
+was written to, once it is in the store, and never a folder's newest, so that no number and no sequence comes twice.
+"""
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from router.accounting.entries import frames
+from router.base.segments import Segment, is_begun, lock_folder, segments_in
+from router.ledger.settings import LedgerSettings
+
+SEGMENT_BYTES_MIN: Final = 64 << 10
+FIRST_SEGMENT_BYTES: Final = 4 << 20  # a start waits for it; the keeper makes the next one meanwhile
+SEGMENTS_KEPT_MIN: Final = 4
+LOOK_EVERY_S: Final = 1.0
+LATE_S: Final = 0.1
+_OWN_SEGMENTS_MIN: Final = 3  # so many a writer may have beside the one it prepares, whatever the others leave
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class SegmentKeeper:
+    """A thread for one writer's folder. `changed` is called on that thread, when there may be news for the writer.
+
+    Raises OSError where the folder cannot be opened, or another process has it; ValueError for settings that cannot
+    work. A full disk, and a bound that is reached, are no error: `trouble` says so, and it goes on trying.
+    """
+
+    def __init__(self, settings: LedgerSettings, writer: str, changed: Callable[[], None]) -> None:
+        _check(settings, writer)
+        self.trouble = ""
+        self.retired: list[tuple[Segment, int]] = []  # full ones, and how much of them is written
+        self.files = threading.Lock()  # held while files are synced or closed
+        self._settings, self._changed = settings, changed
+        self._folder = Path(settings.folder) / writer
+        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._owner = lock_folder(self._folder, "the ledger")
+        self._ready, self._wanted = threading.Event(), threading.Event()
+        self._closing = self._late = False
+        self._next: Segment | None = None
+        self._older_bytes, self._older_segments = 0, 0
+        try:
+            self._number, self.sequence = _recover(self._folder)  # of the last segment and of its last frame
+            self._prepare(min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
+        except OSError:
+            os.close(self._owner)
+            raise
+        self._thread = threading.Thread(target=self._keep, name="ledger", daemon=True)
+
+    @property
+    def older(self) -> tuple[int, int]:
+        """Bytes and number of the folder's segments before the one that is written to, as of the last look."""
+        return self._older_bytes, self._older_segments
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def swap(self, full: Segment | None, written: int) -> Segment | None:
+        """Takes the prepared segment in place of a full one. None: there is none, and the full one stays.
+
+        Where the disk is in order and the segment is only late, it is waited for, once: for 0.1 s the loop stands
+        still, because what has no segment would be lost to a kill.
+        """
+        if not self._ready.is_set() and (self.trouble or self._late or not self._ready.wait(LATE_S)):
+            self._late = True
+            return None
+        segment, self._next = self._next, None
+        assert segment is not None
+        if full is not None:
+            self.retired.append((full, written))
+        self._late, self._number = False, segment.number
+        self._ready.clear()  # from here on the thread may prepare the one after
+        self._wanted.set()
+        return segment
+
+    def close(self, current: Segment | None, written: int) -> None:
+        """Ends the thread and lets go of everything. Blocks."""
+        self._closing = True
+        self._wanted.set()
+        self._thread.join()
+        if current is not None:
+            self.retired.append((current, written))
+        self._retire()
+        if self._next is not None:
+            self._next.mapping.close()
+            self._next.discard()
+        os.close(self._owner)
+
+    # On the keeper's thread, but for the first `_prepare` and the last `_retire`.
+
+    def _keep(self) -> None:
+        while not self._closing:
+            self._wanted.clear()
+            if not self._ready.is_set():
+                self._prepare_or_tell()
+            self._retire()
+            self._look()
+            self._wanted.wait(LOOK_EVERY_S)
+
+    def _prepare_or_tell(self) -> None:
+        try:
+            self._prepare(self._settings.segment_bytes)
+        except OSError as error:
+            self.trouble = error.strerror or type(error).__name__
+        self._changed()
+
+    def _prepare(self, size: int) -> None:
+        """Makes the next segment, or says why not. Raises OSError for what is neither a full disk nor the bound."""
+        own = len(segments_in(self._folder))
+        if own >= _OWN_SEGMENTS_MIN and self._kept_bytes() + size > self._settings.keep_bytes:
+            self.trouble = f"keep_bytes is reached: {self._settings.keep_bytes} bytes wait for the store"
+            return
+        try:
+            self._next = Segment(self._folder, self._number + 1, size, lasting=self._settings.durable)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.trouble = error.strerror or "the disk is full"
+            return
+        self.trouble = ""
+        self._ready.set()
+
+    def _kept_bytes(self) -> int:
+        """Of the segments of all writers: they share one disk, and one bound."""
+        return sum(_size(path) for path in Path(self._settings.folder).glob("*/*.seg"))
+
+    def _retire(self) -> None:
+        """Lets go of full segments. A disk that fails costs the trim and the sync: what was copied is in the file."""
+        while self.retired:
+            segment, written = self.retired[0]
+            with self.files:
+                try:
+                    segment.finish(written, sync=self._settings.durable)
+                except OSError as error:
+                    self.trouble = error.strerror or type(error).__name__
+                del self.retired[0]
+
+    def _look(self) -> None:
+        sizes = [_size(path) for number, path in segments_in(self._folder) if number < self._number]
+        self._older_bytes, self._older_segments = sum(sizes), len(sizes)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the bookkeeper was faster
+        return 0
+
+
+def _check(settings: LedgerSettings, writer: str) -> None:
+    if not _WRITER.fullmatch(writer) or writer in (".", ".."):
+        raise ValueError(f"{writer!r} names no writer: use letters, digits, `_`, `.` and `-`")
+    if settings.segment_bytes < SEGMENT_BYTES_MIN:
+        raise ValueError(f"segment_bytes is {settings.segment_bytes}: at least {SEGMENT_BYTES_MIN}")
+    if settings.keep_bytes < SEGMENTS_KEPT_MIN * settings.segment_bytes:
+        raise ValueError(
+            f"keep_bytes is {settings.keep_bytes}: at least {SEGMENTS_KEPT_MIN} segments of {settings.segment_bytes}"
+        )
+
+
+def _recover(folder: Path) -> tuple[int, int]:
+    """The number of the last segment that was written to, and the sequence of the last whole frame in the folder.
+
+    Trims that segment to its frames. Deletes what was prepared and never used.
+    """
+    found = segments_in(folder)
+    while found and not is_begun(found[-1][1]):
+        found.pop()[1].unlink()
+    if not found:
+        return 0, 0
+    end, sequence = 0, 0
+    for number, path in reversed(found):
+        for each in frames(path.read_bytes()):
+            end, sequence = each.end, each.sequence
+        if number == found[-1][0]:
+            os.truncate(path, end)
+        if sequence:
+            break
+    return found[-1][0], sequence
