@@ -20,10 +20,11 @@ from router.model.outcome import Usage
 class StreamWatch(ABC):
     """What was seen of one stream so far."""
 
-    __slots__ = ("committed", "done", "early_done", "error", "look_closer", "usage", "usage_chunk")
+    __slots__ = ("committed", "deltas", "done", "early_done", "error", "look_closer", "usage", "usage_chunk")
 
     def __init__(self) -> None:
         self.committed = False  # a delta, a tool call or a terminal mark was seen: the commit point
+        self.deltas = 0  # events since then that brought text: most often a token each
         self.done = False  # `[DONE]` was seen
         self.error: object | None = None  # the first error object, as decoded; for `Dialect.judge_event`
         self.usage: Usage | None = None
@@ -126,6 +127,7 @@ class ChatWatch(EventWatch):
         except UNREADABLE:
             self._see_error(name, data)
             return
+        self.deltas += 1
         choices = chunk.choices
         if choices:
             for choice in choices:
@@ -144,6 +146,7 @@ class ChatWatch(EventWatch):
             self._finished.add(choice.index)
         if not self.committed and (choice.finish_reason or _has_content(choice)):
             self.committed = True
+            self.deltas = 1  # what came before said nothing
             self._decode = _decode_later_chunk
 
 
@@ -214,6 +217,8 @@ class ResponsesWatch(TypedWatch):
                 # No commit: what failed before its first content may succeed elsewhere.
                 self.error = self.error or response.error or _FAILED
                 return
+        elif kind.endswith(".delta"):
+            self.deltas += 1
         elif kind in _RESPONSE_FRAME or kind.endswith(".added"):
             return
         self.committed = True

@@ -1,6 +1,7 @@
 """Where a request can go: endpoints, and the deployments on them."""
 
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -166,6 +167,12 @@ class Price:
     prompt_nano_usd_per_mtok: int
     completion_nano_usd_per_mtok: int
     cached_nano_usd_per_mtok: int | None = None  # None: cached ones cost what others do
+
+    @property
+    def version(self) -> str:
+        """A name for just these figures, so that what was reckoned by them can be checked later."""
+        figures = f"{self.prompt_nano_usd_per_mtok}/{self.completion_nano_usd_per_mtok}/{self.cached_nano_usd_per_mtok}"
+        return hashlib.sha256(figures.encode()).hexdigest()[:12]
 
 
 class Kind(enum.Enum):

@@ -128,10 +128,18 @@ class Answer:
         """What the answer reported. For an answer that is no stream: once it has ended."""
         if self.watch is not None:
             return self.watch.usage
+        if not self.succeeded:
+            return None
         tail = b"".join(self._tail)
         if not tail:
             return None
         return read_usage(tail) if self._tail_bytes == len(tail) else _usage_in_tail(tail)
+
+    def tokens_so_far(self) -> int:
+        """An estimate of what has been generated: a token an event, four bytes a token where it is no stream."""
+        if self.watch is not None:
+            return self.watch.deltas if self.watch.committed else 0
+        return self._tail_bytes >> 2 if self.target.operation.ending in _PROVEN else 0
 
     def complete(self) -> bool:
         """Whole by framing, and (a stream) by its own last event."""

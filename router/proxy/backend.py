@@ -188,6 +188,7 @@ class Target:
         "model_value",
         "operation",
         "price",
+        "price_version",
         "route",
         "serves",
         "timeouts",
@@ -201,7 +202,8 @@ class Target:
         self.id = backend.deployment.id
         self.hash = zlib.crc32(self.id.encode())  # the same in every process
         self.cloud = backend.deployment.cloud
-        self.price = backend.deployment.price
+        price = self.price = backend.deployment.price
+        self.price_version = price.version if price is not None else ""
         # What the record of a request that it served says of that.
         self.serves: Serves = (self.id, self.cloud, endpoint.id, (Offer(self.id, self.cloud, ACCEPTED),))
         self.operation = operation

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final
 
+from router.accounting.billing import presumed_usage, prompt_filtered
 from router.base.errors import RouterError
 from router.config.snapshot import Snapshot
 from router.model.decision import Offer
 from router.model.keys import ApiKey
-from router.model.outcome import AttemptRecord
+from router.model.outcome import AttemptRecord, Usage
 from router.proxy.answer import Answer
 from router.proxy.backend import Target
 from router.proxy.facts import Facts
@@ -48,11 +49,18 @@ class Attempt:
         self.span_id = ""  # where the request is traced
         self.answer: Answer | None = None
 
-    def record(self, outcome: str, now: float, arrived_at: float) -> AttemptRecord:
-        """What became of it. `arrived_at`: the request; both moments in monotonic seconds."""
+    def record(self, outcome: str, now: float, arrived_at: float, prompt_tokens: int) -> AttemptRecord:
+        """What became of it, and what it most likely billed. `arrived_at`: the request; `prompt_tokens`: an estimate.
+
+        Both moments in monotonic seconds.
+        """
         answer, target = self.answer, self.target
-        head = answer.head if answer is not None else None
-        first_byte_at = answer.first_byte_at if answer is not None else 0.0
+        head, first_byte_at, usage, estimated = None, 0.0, None, False
+        if answer is not None:
+            head, first_byte_at, usage = answer.head, answer.first_byte_at, answer.usage()
+            if usage is None:
+                usage = _presumed(answer, outcome, prompt_tokens)
+                estimated = usage is not None
         began = self.began
         return AttemptRecord(  # by place, as the request's record is
             target.id,
@@ -68,6 +76,10 @@ class Attempt:
             self.tls_s * 1000,
             (began - arrived_at) * 1000,
             self.span_id,
+            usage,
+            estimated,
+            target.cost_nano_usd(usage) if usage is not None else 0,
+            target.price_version if usage is not None else "",
         )
 
 
@@ -159,6 +171,16 @@ class Context:
             return refusals
         asked = {target.id for target in self.tried}
         return tuple(offer for offer in refusals if offer.cloud == plan.holder or offer.deployment in asked)
+
+
+def _presumed(answer: Answer, outcome: str, prompt_tokens: int) -> Usage | None:
+    """What an answer billed that did not say so."""
+    if answer.in_error:
+        return None  # an error in place of the first content is a refusal, whatever its head said
+    status = answer.head.status if answer.head is not None else 0
+    if status == 400 and prompt_filtered(answer.held_body()):
+        return Usage(prompt_tokens)
+    return presumed_usage(answer.target.operation.name, outcome, status, prompt_tokens, answer.tokens_so_far())
 
 
 def _request_id(fields: Mapping[bytes, bytes]) -> str:

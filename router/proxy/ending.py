@@ -76,15 +76,16 @@ def end_attempt(
     ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float, error: RouterError | None = None
 ) -> None:
     """Gives back what `begin_attempt` took, and lets the deployment bear what its failure means."""
-    backend = attempt.target.backend
+    backend, facts = attempt.target.backend, ctx.facts
+    assert facts is not None
     backend.in_flight -= 1
-    if ctx.facts is not None and ctx.facts.stream:
+    if facts.stream:
         backend.unanswered.pop(attempt, None)
         backend.streaming.pop(attempt, None)
     backend.meter.end(attempt.tokens, now)
     if error is not None and error.retry is Retry.SAFE and backend.quota.twin is not None:
         backend.quota.twin.refund(ctx.tokens, now)  # nothing was sent
-    ctx.attempts.append(attempt.record(outcome, now, ctx.inbound.started_at))
+    ctx.attempts.append(attempt.record(outcome, now, ctx.inbound.started_at, facts.prompt_tokens))
     if outcome == "served":
         health = backend.health
         if not health.clear:

@@ -52,10 +52,9 @@ def _record(ctx: Context, rt: Runtime, outcome: str, code: str, now: float) -> R
     served_by, cloud, endpoint, offers = _NOWHERE
     usage, cost_nano_usd, first_token_ms = None, 0, 0.0
     if answer is not None:
-        usage = answer.usage()
         served_by, cloud, endpoint, offers = answer.target.serves
-        if usage is not None:
-            cost_nano_usd = answer.target.cost_nano_usd(usage)
+        billed = ctx.attempts[-1]  # of this answer: the client is charged for it, and not for what failed before
+        usage, cost_nano_usd = billed.usage, billed.cost_nano_usd
         if answer.first_token_at:
             first_token_ms = (answer.first_token_at - started_at) * 1000
     refusals = ctx.refused_offers() if ctx.refusals or ctx.left_holder else ()

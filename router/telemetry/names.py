@@ -87,12 +87,13 @@ REQUESTS: Final = _counter(
 TOKENS: Final = _counter(
     "router_tokens_total",
     ("workload", "model", "cloud", "kind"),
-    "Tokens as the deployments reported them; prompt holds cached, completion holds reasoning.",
+    "Tokens as the deployments that served reported them, or as estimated where an answer was cut; prompt holds "
+    "cached, completion holds reasoning.",
 )
 COST: Final = _counter(
     "router_cost_usd_total",
     ("workload", "model", "cloud"),
-    "What the reported tokens cost by the configured prices, or else by the list's; a deployment without a price adds "
+    "What these tokens cost by the configured prices, or else by the list's; a deployment without a price adds "
     "nothing.",
     unit="usd",
 )

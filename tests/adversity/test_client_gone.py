@@ -35,6 +35,8 @@ async def gone(r: RunningRouter, call: Call) -> None:
     record = r.records()[0]
     assert (record["outcome"], record["status"]) == ("client_gone", 499)
     assert record["attempts"][-1]["outcome"] == "client_gone"
+    assert record["attempts"][-1]["estimated"], "what the cloud had done by then is not known, and not free"
+    assert record["attempts"][-1]["usage"]["prompt_tokens"] > 0
     # It says nothing about the deployment.
     backend = r.worker.assembly.fleet.backends["azure/gpt-4o-dep"]
     assert not backend.refusal(r.worker.assembly.loop.time())

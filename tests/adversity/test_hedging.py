@@ -83,6 +83,11 @@ async def test_a_silent_copy_is_overtaken_and_ended_at_once(stream: bool) -> Non
         assert a.last_aborted_at - began < took_s + 0.1
         outcomes = [(each["deployment"][0], each["outcome"], each.get("hedge", False)) for each in record["attempts"]]
         assert outcomes == [("a", "hedge_lost", False), ("b", "served", True)]
+        lost, won = record["attempts"]
+        assert lost["estimated"], "it had read the prompt, and nobody will hear what it billed"
+        assert lost["cost_nano_usd"] > 0
+        assert "estimated" not in won
+        assert record["cost_nano_usd"] == won["cost_nano_usd"], "the client is charged for the one that served"
         assert "refusals" not in record
         assert await r.metric("router_hedges_total", workload="internal") == 1
         assert await r.metric("router_retries_total", workload="internal") == 0
