@@ -9,7 +9,7 @@ from router.model.decision import Offer
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens as the deployment reported them."""
+    """Tokens as the deployment reported them, or as estimated."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -76,7 +76,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     overhead_ms: float = 0.0  # arrival to end, less all waits for client and deployments
     bytes_in: int = 0
     bytes_out: int = 0
-    usage: Usage | None = None
+    usage: Usage | None = None  # of the attempt that served: a client is not charged for those that failed
     trace_id: str = ""  # 32 hex: the client's, or one of the router's own where the request is traced
     cost_nano_usd: int = 0  # by the price of the deployment that served; 0: there is no price, or no usage
     first_token_ms: float = 0.0  # of a stream: from arrival to the first event with content
