@@ -1,113 +1,266 @@
 """Where requests wait while everything that may serve them is busy.
 
-Bounded, and strict: a higher priority goes first, then the earlier deadline, then the earlier arrival. The room hands
-out no capacity: it says who goes first, and who is woken looks for itself.
+Bounded, and in order: priorities are strict, but for one request in twenty; within one, keys get their weighted shares
+(`fair`); within a key, the earlier deadline goes first, then the earlier arrival. The room hands out no capacity: it
+says who goes first, and who is woken looks for itself.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Container
-from math import inf
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
+from router.limits.fair import Lane, Share, Ticket
 from router.model.policy import Priority
 
-SHED_FROM: Final[tuple[float, ...]] = (0.5, 0.8)
-"""Share of the room that is taken when LOW, and when NORMAL, is refused. HIGH is refused by a full room alone."""
+SHED_FROM: Final[tuple[float, ...]] = (0.5, 0.8, 1.0)
+"""Share of the places that is taken when a newcomer LOW, NORMAL, HIGH gets none but another's."""
+KEPT: Final = 20
+"""One place in so many is kept for each priority, whatever crowd of another there is."""
+PASSES_MAX: Final = 19
+"""So many requests of higher priorities in a row begin on what a lower one waits for; then it is its turn."""
+_STRICT: Final[Sequence[int]] = tuple(reversed(Priority))
+_SLACK: Final = 64  # entries of a heap beyond twice those that count, before it is made anew
 
 
-class Ticket:
-    """One who waits. `evicted`: somebody more important took the place.
+class Level:
+    """The keys of one priority that wait, or have got more than others since somebody waits."""
 
-    `not_before`: monotonic seconds until which it cannot be served, as far as is known: a quota is too small for it
-    until the minute ends. Until then it stands in nobody's way, since what others take it could not have had.
+    __slots__ = ("_crowd", "_notes", "passed", "places", "shares", "virtual")
+
+    def __init__(self) -> None:
+        self.shares: dict[str, Share] = {}
+        self.places = 0
+        self.passed = 0  # requests of higher priorities that began on what somebody here waits for, in a row
+        self.virtual = 0.0  # time: where the last one stood who was served, and where a newcomer begins
+        # The fullest share first, lazily: of each, one entry says at least what is true.
+        self._crowd: list[tuple[float, int, int, Share]] = []
+        self._notes = 0  # counts the entries down: of two shares as full as each other the later one gives way
+
+    def share(self, name: str, weight: float) -> Share:
+        """A key's, as it is now: who comes back has no claim from the time when it did not wait."""
+        share = self.shares.get(name)
+        if share is None:
+            share = self.shares[name] = Share(name, weight, self.virtual)
+        elif not share.places and share.served < self.virtual:
+            share.served = self.virtual
+        share.weight = weight
+        return share
+
+    def began(self, name: str, weight: float, tokens: float) -> Share | None:
+        """A request of this key begins, which will most likely take so many tokens. None: nobody here has to wait."""
+        self.passed = 0
+        if not self.places:
+            return None
+        share = self.share(name, weight)
+        if share.served > self.virtual:
+            self.virtual = share.served
+        share.serve(tokens)
+        return share
+
+    def take(self, share: Share) -> None:
+        share.places += 1
+        self.places += 1
+        heappush(self._crowd, self._note(share))
+        if len(self._crowd) > 2 * self.places + _SLACK:
+            self._crowd = [self._note(each) for each in self.shares.values() if each.places]
+            heapify(self._crowd)
+
+    def give(self, share: Share) -> None:
+        share.places -= 1
+        self.places -= 1
+        if not self.places:  # nothing is short any more: what is past gives nobody a claim
+            self.shares.clear()
+            self._crowd.clear()
+            self.virtual, self.passed = 0.0, 0
+        else:
+            self.forget(share)
+
+    def forget(self, share: Share) -> None:
+        """Where nothing is known of it that it would not begin with again."""
+        if not share.places and share.served <= self.virtual:
+            self.shares.pop(share.name, None)
+
+    def fullest(self) -> Share:
+        """The key with the most places by weight. Somebody waits."""
+        crowd = self._crowd
+        while True:
+            _, _, places, share = crowd[0]
+            if share.places == places:
+                return share
+            if share.places:
+                heapreplace(crowd, self._note(share))
+            else:
+                heappop(crowd)
+
+    def _note(self, share: Share) -> tuple[float, int, int, Share]:
+        self._notes -= 1
+        return -share.places / share.weight, self._notes, share.places, share
+
+
+class Contest:
+    """All who wait for one model's capacity, whatever they may use of it: who has which places, and whose turn it is.
+
+    `size_max`: places in all its rooms.
     """
 
-    __slots__ = ("deadline", "evicted", "not_before", "order", "present", "priority", "wake")
-
-    def __init__(self, priority: int, deadline: float, order: int, wake: Callable[[], None]) -> None:
-        self.priority = priority
-        self.deadline = deadline  # monotonic seconds
-        self.order = order  # of arrival
-        self.wake = wake
-        self.evicted = False
-        self.not_before = 0.0
-        self.present = True
-
-    def __lt__(self, other: "Ticket") -> bool:
-        return (self.deadline, self.order) < (other.deadline, other.order)
-
-
-class WaitingRoom:
-    """All who wait for one kind of capacity: those who cannot use the same deployments need rooms of their own."""
-
-    __slots__ = ("_arrivals", "_lanes", "_size", "size_max")
+    __slots__ = ("arrivals", "levels", "size_max")
 
     def __init__(self, size_max: int) -> None:
         self.size_max = size_max
-        self._size = 0
-        self._arrivals = 0
-        # Each sorted. A thousand pointers are moved in less time than a heap takes to find its worst entry.
-        self._lanes: tuple[list[Ticket], ...] = tuple([] for _ in Priority)
+        self.arrivals = 0
+        self.levels = tuple(Level() for _ in Priority)
 
     def __len__(self) -> int:
-        return self._size
+        return sum(level.places for level in self.levels)
 
-    def waiting(self, priority: int) -> int:
-        """How many of this priority are in the room."""
-        return len(self._lanes[priority])
+    def order(self) -> Sequence[int]:
+        """Priorities, the highest first, but for those that were passed over too often."""
+        due = [priority for priority in _STRICT if self.levels[priority].passed >= PASSES_MAX]
+        return [*due, *(priority for priority in _STRICT if priority not in due)] if due else _STRICT
 
-    def may_pass(self, priority: int, now: float = inf) -> bool:
-        """Whether a newcomer may look for capacity at once: nobody waits who would go before it, and could."""
-        return not self._size or not any(ticket.not_before <= now for lane in self._lanes[priority:] for ticket in lane)
+    def due(self, priority: int) -> bool:
+        return self.levels[priority].passed >= PASSES_MAX
 
-    def enter(self, priority: int, deadline: float, wake: Callable[[], None]) -> Ticket | None:
-        """Takes a place, or None where the room is full of others at least as important.
+    def has_place(self, priority: int) -> bool:
+        """Whether a newcomer takes nobody else's place."""
+        kept = self.size_max // KEPT
+        if self.levels[priority].places < kept:
+            return True
+        taken, for_others = 0, 0
+        for other, level in enumerate(self.levels):
+            taken += level.places
+            if other != priority and level.places < kept:
+                for_others += kept - level.places
+        return taken < SHED_FROM[priority] * self.size_max and taken + for_others < self.size_max
 
-        In a full room the last of the lowest priority gives way to a higher one: it is marked, woken, and out.
+    def less_entitled(self, priority: int, share: Share) -> Ticket | None:
+        """Whose place a newcomer may take: of the lowest priority below its own, else of a fuller key of its own.
+
+        In both it is the last ticket of the key with the most places by weight: a flood gives way to all others, and
+        nobody to a flood.
         """
-        if self._size >= self.size_max:
-            lowest = next((lane for lane in self._lanes[:priority] if lane), None)
-            if lowest is None:
+        kept = self.size_max // KEPT
+        for level in self.levels[:priority]:
+            if level.places > kept:
+                return _last(level.fullest())
+        level = self.levels[priority]
+        if not level.places:
+            return None
+        fullest = level.fullest()
+        return _last(fullest) if fullest.places / fullest.weight > (share.places + 1) / share.weight else None
+
+
+class WaitingRoom:
+    """Those of a contest who can use the same deployments: others need rooms of their own."""
+
+    __slots__ = ("_later", "_ready", "_times", "contest")
+
+    def __init__(self, contest: Contest) -> None:
+        self.contest = contest
+        # By priority. Who cannot be served yet stands in nobody's way: what others take it could not have had.
+        self._ready = tuple(Lane() for _ in Priority)
+        self._later = tuple(Lane() for _ in Priority)
+        self._times: list[tuple[float, int, Ticket]] = []  # of those, the earliest first; and some that have left
+
+    def __bool__(self) -> bool:
+        return any(self._ready) or any(self._later)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._ready)) + sum(map(len, self._later))
+
+    def may_pass(self, priority: int, now: float) -> bool:
+        """Whether a newcomer may look for capacity at once: nobody waits whose turn comes before, and who could."""
+        if not self:
+            return True
+        self._pass_time(now)
+        return not any(
+            lane and (waiting >= priority or self.contest.due(waiting)) for waiting, lane in enumerate(self._ready)
+        )
+
+    def waits_ready(self, priority: int) -> bool:
+        """Whether somebody of this priority waits who could be served, as of the last look."""
+        return bool(self._ready[priority])
+
+    def enter(
+        self, name: str, weight: float, priority: int, deadline: float, wake: Callable[[], None]
+    ) -> Ticket | None:
+        """Takes a place for a request of the key `name`; None where all are taken by others with at least its right.
+
+        Who has to give way to it is marked, woken, and out.
+        """
+        contest = self.contest
+        level = contest.levels[priority]
+        share = level.share(name, weight)
+        if not contest.has_place(priority):
+            last = contest.less_entitled(priority, share)
+            if last is None:
+                level.forget(share)
                 return None
-            last = lowest[-1]
-            self._remove(last)
+            level.take(share)  # before the other leaves: it may be the last one that the level has
+            _out(last, contest)
             last.evicted = True
             last.wake()
-        self._arrivals += 1
-        ticket = Ticket(priority, deadline, self._arrivals, wake)
-        insort(self._lanes[priority], ticket)
-        self._size += 1
+        else:
+            level.take(share)
+        contest.arrivals += 1
+        ticket = Ticket(share, priority, deadline, contest.arrivals, wake)
+        self._ready[priority].add(ticket)
         return ticket
+
+    def postpone(self, ticket: Ticket, until: float) -> None:
+        """It cannot be served before `until` (monotonic seconds), as far as is known; 0: it can, as soon as others."""
+        if ticket.lane is None or ticket.not_before == until:
+            return
+        ticket.not_before = until
+        lane = self._later[ticket.priority] if until else self._ready[ticket.priority]
+        if lane is not ticket.lane:
+            ticket.lane.remove(ticket)
+            lane.add(ticket)
+        if until:
+            times = self._times
+            heappush(times, (until, ticket.order, ticket))
+            if len(times) > 2 * len(self) + _SLACK:
+                self._times = [
+                    entry for entry in times if entry[2].lane is not None and entry[2].not_before == entry[0]
+                ]
+                heapify(self._times)
 
     def leave(self, ticket: Ticket) -> None:
         """Gives the place back; harmless where that is done already, as it is of one that was evicted."""
-        if ticket.present:
-            self._remove(ticket)
+        if ticket.lane is not None:
+            _out(ticket, self.contest)
 
-    def first(self, now: float, seen: Container[Ticket] = ()) -> Ticket | None:
-        """The one who goes first, of those whose time is not over and who are not in `seen`.
+    def first(self, now: float, *, early: bool = True) -> Ticket | None:
+        """Who goes first, of those whose time is not over. `early`: also one who is known to be unable to, yet.
 
-        Of those who cannot be served yet only the very first is looked at: what is known may have changed.
+        What is known of that may have changed.
         """
-        leading = True
-        for lane in reversed(self._lanes):
-            for ticket in lane:
-                if ticket.deadline > now:
-                    if (leading or ticket.not_before <= now) and ticket not in seen:
-                        return ticket
-                    leading = False
+        self._pass_time(now)
+        for priority in self.contest.order():
+            found = self._ready[priority].first(now)
+            later = self._later[priority].first(now) if early else None
+            if later is not None and (found is None or later.rank < found.rank):
+                return later
+            if found is not None:
+                return found
         return None
 
-    def _remove(self, ticket: Ticket) -> None:
-        lane = self._lanes[ticket.priority]
-        del lane[bisect_left(lane, ticket)]
-        ticket.present = False
-        self._size -= 1
+    def _pass_time(self, now: float) -> None:
+        times = self._times
+        while times and times[0][0] <= now:
+            until, _, ticket = heappop(times)
+            if ticket.lane is not None and ticket.not_before == until:
+                ticket.not_before = 0.0
+                ticket.lane.remove(ticket)
+                self._ready[ticket.priority].add(ticket)
 
 
-def shed(priority: int, waiting: int, size_max: int) -> bool:
-    """Whether a newcomer that would wait is refused at once, so that room is left for the more important.
+def _last(share: Share) -> Ticket:
+    """The ticket of a key that would be served last."""
+    return max(line.tickets[-1] for line in share.lines)[2]
 
-    `waiting`: all who wait for the same capacity, whatever their priority.
-    """
-    return priority < len(SHED_FROM) and waiting >= SHED_FROM[priority] * size_max
+
+def _out(ticket: Ticket, contest: Contest) -> None:
+    assert ticket.lane is not None
+    ticket.lane.remove(ticket)
+    contest.levels[ticket.priority].give(ticket.share)

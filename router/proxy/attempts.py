@@ -12,7 +12,7 @@ from router.proxy.exhaustion import exhausted
 from router.proxy.failures import FailedAnswerError
 from router.proxy.hedging import ask_hedged
 from router.proxy.runtime import Runtime
-from router.proxy.waiting import wait_for_target
+from router.proxy.waiting import take_turn, wait_for_target
 
 
 async def first_answer(ctx: Context, rt: Runtime) -> Answer:
@@ -29,12 +29,15 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
     while True:
         # Until a request has waited, what held at its begin holds: it is served in one go.
         permit = plan.permit if not ctx.inbound.waited_s and ctx.snapshot is rt.snapshot else rt.permit(ctx)
-        target = choose(ctx, permit, now, plan.queue if rt.waiting.count else None)
+        others = plan.queue if rt.waiting.count else None
+        target = choose(ctx, permit, now, others)
         if target is None:
             target = await wait_for_target(ctx, rt)
             if target is None:
                 raise exhausted(ctx, last)
             permit, now = rt.permit(ctx), monotonic()
+        elif others is not None:
+            take_turn(ctx, target)
         if plan.holder and target.cloud != plan.holder and not ctx.left_holder:
             record_departure(ctx, rt, target)
         try:

@@ -41,6 +41,14 @@ def choose(ctx: Context, permit: Permit, now: float, others: Queue | None = None
     return None
 
 
+def importance(ctx: Context) -> Priority:
+    """Of this request: its key's, or else its workload's."""
+    plan, key = ctx.plan, ctx.caller.key
+    assert plan is not None
+    assert key is not None
+    return key.priority if key.priority is not None else plan.traffic.policy.priority
+
+
 def may_choose(ctx: Context, permit: Permit, now: float, slow: Target) -> bool:
     """Whether another deployment could be asked at this moment, were the attempt at `slow` given up. Notes nothing."""
     plan = ctx.plan
@@ -122,9 +130,8 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
 
 
 def _pick(ctx: Context, tier: Tier, permit: Permit, now: float, others: Queue | None) -> Target | None:
-    facts, refusals, plan = ctx.facts, ctx.refusals, ctx.plan
+    facts, refusals = ctx.facts, ctx.refusals
     assert facts is not None
-    assert plan is not None
     able: Sequence[Target] = tier.able(now)
     if refusals:
         able = [target for target in able if target not in refusals]
@@ -134,7 +141,7 @@ def _pick(ctx: Context, tier: Tier, permit: Permit, now: float, others: Queue | 
             backend = target.backend
             why = backend.refusal_of(ctx.tokens, now)
             if not why:
-                if others is None or not others.promised(backend, plan.traffic.policy.priority, now):
+                if others is None or not others.promised(backend, importance(ctx), now):
                     return target
                 why = "busy"
             backend.avoided += why == "over_quota"

@@ -7,6 +7,7 @@ from typing import Final
 from router.accounting.billing import presumed_usage, prompt_filtered
 from router.base.errors import RouterError
 from router.config.snapshot import Snapshot
+from router.limits.fair import Share
 from router.model.decision import Offer
 from router.model.keys import ApiKey
 from router.model.outcome import AttemptRecord, Usage
@@ -122,6 +123,7 @@ class Context:
     tier = 0  # of the attempt that runs
     wait_until = 0.0  # monotonic seconds: the end of its time in the waiting room; 0: it never waited
     queued_s = 0.0
+    turn: Share | None = None  # what its tokens were counted for, where others wait
     attempt: Attempt | None = None  # the one that runs
     hedge: Attempt | None = None  # its second copy
     answer: Answer | None = None

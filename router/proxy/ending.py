@@ -94,6 +94,11 @@ def end_attempt(
     else:
         _bear(ctx, rt, attempt, outcome, now, error)
     if rt.waiting.count and ctx.plan is not None:
+        if ctx.turn is not None and outcome != "hedge_lost":
+            usage = ctx.attempts[-1].usage
+            taken = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
+            ctx.turn.serve(taken - ctx.tokens)
+            ctx.turn = None
         rt.waiting.capacity_came(ctx.plan.queue)
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Container, Iterable
-from math import inf
 from typing import Final
 
-from router.limits.waiting import Ticket, WaitingRoom
+from router.limits.fair import Share
+from router.limits.waiting import Contest, WaitingRoom
 from router.proxy.backend import Backend
 from router.transport.wheel import Wheel
 
@@ -16,52 +16,73 @@ LOOKS_MAX: Final = 8  # of a room, in vain, before the others there are looked a
 class Queue:
     """The rooms of one model: one for each plan, so that all in a room can use the same deployments."""
 
-    __slots__ = ("_reach", "rooms")
+    __slots__ = ("_reach", "contest", "rooms")
 
     def __init__(self) -> None:
+        self.contest = Contest(0)
         self.rooms: dict[tuple[str, str], WaitingRoom] = {}  # by workload and operation
         self._reach: dict[tuple[str, str], frozenset[Backend]] = {}  # what those in a room wait for
 
     def room(self, workload: str, operation: str, size_max: int, reach: Iterable[Backend]) -> WaitingRoom:
+        """`size_max`: places in all rooms together."""
         key = workload, operation
-        room = self.rooms.setdefault(key, WaitingRoom(size_max))
-        room.size_max = size_max
+        self.contest.size_max = size_max
         self._reach[key] = frozenset(reach)
-        return room
+        return self.rooms.setdefault(key, WaitingRoom(self.contest))
 
     def keep(self, planned: Container[tuple[str, str]]) -> None:
         """Forgets the rooms of plans that are no more, once nobody is in them."""
-        for key in [key for key, room in self.rooms.items() if key not in planned and not len(room)]:
+        for key in [key for key, room in self.rooms.items() if key not in planned and not room]:
             del self.rooms[key], self._reach[key]
 
     def __len__(self) -> int:
-        return sum(map(len, self.rooms.values()))
+        return len(self.contest)
 
-    def promised(self, backend: Backend, priority: int, now: float = inf) -> bool:
+    def promised(self, backend: Backend, priority: int, now: float) -> bool:
         """Whether somebody waits for this deployment who goes before a newcomer of this priority.
 
         The others are the newcomer's at once: who waits for a dead cloud costs nobody a live one.
         """
         return any(not room.may_pass(priority, now) and backend in self._reach[key] for key, room in self.rooms.items())
 
+    def began(self, name: str, weight: float, priority: int, backend: Backend, tokens: int) -> Share | None:
+        """A request of the key `name` begins on a deployment, and counts for its key where others wait for that.
+
+        Returns what it was counted for, so that what it really took can be made good; None where it was not.
+        """
+        rooms = [room for key, room in self.rooms.items() if room and backend in self._reach[key]]
+        if not rooms:
+            return None
+        levels = self.contest.levels
+        for lower in range(priority):
+            levels[lower].passed += any(room.waits_ready(lower) for room in rooms)
+        return levels[priority].began(name, weight, tokens)
+
     def capacity_came(self, now: float) -> None:
-        """Wakes the most important one over all rooms, again and again, while those who wake find something.
+        """Wakes who goes first over all rooms, again and again, while those who wake find something.
 
         A wake runs the request up to its next wait, so whether it left the room is known at once. In the room of one
         who found nothing the others would find nothing either, unless what it waits for is a time of its own.
         """
-        looks = {room: LOOKS_MAX for room in self.rooms.values() if len(room)}
-        seen: set[Ticket] = set()
+        looks = {room: LOOKS_MAX for room in self.rooms.values() if room}
+        early = set(looks)  # where nobody was asked yet whose time has not come
         while looks:
-            firsts = [(first, room) for room in looks if (first := room.first(now, seen)) is not None]
+            order = self.contest.order()
+            firsts = [
+                (order.index(first.priority), first.rank, first, room)
+                for room in looks
+                if (first := room.first(now, early=room in early)) is not None
+            ]
             if not firsts:
                 return
-            first, room = min(firsts, key=_importance)
+            *_, first, room = min(firsts)
+            waited = first.not_before
             first.wake()
             if first.present:
-                seen.add(first)
                 looks[room] -= 1
-                if first.not_before <= now or not looks[room]:
+                if waited:
+                    early.discard(room)
+                if not first.not_before or not looks[room]:
                     del looks[room]
 
 
@@ -101,7 +122,3 @@ class Queues:
         for queue in tuple(self._occupied):  # who is woken may make place for one who waits for another model
             queue.capacity_came(now)
         return now + LOOK_EVERY_S if self.count else None
-
-
-def _importance(entry: tuple[Ticket, WaitingRoom]) -> tuple[int, float]:
-    return -entry[0].priority, entry[0].deadline

@@ -3,9 +3,8 @@
 from math import inf
 from time import monotonic
 
-from router.limits.waiting import shed
 from router.proxy.backend import Target
-from router.proxy.choice import choose
+from router.proxy.choice import choose, importance
 from router.proxy.context import Context
 from router.proxy.runtime import Runtime
 
@@ -15,21 +14,21 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
 
     Raises ClientGoneError, UnauthorizedError (a reload took the key away).
     """
-    plan = ctx.plan
+    plan, key = ctx.plan, ctx.caller.key
     assert plan is not None
-    room, traffic = plan.room, plan.traffic
+    assert key is not None
+    room = plan.room
     now = began = monotonic()
     if not ctx.wait_until:
-        ctx.wait_until = min(now + traffic.max_wait_s, ctx.total_at)
+        ctx.wait_until = min(now + plan.traffic.max_wait_s, ctx.total_at)
     until = ctx.wait_until
-    priority = traffic.policy.priority
     known_s = _wait_known_s(ctx, rt, now)
-    if now + known_s >= until or shed(priority, len(plan.queue), room.size_max):
+    if now + known_s >= until:
         return None
-    ticket = room.enter(priority, until, ctx.inbound.wake)
+    ticket = room.enter(key.name, key.weight, importance(ctx), until, ctx.inbound.wake)
     if ticket is None:
         return None
-    ticket.not_before = now + known_s if known_s else 0.0
+    room.postpone(ticket, now + known_s if known_s else 0.0)
     rt.waiting.entered(plan.queue)
     target: Target | None = None
     try:
@@ -42,15 +41,25 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
             target = choose(ctx, rt.permit(ctx), now)
             if target is None:
                 known_s = _wait_known_s(ctx, rt, now)
-                ticket.not_before = now + known_s if known_s else 0.0
                 if now + known_s >= until:
                     break  # what it waited for is gone, or will not be there in time any more
+                room.postpone(ticket, now + known_s if known_s else 0.0)
+        if target is not None:
+            take_turn(ctx, target)
     finally:
         now = monotonic()
         ctx.queued_s += now - began
         room.leave(ticket)
         rt.waiting.left()
     return target
+
+
+def take_turn(ctx: Context, target: Target) -> None:
+    """Counts what is about to begin for its key, where others wait for the same deployment."""
+    plan, key = ctx.plan, ctx.caller.key
+    assert plan is not None
+    assert key is not None
+    ctx.turn = plan.queue.began(key.name, key.weight, importance(ctx), target.backend, ctx.tokens)
 
 
 def _wait_known_s(ctx: Context, rt: Runtime, now: float) -> float:

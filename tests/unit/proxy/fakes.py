@@ -79,7 +79,8 @@ def request(*tiers: Sequence[FakeTarget], holder: str = "", holder_tiers: int = 
     snapshot = SimpleNamespace(timeouts=SimpleNamespace(total_s=10.0))
     ctx = Context("req_1", cast(Any, inbound), cast(Any, snapshot))
     ctx.plan, ctx.facts = cast(Any, plan), cast(Any, SimpleNamespace(prompt_tokens=1))
-    ctx.caller = cast(Any, SimpleNamespace(key=SimpleNamespace(name="acme", workload="internal")))
+    key = SimpleNamespace(name="acme", workload="internal", weight=1.0, priority=None)
+    ctx.caller = cast(Any, SimpleNamespace(key=key))
     return ctx
 
 

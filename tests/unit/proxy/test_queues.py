@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.limits.waiting import Ticket, WaitingRoom
+from router.limits.fair import Ticket
+from router.limits.waiting import PASSES_MAX, WaitingRoom
 from router.model.policy import Priority
 from router.proxy.queues import LOOK_EVERY_S, Queue, Queues
 from tests.unit.proxy.fakes import FakeBackend
@@ -31,7 +32,7 @@ class Slots:
                 room.leave(tickets[0])
 
         tickets: list[Ticket] = []
-        ticket = room.enter(priority, deadline, wake)
+        ticket = room.enter(name, 1.0, priority, deadline, wake)
         assert ticket is not None
         tickets.append(ticket)
 
@@ -85,10 +86,61 @@ def test_only_what_others_wait_for_is_promised(newcomer: Priority, expected: boo
     wanted, other = FakeBackend(), FakeBackend()
     room = room_of(queue, "a", wanted)
     room_of(queue, "b", wanted, other)
-    assert not queue.promised(cast(Any, wanted), newcomer)
+    assert not queue.promised(cast(Any, wanted), newcomer, 0.0)
     slots.enter(room, "w", NORMAL, 9.0)
-    assert queue.promised(cast(Any, wanted), newcomer) is expected
-    assert not queue.promised(cast(Any, other), newcomer)
+    assert queue.promised(cast(Any, wanted), newcomer, 0.0) is expected
+    assert not queue.promised(cast(Any, other), newcomer, 0.0)
+
+
+def test_what_begins_counts_only_where_others_wait_for_the_same() -> None:
+    queue, slots = Queue(), Slots(0)
+    wanted, other = FakeBackend(), FakeBackend()
+    room = room_of(queue, "a", wanted)
+    room_of(queue, "b", wanted, other)
+    assert queue.began("b", 1.0, NORMAL, cast(Any, wanted), 10) is None
+    slots.enter(room, "a", NORMAL, 9.0)
+    assert queue.began("b", 1.0, NORMAL, cast(Any, other), 10) is None
+    share = queue.began("b", 2.0, NORMAL, cast(Any, wanted), 10)
+    assert share is not None
+    assert share.served == 5.0
+    assert queue.began("h", 1.0, HIGH, cast(Any, wanted), 10) is None, "nobody of its own has to wait"
+    assert queue.contest.levels[NORMAL].passed == 1
+    assert queue.contest.levels[LOW].passed == 0
+    queue.began("b", 2.0, NORMAL, cast(Any, wanted), 10)
+    assert queue.contest.levels[NORMAL].passed == 0
+
+
+def test_who_was_passed_too_often_is_told_first_and_no_newcomer_passes() -> None:
+    queue, slots = Queue(), Slots(1)
+    wanted = FakeBackend()
+    slots.enter(room_of(queue, "a", wanted), "low", LOW, 9.0)
+    slots.enter(room_of(queue, "b", wanted), "normal", NORMAL, 1.0)
+    for _ in range(PASSES_MAX):
+        assert not queue.promised(cast(Any, wanted), HIGH, 0.0)
+        queue.began("h", 1.0, HIGH, cast(Any, wanted), 10)
+        queue.contest.levels[NORMAL].passed = 0
+    assert queue.promised(cast(Any, wanted), HIGH, 0.0)
+    queue.capacity_came(0.0)
+    assert slots.served == ["low"]
+
+
+@given(st.integers(0, 3), st.integers(1, 12), st.integers(1, 5))
+def test_a_room_where_times_are_waited_for_is_looked_at_so_often_and_no_more(able: int, unable: int, free: int) -> None:
+    """Of those whose time has not come one is asked: where it finds something, the next as well."""
+    queue, slots = Queue(), Slots(0)
+    room = room_of(queue, "a")
+    for number in range(unable):
+        slots.enter(room, f"unable {number}", NORMAL, 1.0)
+        first = room.first(0.0, early=False)
+        assert first is not None
+        room.postpone(first, 5.0)
+    for number in range(able):
+        slots.enter(room, f"able {number}", NORMAL, 9.0)
+    queue.capacity_came(0.0)
+    assert slots.woken == 1 + bool(able)
+    slots.free = free
+    queue.capacity_came(0.0)
+    assert len(slots.served) == min(free, unable + able)
 
 
 def test_a_room_is_the_same_after_a_reload_with_what_it_may_use_then() -> None:
@@ -96,9 +148,9 @@ def test_a_room_is_the_same_after_a_reload_with_what_it_may_use_then() -> None:
     before, after = FakeBackend(), FakeBackend()
     slots.enter(room_of(queue, "a", before), "w", NORMAL, 9.0)
     room = queue.room("a", "chat", 7, cast(Any, (after,)))
-    assert (len(room), room.size_max) == (1, 7)
-    assert queue.promised(cast(Any, after), LOW)
-    assert not queue.promised(cast(Any, before), LOW)
+    assert (len(room), queue.contest.size_max) == (1, 7)
+    assert queue.promised(cast(Any, after), LOW, 0.0)
+    assert not queue.promised(cast(Any, before), LOW, 0.0)
 
 
 class Loop:
@@ -189,7 +241,7 @@ def test_one_who_is_woken_may_go_on_to_wait_for_another_model() -> None:
         waiting.left()
         waiting.entered(second)
 
-    entered = room.enter(NORMAL, 9.0, wake)
+    entered = room.enter("a", 1.0, NORMAL, 9.0, wake)
     assert entered is not None
     ticket = entered
     waiting.entered(first)
