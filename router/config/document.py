@@ -83,6 +83,17 @@ class Document:
         """What was read, references included."""
         return Source(self._text, self._references, self.cores)
 
+    def take(self, tree: Tree, path: Path) -> None:
+        """Values that stand in no file, so that messages may show them as if they did."""
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                self.take(value, (*path, key))
+        elif isinstance(tree, list):
+            for index, value in enumerate(tree):
+                self.take(value, (*path, index))
+        else:
+            self._written[path] = str(tree)
+
     def fault(self, path: Path, message: str) -> None:
         """Records a fault at `path`, or at the nearest place above it that the file has."""
         if path in self._unresolved:

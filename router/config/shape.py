@@ -6,7 +6,7 @@ error and its place alone.
 
 import copy
 import typing
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 from router.config.document import Document, Tree
 from router.config.faults import Path, listed, suggest
 from router.config.schema import File, Section
+
+S = TypeVar("S", bound=Section)
 
 _MUST_BE: Final = {
     "string_type": "must be text: put it in quotes",
@@ -55,6 +57,17 @@ def check_shape(doc: Document) -> tuple[File | None, set[str]]:
             lost.add(str(detail["loc"][0]))
             _prune(tree, detail["loc"], missing=detail["type"] == "missing")
     return None, lost
+
+
+def check_section(doc: Document, kind: type[S], tree: Tree, path: Path) -> S | None:
+    """One section that does not stand in the file: sound, or None with its faults, as they would be named there."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False, include_context=True):
+            detail["loc"] = (*path, *detail["loc"])
+            doc.fault(detail["loc"], _message(doc, detail))
+    return None
 
 
 def _message(doc: Document, detail: ErrorDetails) -> str:
