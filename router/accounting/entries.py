@@ -34,18 +34,19 @@ write_frame: Final = _FRAME.pack_into
 checksum: Final = crc32
 """`checksum(payload, sequence)`: CRC-32, from the sequence's low 32 bits on."""
 
-_plain_encode: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
+encode: Final[Callable[[Sequence[RequestRecord]], bytes]] = _encode
+"""The payload of one frame. Raises one of `UNENCODABLE`."""
+UNENCODABLE: Final = (UnicodeEncodeError, OverflowError)
+"""A lone surrogate, an integer beyond 64 bits: what `encode_mended` replaces."""
 _decode: Final[Callable[[bytes | memoryview], list[RequestRecord]]] = msgspec.msgpack.Decoder(
     list[RequestRecord]
 ).decode
 
 
-def encode(records: Sequence[RequestRecord]) -> bytes:
-    """The payload of one frame. What MessagePack has no form for is replaced by `?`, or the nearest integer."""
-    try:
-        return _plain_encode(records)
-    except (UnicodeEncodeError, OverflowError):
-        return _plain_encode(_mended(msgspec.to_builtins(records)))
+def encode_mended(records: Sequence[RequestRecord]) -> bytes:
+    """As `encode`, with `?` and the nearest integer for what MessagePack has no form for."""
+    return _encode(_mended(msgspec.to_builtins(records)))
 
 
 def decode(payload: bytes | memoryview) -> list[RequestRecord]:
@@ -54,7 +55,7 @@ def decode(payload: bytes | memoryview) -> list[RequestRecord]:
 
 
 def frame(records: Sequence[RequestRecord], sequence: int) -> bytes:
-    """One frame, whole. The writer puts its parts where they belong instead, for half the price."""
+    """One frame, whole. The writer puts its parts where they belong instead. Raises as `encode`."""
     payload = encode(records)
     return _FRAME.pack(len(payload), checksum(payload, sequence), sequence) + payload
 

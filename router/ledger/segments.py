@@ -27,7 +27,7 @@ _WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class SegmentKeeper:
-    """A thread for one writer's folder. `changed` is called on that thread, when there may be news for the writer.
+    """A thread for one writer's folder. `changed` is called on that thread: there may be news for the writer.
 
     Raises OSError where the folder cannot be opened, or another process has it; ValueError for settings that cannot
     work. A full disk, and a bound that is reached, are no error: `trouble` says so, and it goes on trying.
@@ -100,8 +100,10 @@ class SegmentKeeper:
             self._wanted.clear()
             if not self._ready.is_set():
                 self._prepare_or_tell()
+                self._changed()
             self._retire()
             self._look()
+            self._changed()
             self._wanted.wait(LOOK_EVERY_S)
 
     def _prepare_or_tell(self) -> None:
@@ -109,7 +111,6 @@ class SegmentKeeper:
             self._prepare(self._settings.segment_bytes)
         except OSError as error:
             self.trouble = error.strerror or type(error).__name__
-        self._changed()
 
     def _prepare(self, size: int) -> None:
         """Makes the next segment, or says why not. Raises OSError for what is neither a full disk nor the bound."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from router.accounting.entries import FRAME_BYTES, checksum, encode, write_frame
+from router.accounting.entries import FRAME_BYTES, UNENCODABLE, checksum, encode, encode_mended, write_frame
 from router.base.segments import Segment
 from router.ledger.segments import SEGMENT_BYTES_MIN, SegmentKeeper
 from router.ledger.settings import LedgerSettings
@@ -113,9 +113,21 @@ class LedgerWriter:
         pending = self.pending
         if not pending:
             return
-        payload = encode(pending)
-        if self._position + FRAME_BYTES + len(payload) <= self._size:
-            self._append(payload, len(pending))
+        try:
+            payload = encode(pending)
+        except UNENCODABLE:
+            payload = encode_mended(pending)
+        # As `_append`: a call for each turn would be a tenth of the cost.
+        position = self._position
+        begin = position + FRAME_BYTES
+        end = begin + len(payload)
+        if end <= self._size:
+            self._sequence = sequence = self._sequence + 1
+            mapping = self._mapping
+            mapping[begin:end] = payload
+            write_frame(mapping, position, len(payload), checksum(payload, sequence), sequence)
+            self._position = end
+            self.entries += len(pending)
         else:
             self._hold(pending)
             self._write_held()
@@ -158,7 +170,11 @@ class LedgerWriter:
 
     def _hold(self, records: list[RequestRecord]) -> None:
         """Keeps records for a segment to come, in frames that leave room for others."""
-        payload, count = encode(records), len(records)
+        count = len(records)
+        try:
+            payload = encode(records)
+        except UNENCODABLE:
+            payload = encode_mended(records)
         if len(payload) > _PAYLOAD_BYTES_MAX and count > 1:
             self._hold(records[: count // 2])
             self._hold(records[count // 2 :])
