@@ -14,7 +14,7 @@ from router.config.faults import Path, suggest
 from router.config.headers import read_headers
 from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, matches, parse_base_url
 from router.config.kinds import operations_of
-from router.config.schema import DeploymentSection, EndpointSection, PriceSection, TimeoutsSection
+from router.config.schema import DeploymentSection, EndpointSection, TimeoutsSection
 from router.config.server import share
 from router.config.words import check_choice, check_model, check_name, read_ca_file
 from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
@@ -104,7 +104,8 @@ def read_deployments(doc: Document, endpoint: Endpoint, section: EndpointSection
             connections_max=share(item.connections_max, workers),
             concurrent_max=share(item.concurrent, workers) if item.concurrent is not None else None,
             ttft_objective_ms=item.ttft_objective_ms,
-            price=_read_price(item.price) or list_price(endpoint.provider, item.model, item.name),
+            price=_read_price(doc, (*path, "price"), item) or list_price(endpoint.provider, item.model, item.name),
+            flat_nano_usd_per_month=_nano_usd(item.price.flat_usd_per_month or 0.0) if item.price is not None else 0,
         )
         yield _operation_faults(doc, path, deployment, explicit=item.operations is not None)
 
@@ -212,12 +213,26 @@ def _read_operations(doc: Document, path: Path, section: DeploymentSection) -> f
     return frozenset(known)
 
 
-def _read_price(section: PriceSection | None) -> Price | None:
+def _read_price(doc: Document, path: Path, deployment: DeploymentSection) -> Price | None:
+    """What a deployment's tokens cost, where its section says so."""
+    section = deployment.price
     if section is None:
         return None
-    prompt, completion = _nano_usd(section.prompt_usd_per_mtok), _nano_usd(section.completion_usd_per_mtok)
-    cached = section.cached_usd_per_mtok
-    return Price(prompt, completion, _nano_usd(cached) if cached is not None else None)
+    prompt, completion, cached = (
+        section.prompt_usd_per_mtok,
+        section.completion_usd_per_mtok,
+        section.cached_usd_per_mtok,
+    )
+    if section.flat_usd_per_month is not None:
+        if deployment.kind != Kind.PROVISIONED.value:
+            doc.fault((*path, "flat_usd_per_month"), "is for `kind: provisioned` alone")
+        if prompt is None and completion is None and cached is None:
+            return Price(0, 0)  # it is paid for, whatever is sent to it
+    if prompt is None or completion is None:
+        missing = "prompt_usd_per_mtok" if prompt is None else "completion_usd_per_mtok"
+        doc.fault((*path, missing), "is missing")
+        return None
+    return Price(_nano_usd(prompt), _nano_usd(completion), _nano_usd(cached) if cached is not None else None)
 
 
 def _nano_usd(usd: float) -> int:

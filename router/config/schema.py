@@ -168,11 +168,12 @@ def _auth(value: object) -> object:
 
 
 class PriceSection(Section):
-    """Dollars for a million tokens."""
+    """Dollars for a million tokens; or for a month of provisioned capacity, whose tokens then cost nothing more."""
 
-    prompt_usd_per_mtok: Usd
-    completion_usd_per_mtok: Usd
+    prompt_usd_per_mtok: Usd | None = None
+    completion_usd_per_mtok: Usd | None = None
     cached_usd_per_mtok: Usd | None = None
+    flat_usd_per_month: BudgetUsd | None = None
 
 
 class DeploymentSection(Section):

@@ -199,6 +199,7 @@ class Deployment:
     concurrent_max: int | None = None  # requests at one time, where the provider limits that; else learned
     ttft_objective_ms: float | None = None  # slower than this at its p50 is refused as slow, where another can serve
     price: Price | None = None  # None: not known
+    flat_nano_usd_per_month: int = 0  # what provisioned capacity costs, used or not
 
     @property
     def id(self) -> str:

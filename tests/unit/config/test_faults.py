@@ -330,9 +330,25 @@ CASES: dict[str, list[tuple[str, ...]]] = {
             "E.deployments[0].price.completion_usd_per_mtok",
             "must be a number",
         ),
+        (
+            "price: {flat_usd_per_month: 100, cached_usd_per_mtok: 1}, operations",
+            "E.deployments[0].price.prompt_usd_per_mtok",
+            "is missing",
+        ),
+        ("price: {}, operations", "E.deployments[0].price.prompt_usd_per_mtok", "is missing"),
+        (
+            "price: {flat_usd_per_month: 0}, operations",
+            "E.deployments[0].price.flat_usd_per_month",
+            "must be above 0",
+        ),
     ],
     "tier: 1": [
         ("tier: -1", "E.deployments[1].tier", "must be at least 0"),
+        (
+            "tier: 1, price: {flat_usd_per_month: 100}",
+            "E.deployments[1].price.flat_usd_per_month",
+            "is for `kind: provisioned` alone",
+        ),
     ],
     "kind: provisioned": [
         ("kind: rented", "E.deployments[0].kind", "'rented' is not standard or provisioned"),

@@ -151,6 +151,19 @@ def test_a_list_price_is_the_default_and_the_file_overrides_it(bench: Workbench)
     assert bench.load(priced).plans["internal", "gpt-4o", "chat"].prefer is Prefer.COST
 
 
+def test_capacity_that_is_paid_by_the_month_has_tokens_for_nothing(bench: Workbench) -> None:
+    flat = GOOD.replace("kind: provisioned", "kind: provisioned, price: {flat_usd_per_month: 26000}")
+    deployment = bench.load(flat).deployments["eastus2/gpt-4o-ptu"]
+    assert (deployment.price, deployment.flat_nano_usd_per_month) == (Price(0, 0), 26_000_000_000_000)
+    both = flat.replace("month: 26000", "month: 26000, prompt_usd_per_mtok: 1, completion_usd_per_mtok: 2")
+    deployment = bench.load(both).deployments["eastus2/gpt-4o-ptu"]
+    assert (deployment.price, deployment.flat_nano_usd_per_month) == (
+        Price(1_000_000_000, 2_000_000_000),
+        26_000_000_000_000,
+    )
+    assert bench.load().deployments["eastus2/gpt-4o-ptu"].flat_nano_usd_per_month == 0
+
+
 def test_a_rule_that_waits_needs_its_prices_and_deployments_too(bench: Workbench) -> None:
     waiting = GOOD.replace(", declared: 2031-02-01, by: legal", "")
     for otherwise, message in (
