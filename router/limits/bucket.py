@@ -48,12 +48,16 @@ class Bucket:
         return drawn
 
     def put(self, units: float, now: float) -> None:
-        left = self._left + units
+        left, full = self._left, self.burst - self._lent
         if now > self._at:
             left += (now - self._at) * self.rate_per_s
+            if left > full:  # before a debt is taken off
+                left = full
             self._at = now
-        full = self.burst - self._lent
-        self._left = left if left < full else full
+        left += units
+        if left > full:
+            left = full
+        self._left = left
 
     def lend(self, outstanding: float, now: float) -> None:
         self._fill(now)

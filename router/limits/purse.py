@@ -68,8 +68,9 @@ class Purse:
         return drawn
 
     def put(self, units: float, now: float) -> None:  # noqa: ARG002 - as for every source
-        spent = self.spent - units
-        self.spent = spent if spent > 0.0 else 0.0
+        if units > self.spent:  # from the period before
+            units = self.spent
+        self.spent -= units
 
     def lend(self, outstanding: float, now: float) -> None:
         """Money that lies with others is spent until it comes back."""

@@ -28,8 +28,9 @@ class Slots:
         return drawn
 
     def put(self, units: float, now: float) -> None:  # noqa: ARG002
-        taken = self._taken - units
-        self._taken = taken if taken > 0.0 else 0.0
+        if units > self._taken:
+            units = self._taken
+        self._taken -= units
 
     def lend(self, outstanding: float, now: float) -> None:  # noqa: ARG002
         """What others have is what is taken, whether they use it or not: nothing else takes from what is lent."""
