@@ -64,6 +64,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0.01, le=100)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 BudgetUsd = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -343,14 +344,14 @@ class TracingSection(Section):
 
 
 class KeySection(Section):
-    later = frozenset({"priority"})
-
     name: Text
     workload: Text
     sha256: Annotated[list[str], PlainValidator(_digests), Field(repr=False)]
     models: list[Text] = []
     limits: AllowanceSection | None = None
     budget: BudgetSection | None = None
+    weight: Weight = 1.0
+    priority: Literal["high", "normal", "low"] | None = None
     expires: Text | None = None
 
 

@@ -13,6 +13,7 @@ from router.config.moments import read_moment
 from router.config.schema import KeySection
 from router.config.words import check_model, check_name
 from router.model.keys import ApiKey
+from router.model.policy import Priority
 
 ALL: Final = "*"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -62,6 +63,8 @@ def read_keys(
             own[0],
             models=None if section.models == [ALL] else frozenset(section.models),
             limits=read_allowance(doc, path, section.limits, section.budget),
+            weight=section.weight,
+            priority=Priority[section.priority.upper()] if section.priority is not None else None,
             expires_at=read_moment(doc, (*path, "expires"), section.expires) if section.expires else math.inf,
         )
         keys[index] = (key, *(replace(key, sha256=digest) for digest in own[1:]))

@@ -98,6 +98,19 @@ def test_the_keys_of_policies_settings_and_capacity_arrive(bench: Workbench) -> 
     assert (log.anchors, log.signing_key) == (None, None)
 
 
+def test_the_weight_and_the_priority_of_a_key_arrive(bench: Workbench) -> None:
+    plain = next(iter(bench.load(GOOD).keys.values()))
+    assert (plain.weight, plain.priority) == (1.0, None), "as its workload has it"
+    key = next(
+        iter(
+            bench.load(
+                GOOD.replace("    models: [gpt-4o]", "    weight: 2.5\n    priority: low\n    models: [gpt-4o]")
+            ).keys.values()
+        )
+    )
+    assert (key.weight, key.priority) == (2.5, Priority.LOW)
+
+
 def test_a_signed_log_has_its_paths_from_the_files_folder(bench: Workbench) -> None:
     (bench.file.parent / "key.pem").write_text("x")
     text = GOOD.replace("dir: decisions", "dir: decisions, anchors: elsewhere/a.jsonl, signing_key: key.pem")
