@@ -25,8 +25,10 @@ from router.model.outcome import RequestRecord
 from router.proxy.figures import fleet_numbers
 from router.proxy.fleet import Fleet
 from router.proxy.gateway import Gateway
+from router.proxy.limiting import Limiting
 from router.proxy.queues import Queues
 from router.proxy.runtime import Runtime
+from router.proxy.supply import OwnSupply
 from router.telemetry import names
 from router.telemetry.access_log import AccessLog
 from router.telemetry.decision_log import DecisionLog, NoDecisionLog
@@ -92,8 +94,10 @@ class Assembly:
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
+        self.limits = Limiting(OwnSupply(clock))
         self.runtime = Runtime(
-            loop, snapshot, self.fleet, Queues(loop, self.wheel), self.books, self.decisions, self.signers, clock
+            *(loop, snapshot, self.fleet, Queues(loop, self.wheel), self.limits),
+            *(self.books, self.decisions, self.signers, clock),
         )
         if snapshot.tracing is not None:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())

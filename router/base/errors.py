@@ -94,6 +94,18 @@ class ThrottledError(RefusedError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class LimitedError(RefusedError):
+    """A key, its workload or its model has used what it may; no deployment is at fault, and nobody need look."""
+
+    status, type, code, origin = 429, "rate_limit_error", "rate_limit_exceeded", Origin.CLIENT
+
+
+class BudgetSpentError(LimitedError):
+    """Likewise of money: to wait and retry is no remedy."""
+
+    type = code = "insufficient_quota"
+
+
 class ClientGoneError(RouterError):
     """The client hung up: nobody reads what we would say. 499 in logs only."""
 

@@ -6,6 +6,7 @@ from typing import Final
 from router.config.document import Document
 from router.config.faults import Path, listed, suggest
 from router.config.schema import AllowanceSection, BudgetSection, ModelSection
+from router.config.snapshot import Snapshot
 from router.model.keys import ApiKey
 from router.model.limits import UNLIMITED, Limits
 from router.model.plan import Plan
@@ -95,3 +96,12 @@ def unpriced_budgets(
 def has_budget(limits: Limits) -> bool:
     """Whether money is counted."""
     return limits.day_nano_usd is not None or limits.month_nano_usd is not None
+
+
+def limits_in(snapshot: Snapshot) -> dict[str, Mapping[str, Limits]]:
+    """All that is limited now, by scope (`key`, `workload`, `model`) and name."""
+    return {
+        "key": {key.name: key.limits for key in snapshot.keys.values() if key.limits != UNLIMITED},
+        "workload": {name: workload.limits for name, workload in snapshot.workloads.items()},
+        "model": snapshot.model_limits,
+    }

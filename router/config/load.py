@@ -77,7 +77,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     model_limits = read_model_limits(doc, file.models, models, file.aliases)
     conditions = read_conditions(doc, file.conditions)
     reader = ScheduleReader(doc, hosts, None if "conditions" in lost else conditions)
-    schedules, policies = _read_workloads(doc, file.workloads, reader)
+    schedules, policies, allowances = _read_workloads(doc, file.workloads, reader)
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
@@ -89,10 +89,6 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
     warnings += [*reader.warnings(), *untold]
-    allowances = {
-        name: read_allowance(doc, ("workloads", name), section.limits, section.budget)
-        for name, section in file.workloads.items()
-    }
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
@@ -143,16 +139,18 @@ def _read_fleet(
 
 def _read_workloads(
     doc: Document, sections: Mapping[str, WorkloadSection], reader: ScheduleReader
-) -> tuple[dict[str, Schedule], dict[str, Policy]]:
+) -> tuple[dict[str, Schedule], dict[str, Policy], dict[str, Limits]]:
     schedules: dict[str, Schedule] = {}
     policies: dict[str, Policy] = {}
+    allowances: dict[str, Limits] = {}
     for name, section in sections.items():
         check_name(doc, ("workloads", name), name)
         policies[name] = read_policy(doc, name, section)
+        allowances[name] = read_allowance(doc, ("workloads", name), section.limits, section.budget)
         schedule = reader.read(name, section)
         if schedule is not None:
             schedules[name] = schedule
-    return schedules, policies
+    return schedules, policies, allowances
 
 
 def _check_workloads(

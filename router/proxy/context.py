@@ -11,6 +11,7 @@ from router.limits.fair import Share
 from router.model.decision import Offer
 from router.model.keys import ApiKey
 from router.model.outcome import AttemptRecord, Usage
+from router.proxy.allowance import Allowance, Charge, Gates
 from router.proxy.answer import Answer
 from router.proxy.backend import Target
 from router.proxy.facts import Facts
@@ -97,6 +98,7 @@ class Caller:
     parent: Parent | None = None  # the span that the client was in
     trace_id = ""
     up_lines = b""  # the header lines that go up
+    allowance: Allowance | None = None  # what limits its key; None: nothing does
 
     def __init__(self, snapshot: Snapshot | None, client_id: str) -> None:
         self.snapshot = snapshot
@@ -116,6 +118,10 @@ class Context:
     trace: Trace | None = None  # where this request is traced
     facts: Facts | None = None
     tokens = 0  # what it most likely costs, prompt and completion
+    admitted: Allowance | None = None  # has taken what an arrival takes of these limits, until `settle`,
+    charged: Charge | None = None  # and what its body takes,
+    reserved_nano_usd = 0  # of which this is the money,
+    untaken: Gates = ()  # but for what it takes of these: they only count
     plan: LivePlan | None = None
     _budget: AttemptBudget | None = None
     holder_failures = 0

@@ -47,11 +47,16 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         if ask.operation is None:
             _reply_models(ctx)
             return
+        allowance = ctx.caller.allowance
+        if allowance is not None and (stop := rt.limits.admit(ctx, allowance, inbound.started_at)) is not None:
+            await rt.limits.wait(ctx, rt.limits.admit, allowance, stop)
         _admit(inbound, ctx.snapshot.server, server)
         if not inbound.body_whole:
             await inbound.read_body()
         facts = ctx.facts = _read_facts(inbound, ask.operation, ask.model)
         ctx.plan = _place(ctx, rt, facts)
+        if allowance is not None and (stop := rt.limits.charge(ctx, allowance, monotonic())) is not None:
+            await rt.limits.wait(ctx, rt.limits.charge, allowance, stop)
         answer = ctx.answer = await first_answer(ctx, rt)
         if not answer.succeeded:
             _pass_error(ctx, answer)
@@ -94,6 +99,7 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     caller = ctx.caller = Caller(ctx.snapshot, client_request_id(fields))
     key = caller.key = rt.authenticate(fields)
     rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1
+    caller.allowance = rt.limits.allowance(key)
     caller.reveal = ctx.snapshot.workloads[key.workload].reveal_upstream
     caller.ask = find_ask(head.method, head.target)
     if fields.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -188,7 +194,8 @@ def _reply_models(ctx: Context) -> None:
         )
     body = model_list(allowed, only=ask.model)
     ctx.status = 200
-    ctx.inbound.answer_whole(status_line(200), json_headers(ctx.id), body, monotonic())
+    now = monotonic()
+    ctx.inbound.answer_whole(status_line(200), json_headers(ctx.id) + _limit_lines(ctx, now), body, now)
 
 
 def _reply_whole(ctx: Context, answer: Answer) -> None:
@@ -196,7 +203,8 @@ def _reply_whole(ctx: Context, answer: Answer) -> None:
     inbound, head = ctx.inbound, answer.head
     assert head is not None
     ctx.status = head.status
-    inbound.answer_whole(status_line(head.status), _headers_down(ctx, answer), answer.held_body(), monotonic())
+    now = monotonic()
+    inbound.answer_whole(status_line(head.status), _headers_down(ctx, answer, now), answer.held_body(), now)
 
 
 async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
@@ -206,7 +214,7 @@ async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
     inbound.release_body()
     now = monotonic()
     ctx.status = head.status
-    headers = _headers_down(ctx, answer)
+    headers = _headers_down(ctx, answer, now)
     if head.length is not None and not answer.is_stream:
         inbound.begin_sized_answer(status_line(head.status), headers, head.length, now)
     else:
@@ -227,13 +235,20 @@ async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
     inbound.end()
 
 
-def _headers_down(ctx: Context, answer: Answer) -> bytes:
+def _headers_down(ctx: Context, answer: Answer, now: float) -> bytes:
     """What passes of the upstream's header lines, and the router's own."""
     assert answer.head is not None
     lines = b"%bx-request-id: %b\r\n" % (answer_headers(answer.head.fields, ctx.caller.reveal), ctx.id.encode())
     if ctx.caller.reveal:
         lines += f"x-router-served-by: {answer.target.cloud}/{answer.target.id}\r\n".encode()
-    return lines
+    allowance = ctx.caller.allowance
+    return lines if allowance is None else lines + allowance.lines(now)
+
+
+def _limit_lines(ctx: Context, now: float) -> bytes:
+    """What its key has left, on whatever the router says itself."""
+    allowance = ctx.caller.allowance
+    return allowance.lines(now) if allowance is not None else b""
 
 
 def _pass_error(ctx: Context, answer: Answer) -> None:
@@ -245,8 +260,9 @@ def _pass_error(ctx: Context, answer: Answer) -> None:
         head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.caller.reveal
     )
     ctx.status = shown.status
-    headers = json_headers(ctx.id) + retry_headers(head.fields)
-    ctx.inbound.answer_whole(status_line(shown.status), headers, shown.body, monotonic())
+    now = monotonic()
+    headers = json_headers(ctx.id) + retry_headers(head.fields) + _limit_lines(ctx, now)
+    ctx.inbound.answer_whole(status_line(shown.status), headers, shown.body, now)
 
 
 def _reply_error(ctx: Context, error: RouterError) -> None:
@@ -265,7 +281,9 @@ def _reply_error(ctx: Context, error: RouterError) -> None:
         if error.close:
             inbound.keep_alive = False
         body = error.body if isinstance(error, PassedError) else error_body(error)
-        inbound.answer_whole(status_line(error.status), error_headers(error, ctx.id), body, monotonic())
+        now = monotonic()
+        headers = error_headers(error, ctx.id) + _limit_lines(ctx, now)
+        inbound.answer_whole(status_line(error.status), headers, body, now)
 
 
 def _break_stream(ctx: Context, error: RouterError) -> None:

@@ -19,6 +19,7 @@ from router.placement import written
 from router.proxy.backend import Backend
 from router.proxy.context import Context
 from router.proxy.fleet import Fleet
+from router.proxy.limiting import Limiting
 from router.proxy.queues import Queues
 from router.telemetry.metrics import Gaps
 from router.telemetry.tracing import Tracing
@@ -55,6 +56,7 @@ class Runtime:
         snapshot: Snapshot,
         fleet: Fleet,
         waiting: Queues,
+        limits: Limiting,
         books: Books,
         decisions: Decisions,
         signers: Executor,
@@ -64,6 +66,7 @@ class Runtime:
         self.snapshot = snapshot
         self.fleet = fleet
         self.waiting = waiting
+        self.limits = limits
         self.books = books
         self.decisions = decisions
         self.signers = signers  # threads for signatures
@@ -115,6 +118,7 @@ class Runtime:
     def _take(self, snapshot: Snapshot) -> None:
         """Requests that begin now begin with it. Those that run see by its identity that something has changed."""
         self.snapshot = snapshot
+        self.limits.adopt(snapshot)
         self.on_adopt(snapshot)
 
     def new_request_id(self) -> str:

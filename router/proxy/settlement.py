@@ -36,6 +36,8 @@ def settle(ctx: Context, rt: Runtime) -> None:
     if ctx.caller.key is not None:
         rt.in_flight[ctx.caller.key.workload] -= 1
     record = _record(ctx, rt, outcome, code, now)
+    if ctx.admitted is not None:
+        rt.limits.settle(ctx, record, now)
     rt.books.request(record)
     if ctx.trace is not None and rt.tracing is not None:
         rt.tracing.end(ctx.trace, record, ctx.snapshot.deployments)
