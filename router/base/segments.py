@@ -22,7 +22,7 @@ _FIRST_BYTES: Final = 4  # no writer's first four bytes are all zero
 class Segment:
     """A file of reserved blocks, mapped. Raises OSError where the disk does not have them.
 
-    `lasting`: the file is there after a loss of power, too, and a sync of what was copied writes nothing but that.
+    `lasting`: its blocks are on the disk, so that a sync of what was copied writes nothing but that.
     """
 
     def __init__(self, folder: Path, number: int, size: int, *, lasting: bool = False) -> None:
@@ -36,7 +36,6 @@ class Segment:
                 os.pwrite(self.fd, _ZEROS[: size - offset], offset)
             if lasting:
                 os.fsync(self.fd)
-                sync_folder(folder)
             self.mapping = mmap.mmap(self.fd, size)
         except OSError as error:
             self.discard()

@@ -1,7 +1,8 @@
 """All of a ledger writer's work that may block: it prepares segments, lets go of full ones, and keeps to the bound.
 
 What is in a writer's folder when it opens was written by a process before. It stays: only the bookkeeper deletes what
-was written to, once it is in the store, and never a folder's newest, so that no number and no sequence comes twice.
+was written to, once it is in the store, and never a folder's newest. No segment's number comes twice, whatever a loss
+of power takes: what the store has of a segment is never mistaken for a part of another.
 """
 
 import errno
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from router.accounting.entries import frames
-from router.base.segments import Segment, is_begun, lock_folder, segments_in
+from router.base.segments import Segment, is_begun, lock_folder, segments_in, sync_folder
 from router.ledger.settings import LedgerSettings
 
 SEGMENT_BYTES_MIN: Final = 64 << 10
@@ -47,8 +48,11 @@ class SegmentKeeper:
         self._next: Segment | None = None
         self._older_bytes, self._older_segments = 0, 0
         try:
-            self._number, self.sequence = _recover(self._folder)  # of the last segment and of its last frame
+            self._number, self.sequence, unused = _recover(self._folder)
             self._prepare(min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
+            if self._ready.is_set():  # else the highest number would be gone with them
+                for path in unused:
+                    path.unlink()
         except OSError:
             os.close(self._owner)
             raise
@@ -120,6 +124,7 @@ class SegmentKeeper:
             return
         try:
             self._next = Segment(self._folder, self._number + 1, size, lasting=self._settings.durable)
+            sync_folder(self._folder)  # its name: no loss of power must make the number be given again
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -166,22 +171,22 @@ def _check(settings: LedgerSettings, writer: str) -> None:
         )
 
 
-def _recover(folder: Path) -> tuple[int, int]:
-    """The number of the last segment that was written to, and the sequence of the last whole frame in the folder.
+def _recover(folder: Path) -> tuple[int, int, list[Path]]:
+    """The highest number in the folder, the sequence of its last whole frame, and segments that were never written to.
 
-    Trims that segment to its frames. Deletes what was prepared and never used.
+    Trims the last one that was written to. The unused may go once there is one with a higher number.
     """
     found = segments_in(folder)
+    last = found[-1][0] if found else 0
+    unused = []
     while found and not is_begun(found[-1][1]):
-        found.pop()[1].unlink()
-    if not found:
-        return 0, 0
-    end, sequence = 0, 0
+        unused.append(found.pop()[1])
     for number, path in reversed(found):
+        end, sequence = 0, 0
         for each in frames(path.read_bytes()):
             end, sequence = each.end, each.sequence
         if number == found[-1][0]:
             os.truncate(path, end)
         if sequence:
-            break
-    return found[-1][0], sequence
+            return last, sequence, unused
+    return last, 0, unused
