@@ -1,0 +1,163 @@
+"""Keeps the ledger's bookkeeper running, a process of its own: what it imports, waits for and dies of is not ours.
+
+While it is away segments are kept, and nobody who is served notices.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from router.ledger.settings import LedgerSettings
+from router.ledger.state import LedgerState, Order
+from router.model.fleet import Price
+from router.model.keys import StoredKey
+from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
+
+SPENT_S: Final = 10.0
+FINISH_S: Final = 5.0
+END_S: Final = 2.0  # then it is killed; what it was writing is rolled back
+FIRST_WAIT_S: Final = 0.5
+HEALTHY_S: Final = 60.0  # who lived so long was not ended by what ended the one before
+LONGEST_WAIT_S: Final = 30.0
+_PROGRAM: Final = "router.ledger.bookkeeper"
+_AWAY: Final = "the bookkeeper is not running"
+
+T = TypeVar("T")
+
+
+class Bookkeeping:
+    """The job of one process, whichever all writers of the ledger belong to. `on_keys` is told of the store's keys."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: LedgerSettings, event: Callable[..., None]) -> None:
+        self.event = event
+        self.on_keys: Callable[[list[StoredKey]], None] = _nobody
+        self._loop, self._order = loop, _order_of(settings)
+        self._prices: list[Price] = []
+        self._state, self._heard_at = LedgerState(trouble=_AWAY), monotonic()
+        self._stored_before = 0  # by those that have ended
+        self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> LedgerState:
+        """As it was told last; the lag goes on while nothing is told."""
+        state = self._state
+        lag_s = state.lag_s + monotonic() - self._heard_at
+        return msgspec.structs.replace(state, stored=self._stored_before + state.stored, lag_s=lag_s)
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Lets it store what was written, where that takes a moment, and ends it."""
+        if self._task is None:
+            return
+        with contextlib.suppress(*NO_ANSWER):
+            await self.ask(type(None), FINISH_S, "finish")
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def ask(self, kind: type[T], timeout_s: float, verb: str, *arguments: object) -> T:
+        """Asks the bookkeeper. Raises ClosedError where there is none, LookupError, FailedError, TimeoutError."""
+        if self._channel is None:
+            raise ClosedError(_AWAY)
+        return await self._channel.call(kind, timeout_s, verb, *arguments)
+
+    async def spent(self, until: float) -> dict[str, int]:
+        """Nano-dollars by limit id, as `Store.spent`; `until`: wall seconds. Raises as `ask`."""
+        return await self.ask(dict[str, int], SPENT_S, "spent", until)
+
+    def price(self, prices: Iterable[Price]) -> None:
+        """Has the store keep these figures, by which costs are reckoned from now on."""
+        self._prices = list(dict.fromkeys(prices))
+        if self._channel is not None:
+            self._channel.tell("prices", self._prices)
+
+    async def _run(self) -> None:
+        wait_s = 0.0
+        while True:
+            began = monotonic()
+            try:
+                how = await self._live()
+            except OSError as error:  # no process could be made
+                how = str(error)
+            self._stored_before += self._state.stored
+            lag_s = self._state.lag_s + monotonic() - self._heard_at
+            self._state, self._heard_at = LedgerState(trouble=_AWAY, lag_s=lag_s), monotonic()
+            wait_s = FIRST_WAIT_S if monotonic() - began > HEALTHY_S else min(LONGEST_WAIT_S, 2 * wait_s + FIRST_WAIT_S)
+            self.event("bookkeeper_ended", how=how, restart_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _live(self) -> str:
+        """Starts one and waits for its end, which is as it returns; ends it where this is cancelled. Raises OSError."""
+        channel, process = await self._spawn()
+        try:
+            status = await process.wait()
+        except asyncio.CancelledError:
+            channel.close()
+            try:
+                async with asyncio.timeout(END_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+            raise
+        finally:
+            channel.close()
+        return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+    async def _spawn(self) -> tuple[Channel, asyncio.subprocess.Process]:
+        here, there = socket.socketpair()
+        # Not its working folder: what lies there is no module of ours. `sys.path` is what this process was found by.
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", _PROGRAM, str(there.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                env=environ,
+            )
+        except OSError:
+            here.close()
+            raise
+        finally:
+            there.close()
+        channel = self._channel = Channel()
+        channel.serve(self._verbs())
+        await self._loop.create_connection(lambda: channel, sock=here)
+        channel.tell("prices", self._prices)
+        return channel, process
+
+    def _verbs(self) -> dict[str, Verb]:
+        """What the bookkeeper says."""
+
+        async def order() -> Order:
+            return self._order
+
+        async def state(state: LedgerState) -> None:
+            self._state, self._heard_at = state, monotonic()
+
+        async def event(event: str, fields: dict[str, Any]) -> None:
+            self.event(event, **fields)
+
+        async def keys(keys: list[StoredKey]) -> None:
+            self.on_keys(keys)
+
+        return {"order": order, "state": state, "event": event, "keys": keys}
+
+
+def _nobody(keys: list[StoredKey]) -> None: ...
+
+
+def _order_of(settings: LedgerSettings) -> Order:
+    url = settings.store.reveal() if settings.store is not None else f"sqlite:///{settings.folder}/ledger.db"
+    return Order(settings.folder, url, settings.retain_days)

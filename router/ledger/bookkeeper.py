@@ -1,0 +1,207 @@
+"""The process that has the store: `python -m router.ledger.bookkeeper CHANNEL`, the latter as an open descriptor.
+
+It brings entries from the segments into the database, at low priority, and answers for what has been used. Nothing that
+serves requests waits for it or for the database; while either is away, segments are kept.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from router.base.clock import Clock, SystemClock
+from router.ledger.drain import Drain
+from router.ledger.key_keeper import KeyKeeper
+from router.ledger.state import LedgerState, Order
+from router.ledger.store import PRUNED_AT_ONCE, Store, StoreError
+from router.model.fleet import Price
+from router.transport.channel import NO_ANSWER, Channel, FailedError, Verb
+
+ORDER_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.25
+RETRY_S: Final = 1.0
+TELL_EVERY_S: Final = 1.0
+PRUNE_EVERY_S: Final = 600.0
+SILENT_S: Final = 5.0  # without an answer of the store
+NICE: Final = 10  # beside a process that serves requests, and has all it can use, about a tenth of a core
+PASSES_S: Final = 3.0  # to read what was written before a question came
+_FULL_PASS: Final = 1000  # requests in one pass, after which there may be as many again
+_DAY_S: Final = 86_400
+
+
+class Bookkeeper:
+    """`tell` and `event` are for whoever started it."""
+
+    def __init__(
+        self, order: Order, tell: Callable[..., None], event: Callable[..., None], clock: Clock | None = None
+    ) -> None:
+        """Raises ValueError for a store that it does not know."""
+        self.event = event
+        self.store = Store(order.url)
+        self._order, self._tell, self._clock = order, tell, clock or SystemClock()
+        self._keys = KeyKeeper(order.url, order.folder, self.store.writes, partial(tell, "keys"), self._clock)
+        self._drain: Drain | None = None
+        self._migrated = self._away = False
+        self._trouble = "the store has not been reached yet"
+        self._prunes_at = 0.0
+        self._passed = asyncio.Event()  # of the pass that runs
+        self._prices: list[Price] = []
+
+    def verbs(self) -> dict[str, Verb]:
+        """What may be asked of it. Those that need the store raise FailedError while it is away."""
+        return {
+            "spent": self._spent,
+            "change_key": self._keys.change,
+            "prices": self._take_prices,
+            "finish": self._finish,
+        }
+
+    async def run(self) -> None:
+        """Keeps the books until it is cancelled."""
+        jobs = [asyncio.create_task(job()) for job in (self._keep, self._report, self._keys.run)]
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            if self._drain is not None:
+                self._drain.close()
+            with suppress(StoreError):
+                await self._keys.close()
+                await self.store.close()
+
+    def state(self) -> LedgerState:
+        drain, trouble = self._drain, self._trouble
+        if drain is None:
+            return LedgerState(trouble=trouble)
+        silent_s = monotonic() - drain.moved_at
+        if not trouble and silent_s > SILENT_S:
+            trouble = f"the store has not answered for {silent_s:.0f} s"
+        try:
+            waiting_bytes = drain.waiting_bytes()
+        except OSError as error:
+            waiting_bytes, trouble = 0, str(error)
+        return LedgerState(
+            up=not trouble,
+            trouble=trouble or self._keys.trouble,
+            stored=drain.stored,
+            lag_s=drain.lag_s,
+            waiting_bytes=waiting_bytes,
+            damaged=drain.damaged,
+        )
+
+    async def _report(self) -> None:
+        while True:
+            self._tell("state", self.state())
+            await asyncio.sleep(TELL_EVERY_S)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                wait_s = await self._pass()
+            except (StoreError, OSError) as error:
+                wait_s = RETRY_S
+                self._say(str(error))
+            else:
+                self._say("")
+            passed, self._passed = self._passed, asyncio.Event()
+            passed.set()
+            await asyncio.sleep(wait_s)
+
+    async def _pass(self) -> float:
+        """Does what there is to do; returns how long to rest. Raises StoreError, OSError."""
+        if self._drain is None:
+            self._drain = Drain(Path(self._order.folder), self.store, self.event)
+        if not self._migrated:
+            if steps := await self.store.migrate():
+                self.event("ledger_migrated", steps=steps)
+            self._migrated = True
+        if self._prices:
+            await self.store.price(self._prices, self._clock.wall())
+            self._prices = []
+        stored = await self._drain.run_once()
+        if stored or monotonic() < self._prunes_at:
+            return 0.0 if stored > _FULL_PASS else LOOK_EVERY_S
+        pruned = await self.store.prune(self._clock.wall() - self._order.retain_days * _DAY_S)
+        if pruned < PRUNED_AT_ONCE:
+            self._prunes_at = monotonic() + PRUNE_EVERY_S
+        return LOOK_EVERY_S
+
+    def _say(self, trouble: str) -> None:
+        self._trouble = trouble
+        if bool(trouble) == self._away:
+            return
+        self._away = bool(trouble)
+        if trouble:
+            self.event("ledger_store_away", reason=trouble)
+        else:
+            self.event("ledger_store_back")
+
+    async def _spent(self, until: float) -> dict[str, int]:
+        """See `Store.spent`. What was written before the question is in the answer, unless that is more than can be
+        stored in a moment.
+        """
+        await self._catch_up()
+        try:
+            return await self.store.spent(until)
+        except StoreError as error:
+            raise FailedError(str(error)) from None
+
+    async def _take_prices(self, prices: list[Price]) -> None:
+        self._prices = prices
+
+    async def _finish(self) -> None:
+        """Returns once all that was written is stored, or cannot be in a moment."""
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Waits for the end of a pass that has not begun yet, unless the store is away."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PASSES_S):
+                for _ in range(2):
+                    if self._away:
+                        return
+                    await self._passed.wait()
+
+
+async def keep(line: socket.socket) -> None:
+    """Serves whoever holds the other end, until it is gone."""
+    channel = Channel()
+    await asyncio.get_running_loop().create_connection(lambda: channel, sock=line)
+    try:
+        order = await channel.call(Order, ORDER_S, "order")
+    except NO_ANSWER:
+        return
+
+    def event(event: str, /, **fields: Any) -> None:
+        channel.tell("event", event, fields)
+
+    bookkeeper = Bookkeeper(order, channel.tell, event)
+    channel.serve(bookkeeper.verbs())
+    job = asyncio.create_task(bookkeeper.run())
+    gone = asyncio.create_task(channel.closed.wait())
+    await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
+    job.cancel()
+    gone.cancel()
+    with suppress(asyncio.CancelledError):
+        await job
+
+
+def main() -> None:
+    # A terminal signals all: this ends with the process that started it, and not before that has said so.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    asyncio.run(keep(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The ledger's database: takes entries in, each once, and says what has been used.
+
+One process writes to it for each folder of segments. Whoever reads has connections of their own, which cannot write.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, Table, case, delete, func, select, union_all
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from router.ledger import migrations
+from router.ledger.engines import StoreError, TakenError, UnstorableError, database_of, reached
+from router.ledger.rows import HOUR_S, SUMS, Rows, storable
+from router.ledger.tables import ATTEMPTS, POSITIONS, PRICES, REQUESTS, USAGE_HOURS
+from router.model.fleet import Price
+from router.model.outcome import RequestRecord
+
+__all__ = ["Position", "Store", "StoreError"]
+
+_ASKED_AT_ONCE: Final = 500  # ids in one question
+PRUNED_AT_ONCE: Final = 5000  # rows in one transaction, between which entries are taken in
+_SECOND_US: Final = 1_000_000
+_OWNERS: Final = ("key", "workload", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """All before that segment, and so many bytes of it, are in the store. `writer`: the identity of its folder."""
+
+    writer: str
+    segment: int
+    bytes: int
+
+
+class Store:
+    """Raises StoreError, from whatever it is asked."""
+
+    def __init__(self, url: str) -> None:
+        """Raises ValueError for a URL that names no database that it knows."""
+        self._database = database_of(url)
+        self.writes: AsyncEngine = self._database.engine(reads=False)
+        self.reads: AsyncEngine = self._database.engine(reads=True)
+
+    async def migrate(self) -> list[str]:
+        """Brings the tables to what this code works with; returns the steps that were taken."""
+        return await self._run_sync(migrations.migrate)
+
+    async def pending(self) -> list[str]:
+        """The steps that `migrate` would take."""
+        return await self._run_sync(migrations.pending)
+
+    async def _run_sync(self, step: Any) -> list[str]:
+        async with reached(), self.writes.begin() as connection:
+            try:
+                steps: list[str] = await connection.run_sync(step)
+            except migrations.NewerError as error:
+                raise StoreError(str(error)) from None
+            return steps
+
+    async def close(self) -> None:
+        async with reached():
+            await self.writes.dispose()
+            await self.reads.dispose()
+
+    async def position(self, writer: str) -> Position:
+        """How far that folder's segments have been read."""
+        async with reached(), self.reads.connect() as connection:
+            row = (await connection.execute(select(POSITIONS).where(POSITIONS.c.writer == writer))).one_or_none()
+        return Position(*row) if row is not None else Position(writer, 0, 0)
+
+    async def add(self, records: Sequence[RequestRecord], position: Position) -> int:
+        """Takes entries in, with how far that brings their segment; all or nothing. Returns how many were new."""
+        rows = Rows(records)
+        try:
+            await self._add(rows, position)
+            return len(records)
+        except TakenError:
+            records = await self._unknown(records)
+            rows = Rows(records)
+        except UnstorableError:
+            records = await self._unknown(records)
+            rows = Rows(records)
+            rows.requests, rows.attempts = storable(rows.requests), storable(rows.attempts)
+        await self._add(rows, position)
+        return len(records)
+
+    async def _add(self, rows: Rows, position: Position) -> None:
+        async with reached(), self.writes.begin() as connection:
+            # First, since it begins the transaction that the others take part in.
+            await self._put(connection, POSITIONS, [asdict(position)])
+            if rows.requests:
+                await self._database.fill(connection, REQUESTS, rows.requests)
+                await self._put(connection, USAGE_HOURS, rows.sums, add=SUMS)
+            if rows.attempts:
+                await self._database.fill(connection, ATTEMPTS, rows.attempts)
+
+    async def _put(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]], add: Sequence[str] = ()
+    ) -> None:
+        """Adds rows, or changes those with the same primary key: `add` says in which columns numbers are added up."""
+        insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+        new = insert.excluded
+        changed = {
+            column.name: table.c[column.name] + new[column.name] if column.name in add else new[column.name]
+            for column in table.c
+            if not column.primary_key
+        }
+        await connection.execute(
+            insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed), list(rows)
+        )
+
+    async def _unknown(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+        """Those that the store does not have, each once."""
+        wanted = {record.id: record for record in reversed(records)}
+        ids = list(wanted)
+        async with reached(), self.reads.connect() as connection:
+            for start in range(0, len(ids), _ASKED_AT_ONCE):
+                some = ids[start : start + _ASKED_AT_ONCE]
+                for (known,) in await connection.execute(select(REQUESTS.c.id).where(REQUESTS.c.id.in_(some))):
+                    del wanted[known]
+        return list(wanted.values())
+
+    async def price(self, prices: Iterable[Price], at: float) -> None:
+        """Keeps figures by their version, so that a cost can be checked when the configuration has others."""
+        rows = [
+            {
+                "version": price.version,
+                "prompt_nano_usd": price.prompt_nano_usd_per_mtok,
+                "completion_nano_usd": price.completion_nano_usd_per_mtok,
+                "cached_nano_usd": price.cached_nano_usd_per_mtok,
+                "since_us": round(at * _SECOND_US),
+            }
+            for price in prices
+        ]
+        async with reached(), self.reads.connect() as connection:
+            known = {version for (version,) in await connection.execute(select(PRICES.c.version))}
+        if new := [row for row in rows if row["version"] not in known]:
+            async with reached(), self.writes.begin() as connection:
+                await self._put(connection, PRICES, new)
+
+    async def spent(self, until: float) -> dict[str, int]:
+        """Nano-dollars by limit id: what attempts of requests that arrived before `until` (wall seconds) have cost,
+        since the begin of that moment's day and month in UTC. Who has spent nothing is left out.
+        """
+        now = datetime.fromtimestamp(until, UTC)
+        day = int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+        month = int(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
+        hour = int(until // HOUR_S) * HOUR_S
+        spent: dict[str, int] = {}
+        async with reached(), self.reads.connect() as connection:
+            for owner in _OWNERS:
+                for name, of_month, of_day in await connection.execute(_spent_by(owner, month, day, hour, until)):
+                    if name and of_month:
+                        spent[f"{owner}/{name}/month_usd"] = int(of_month)
+                    if name and of_day:
+                        spent[f"{owner}/{name}/day_usd"] = int(of_day)
+        return spent
+
+    async def prune(self, before: float) -> int:
+        """Deletes some entries of requests that arrived before that moment (wall seconds); the sums of their hours
+        stay. Returns how many: none is left where it is less than `PRUNED_AT_ONCE`.
+        """
+        pruned = 0
+        for table in (ATTEMPTS, REQUESTS):
+            old = select(table.c.id).where(table.c.at_us < round(before * _SECOND_US)).limit(PRUNED_AT_ONCE)
+            async with reached(), self.writes.begin() as connection:
+                result = await connection.execute(delete(table).where(table.c.id.in_(old)))
+                pruned += result.rowcount
+        return pruned
+
+
+def _spent_by(owner: str, month: int, day: int, hour: int, until: float) -> Select[Any]:
+    """Whole hours from their sums, the hour that runs from its entries."""
+    sums, raw = USAGE_HOURS.c, ATTEMPTS.c
+    of_day = case((sums.hour >= day, sums.cost_nano_usd), else_=0)
+    whole = select(sums[owner].label("owner"), sums.cost_nano_usd.label("month"), of_day.label("day"))
+    edge = select(raw[owner], raw.cost_nano_usd, raw.cost_nano_usd)
+    both = union_all(
+        whole.where(sums.hour >= month, sums.hour < hour),
+        edge.where(raw.at_us >= hour * _SECOND_US, raw.at_us < round(until * _SECOND_US)),
+    ).subquery()
+    return select(both.c.owner, func.sum(both.c.month), func.sum(both.c.day)).group_by(both.c.owner)
