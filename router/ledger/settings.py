@@ -20,3 +20,8 @@ class LedgerSettings:
     segment_bytes: int = 16 << 20
     keep_bytes: int = 4 << 30
     retain_days: int = 400
+
+    @property
+    def url(self) -> str:
+        """Of the store. It may hold a password."""
+        return self.store.reveal() if self.store is not None else f"sqlite:///{self.folder}/ledger.db"
