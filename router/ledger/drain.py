@@ -6,18 +6,19 @@ place is lost, or a segment comes back from a copy, ids keep its entries from be
 """
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from router.accounting.entries import walk
-from router.base.segments import lock_folder, segments_in, written_segments
-from router.ledger.segments import identity_of
+from router.base.segments import lock_folder, segments_in, sync_folder, written_segments
 from router.ledger.store import Position, Store
 from router.model.outcome import RequestRecord
 
 READ_BYTES: Final = 2 << 20  # some 4,000 requests: a transaction takes a tenth of a second, memory some 30 MB
+_IDENTITY: Final = "identity"
 _PAGE_BYTES: Final = 4096
 
 
@@ -67,9 +68,10 @@ class Drain:
 
     async def _drain(self, folder: Path) -> None:
         """All that one writer had written when this was called."""
-        found, writer = written_segments(folder), identity_of(folder)
-        if not found or not writer:
+        found = written_segments(folder)
+        if not found:
             return
+        writer = _identity_of(folder)
         if folder not in self._places or self._places[folder].writer != writer:
             self._places[folder] = await self._store.position(writer)
         for number, path in found:
@@ -139,3 +141,17 @@ def _written_bytes(path: Path) -> int:
             return min(low * _PAGE_BYTES, size)
     except FileNotFoundError:
         return 0
+
+
+def _identity_of(folder: Path) -> str:
+    """Of a writer's folder, among all that are drained into one store; made at the first call.
+
+    Writers of other machines have the same names, and one that lost its disk begins anew at the same numbers.
+    """
+    path = folder / _IDENTITY
+    if not path.exists():
+        made = path.with_suffix(".new")
+        made.write_text(f"{folder.name}-{secrets.token_hex(8)}", encoding="utf-8")
+        made.rename(path)
+        sync_folder(folder)
+    return path.read_text(encoding="utf-8")
