@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Record, Verifier
+from router.base.segments import written_segments
 from router.cli.audit import writers_in
 from router.config.keys import digest
 from router.config.load import load
@@ -34,7 +35,6 @@ from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
 from router.emulator.credentials.known import Known
 from router.health.health import Health
 from router.proxy.backend import Backend
-from router.telemetry.decision_log import written_segments
 from router.worker import Worker
 
 API_KEY = "sk-ir-test-api"

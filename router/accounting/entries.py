@@ -6,10 +6,10 @@ of the event loop:
     length of the payload, u32 | CRC-32, u32 | sequence, u64 | payload: MessagePack, an array of `RequestRecord`s
 
 all little-endian. The sequence counts the frames of one writer without gaps, over segments and restarts; the CRC is of
-the payload and starts from the sequence's low 32 bits, so it covers these, too. A process that is killed within a copy leaves
-one frame that is not whole: its length is still zero, or its CRC is wrong. A loss of power may leave more of them.
-Reading ends at the first; nothing behind it is guessed at. Records are maps, by name: a reader skips what it does not
-know and takes the default for what is missing, so older and newer routers read each other's segments.
+the payload and starts from the sequence's low 32 bits, so it covers these, too. A process that is killed within a copy
+leaves one frame that is not whole: its length is still zero, or its CRC is wrong. A loss of power may leave more of
+them. Reading ends at the first; nothing behind it is guessed at. Records are maps, by name: a reader skips what it does
+not know and takes the default for what is missing, so older and newer routers read each other's segments.
 
 Knows nothing of files and of clocks: it is handed bytes.
 """

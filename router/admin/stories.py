@@ -15,9 +15,9 @@ import msgspec
 
 from router.accounting.chain import Event, Header
 from router.accounting.chain import Record as ChainRecord
+from router.base.segments import written_segments
 from router.model.decision import Leave
 from router.model.outcome import RequestRecord
-from router.telemetry.decision_log import written_segments
 from router.telemetry.recent import Recent
 
 LOOK_BACK_BYTES: Final = 64 << 20  # of each log

@@ -16,9 +16,10 @@ from rich.progress import Progress
 
 from router.accounting.audit import Auditor, Problem
 from router.accounting.chain import Finding, Record, Verifier
+from router.base.segments import segments_in, written_segments
 from router.cli.check import WIDTH_OF_A_PIPE
 from router.telemetry import anchors as anchoring
-from router.telemetry.decision_log import ANCHORS_NAME, segments_in, written_segments
+from router.telemetry.decision_log import ANCHORS_NAME
 
 _SHOWN_MAX: Final = 20  # of each writer; JSON has all
 _KEY_FILE: Final = click.Path(exists=True, dir_okay=False)

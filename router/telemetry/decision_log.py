@@ -10,14 +10,11 @@ is no segment to go on in, records are dropped and counted; the chain says from 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import mmap
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ import msgspec
 
 from router.accounting.chain import FORMAT, FRAME_BYTES_MAX, ORIGIN, Chain, End, Event, Header, Record, end_of
 from router.base.clock import Clock, SystemClock
+from router.base.segments import Segment, lock_folder, segments_in
 from router.model.decision import Decision, Leave
 from router.telemetry.anchors import AnchorFile, load_signing_key
 
@@ -41,9 +39,7 @@ RETRY_S: Final = 1.0
 _RESERVE_BYTES: Final = 1 << 10
 # A longer record than this share of a segment is dropped: what begins a segment must leave room for one.
 _RECORDS_A_SEGMENT_MIN: Final = 4
-_ZEROS: Final = bytes(1 << 20)
 _WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SEGMENT: Final = re.compile(r"(\d{8,})\.seg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +85,6 @@ class NoDecisionLog:
     def close(self) -> None: ...
 
 
-class _Segment:
-    """A file of reserved blocks, mapped."""
-
-    def __init__(self, folder: Path, number: int, size: int) -> None:
-        self.number, self.size = number, size
-        self.path = segment_path(folder, number)
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        try:
-            os.posix_fallocate(self.fd, 0, size)
-            # Pages that exist when the mapping first touches them cost the path a tenth (ext4: 0.15 µs and not 1 to 4).
-            for offset in range(0, size, len(_ZEROS)):
-                os.pwrite(self.fd, _ZEROS[: size - offset], offset)
-            self.mapping = mmap.mmap(self.fd, size)
-        except OSError as error:
-            self.discard()
-            raise OSError(error.errno, f"{size} bytes for {self.path}: {os.strerror(error.errno or 0)}") from error
-
-    def discard(self) -> None:
-        os.close(self.fd)
-        self.path.unlink(missing_ok=True)
-
-    def finish(self, written: int) -> None:
-        """Syncs what was written and gives back the rest of the space. Raises OSError."""
-        # Unmapping holds the interpreter's lock, 2 ms for 64 MiB of pages: in slices, so that the loop may run between.
-        for offset in range(0, self.size, len(_ZEROS)):
-            self.mapping.madvise(mmap.MADV_DONTNEED, offset, min(len(_ZEROS), self.size - offset))
-            time.sleep(0)
-        self.mapping.close()
-        try:
-            os.ftruncate(self.fd, written)
-            os.fdatasync(self.fd)
-        finally:
-            os.close(self.fd)
-
-
 class DecisionLog:
     """Writes one chain, and goes on where the last process with the same folder and writer ended.
 
@@ -139,21 +100,21 @@ class DecisionLog:
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         key = load_signing_key(settings.signing_key) if settings.signing_key is not None else None
         self._anchors = AnchorFile(anchors_path(settings), key)
-        self._owner = _lock(self._folder)
+        self._owner = lock_folder(self._folder, "the decision log")
         self._encoder = msgspec.json.Encoder(enc_hook=_name_of_type)
         self._encode: Callable[[Record], bytes] = self._encoder.encode
         self._lock = threading.Lock()  # held for an append: nothing in it waits for a disk
         self._files = threading.Lock()  # held while files are synced, trimmed or deleted
         self._configuration = b""
         self._missed, self._missed_since = 0, 0.0
-        self._retired: list[tuple[_Segment, int]] = []  # full ones and how much of them is written, for the keeper
-        self._next: _Segment | None = None
+        self._retired: list[tuple[Segment, int]] = []  # full ones and how much of them is written, for the keeper
+        self._next: Segment | None = None
         self._anchored = 0
         self._closing = False
         try:
             number, end = _recover(self._folder)
             # A small one, since a start waits for it; the keeper makes the next one meanwhile.
-            segment = _Segment(self._folder, number + 1, min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
+            segment = Segment(self._folder, number + 1, min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
         except OSError:
             os.close(self._owner)
             raise
@@ -295,7 +256,7 @@ class DecisionLog:
             self._append_own(self._event("records_dropping", {}))
         return False
 
-    def _roll(self, segment: _Segment) -> None:
+    def _roll(self, segment: Segment) -> None:
         """Goes on in the prepared segment."""
         self._retired.append((self._segment, self._position))
         self._next = None
@@ -332,7 +293,7 @@ class DecisionLog:
                 self._retire(segment, written)
             self._wanted.wait(None if prepared else RETRY_S)
 
-    def _retire(self, segment: _Segment, written: int) -> None:
+    def _retire(self, segment: Segment, written: int) -> None:
         """Syncs, trims and lets go. A disk that fails costs the sync: the file is as long as it was, and whole."""
         with self._files:
             with contextlib.suppress(OSError):
@@ -344,7 +305,7 @@ class DecisionLog:
         """Makes room and the next segment; False where the disk does not have it."""
         try:
             self._prune()
-            segment = _Segment(self._folder, self._segment.number + 1, self._settings.segment_bytes)
+            segment = Segment(self._folder, self._segment.number + 1, self._settings.segment_bytes)
         except OSError:
             return False
         with self._lock:
@@ -371,32 +332,12 @@ class DecisionLog:
                 path.unlink(missing_ok=True)
 
 
-def _limit(segment: _Segment) -> int:
+def _limit(segment: Segment) -> int:
     """The length of a record's JSON up to which a line is sure to end before the reserve, from position 0."""
     return segment.size - _RESERVE_BYTES - FRAME_BYTES_MAX
 
 
 _WHOLE: Final = End(0, 0, b"", b"")
-
-
-def segments_in(folder: Path) -> list[tuple[int, Path]]:
-    """The segment files of one writer, by number."""
-    return sorted((int(match[1]), path) for path in folder.iterdir() if (match := _SEGMENT.fullmatch(path.name)))
-
-
-def written_segments(folder: Path) -> list[tuple[int, Path]]:
-    """Those that were written to when this was called: each but the last is then complete, also of a running log."""
-    found = segments_in(folder)
-    while found:
-        with found[-1][1].open("rb") as file:
-            if file.read(1) not in (b"", b"\0"):  # being prepared, and prepared
-                break
-        found.pop()
-    return found
-
-
-def segment_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:08d}.seg"
 
 
 def anchors_path(settings: DecisionLogSettings) -> str:
@@ -415,17 +356,6 @@ def _check(settings: DecisionLogSettings, writer: str) -> None:
         )
     if settings.anchor_every_s <= 0:
         raise ValueError(f"anchor_every_s is {settings.anchor_every_s}: more than 0")
-
-
-def _lock(folder: Path) -> int:
-    """Makes this process the folder's only writer, for as long as the descriptor is open."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise OSError(error.errno, f"another process writes the decision log in {folder}") from error
-    return fd
 
 
 def _recover(folder: Path) -> tuple[int, End]:

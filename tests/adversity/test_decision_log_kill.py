@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from router.accounting.chain import Event, Header, Verifier
+from router.base.segments import segments_in
 from router.model.decision import Decision
 from router.telemetry.anchors import read_anchors
-from router.telemetry.decision_log import segments_in
 
 KILLS: Final = 32
 WRITER: Final = """

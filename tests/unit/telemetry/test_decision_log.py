@@ -17,10 +17,11 @@ import pytest
 
 from router.accounting.chain import Event, Header, Record, Verifier
 from router.base.clock import ManualClock
+from router.base.segments import segments_in
 from router.model.decision import Decision, Leave, Offer
 from router.telemetry import decision_log as module
 from router.telemetry.anchors import Anchor, load_public_keys, load_signing_key, new_key, objection, read_anchors
-from router.telemetry.decision_log import DecisionLog, DecisionLogSettings, segments_in
+from router.telemetry.decision_log import DecisionLog, DecisionLogSettings
 
 SEGMENT = 64 << 10
 

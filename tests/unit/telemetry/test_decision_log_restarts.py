@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.accounting.chain import Chain, Header, Verifier
+from router.base.segments import segments_in
 from router.model.decision import Decision
 from router.telemetry.anchors import read_anchors
-from router.telemetry.decision_log import DecisionLog, DecisionLogSettings, segments_in
+from router.telemetry.decision_log import DecisionLog, DecisionLogSettings
 
 SEGMENT: Final = 64 << 10
 
