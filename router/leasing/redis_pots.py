@@ -35,6 +35,10 @@ class Lost(Exception):  # noqa: N818 - a state of things, and nobody's error
     """Redis does not answer, or knows too little to decide; the text says which, and holds no secret."""
 
 
+class SettlingError(Lost):
+    """Redis is there, and first waits for what all who live have to say."""
+
+
 class _Given(msgspec.Struct, array_like=True, frozen=True):
     units: float
     wait_s: float
@@ -56,7 +60,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Reply, strict=False).decode
 class Account:
     """What this router knows of one limit."""
 
-    __slots__ = ("held", "left", "period", "reset_s", "seed", "seeded", "terms", "told_at", "used")
+    __slots__ = ("held", "left", "owed", "period", "reset_s", "seed", "seeded", "terms", "told_at", "used")
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -64,13 +68,28 @@ class Account:
         self.used = 0.0  # of a budget: taken less returned, in this period
         self.period = -1  # Redis' count of them
         self.seed, self.seeded = 0.0, -1  # what the ledger knew to be spent, and in which period
+        self.owed = 0.0  # of a rate: spent without Redis, and not told yet
         self.left: float | None = None  # of the whole limit, when Redis last said it
         self.reset_s = self.told_at = 0.0
 
-    def book(self, units: float, returned: float, held: float) -> None:
-        """Units came here, whoever gave them."""
-        self.held = held + units
-        self.used += units - returned
+    def roll(self, wall_s: float) -> None:
+        """A budget's period may have ended. `wall_s`: Redis' clock, as far as it is known."""
+        if isinstance(self.terms, Money) and (number := period_of(self.terms, wall_s).number) != self.period:
+            self.period, self.used = number, 0.0
+
+    def believed(self, now: float) -> float:
+        """What should be left of a rate, as far as this router knows."""
+        assert isinstance(self.terms, Rate)
+        if self.left is None:
+            return self.terms.burst
+        return min(self.terms.burst, self.left + (now - self.told_at) * self.terms.per_s)
+
+    def book(self, ask: Ask, units: float) -> None:
+        """Units came here for this ask, whoever gave them."""
+        self.held = ask.held + units
+        self.used = max(0.0, self.used + units - ask.returned)
+        if self.left is not None:
+            self.left -= units - ask.returned
 
 
 class RedisPots:
@@ -89,14 +108,6 @@ class RedisPots:
         self._script: AsyncScript | None = None
         self._ahead_s = time() - monotonic()  # of Redis' clock, before the monotonic one
 
-    def adopt(self, terms: Mapping[str, Terms]) -> None:
-        """These limits, and no others, from now on."""
-        old = self.accounts
-        self.accounts = {}
-        for limit, each in terms.items():
-            account = self.accounts[limit] = old.get(limit) or Account(each)
-            account.terms = each
-
     def add(self, limit: str, terms: Terms) -> None:
         """One limit more, or with other figures."""
         self.accounts.setdefault(limit, Account(terms)).terms = terms
@@ -113,34 +124,34 @@ class RedisPots:
         return now + self._ahead_s
 
     async def answer(self, asks: Sequence[Ask]) -> list[Grant]:
-        """One grant for each ask, in their order; without asks this router only shows that it lives.
+        """One grant for each ask, of at most ASKS_MAX, in their order. Without asks this router shows that it lives.
 
         Raises Lost. Then nothing was granted, and the asks are still to be answered.
         """
-        grants: list[Grant] = []
-        for start in range(0, max(1, len(asks)), ASKS_MAX):
-            grants += await self._trip(asks[start : start + ASKS_MAX])
-        return grants
+        began = monotonic()
+        accounts = [self.accounts[ask.limit] for ask in asks]
+        reply = await self._trip(asks, accounts, began)
+        now = monotonic()
+        self.last_s = now - began
+        self._ahead_s = reply.wall_s - now
+        if reply.settling:  # it does not know all of them yet
+            self.routers = max(self.routers, reply.routers)
+            raise SettlingError("it knows of no router yet, and waits for what they hold")
+        self.routers = reply.routers
+        return [_take_in(*each, now) for each in zip(asks, accounts, reply.given, strict=True)]
 
     async def report(self) -> None:
         """Tells all that is held and was taken, after Redis was lost. Raises Lost."""
-        await self.answer(
-            [
-                Ask(limit, 0.0, 0.0, account.held)
-                for limit, account in self.accounts.items()
-                if not isinstance(account.terms, Rate) and (account.held or account.used or account.seed)
-            ]
-        )
+        asks = [
+            Ask(limit, 0.0, 0.0, account.held)
+            for limit, account in self.accounts.items()
+            if not isinstance(account.terms, Rate) and (account.held or account.used or account.seed)
+        ]
+        for start in range(0, max(1, len(asks)), ASKS_MAX):
+            await self.answer(asks[start : start + ASKS_MAX])
 
     async def leave(self) -> None:
-        """The end of this router: what it held is free at once. Raises Lost."""
-        await self.answer(
-            [
-                Ask(limit, 0.0, account.held, 0.0)
-                for limit, account in self.accounts.items()
-                if account.held and not isinstance(account.terms, Rate)
-            ]
-        )
+        """The end of this router: what it still holds is free at once. Raises Lost."""
         redis = await self._connected()
         await self._within(redis.zrem(f"{self._keys}routers", self.holder))
 
@@ -150,29 +161,19 @@ class RedisPots:
         if redis is not None:
             await redis.aclose()
 
-    async def _trip(self, asks: Sequence[Ask]) -> list[Grant]:
-        began = monotonic()
-        wall_s = self.wall_s(began)
-        accounts = [self.accounts[ask.limit] for ask in asks]
-        words = [_word(ask, account, wall_s) for ask, account in zip(asks, accounts, strict=True)]
+    async def _trip(self, asks: Sequence[Ask], accounts: Sequence[Account], now: float) -> _Reply:
+        wall_s = self.wall_s(now)
+        words = [_word(ask, account, now, wall_s) for ask, account in zip(asks, accounts, strict=True)]
         keys = [f"{self._keys}routers", f"{self._keys}settled", *(f"{self._keys}{ask.limit}" for ask in asks)]
         head = (self.holder, int(ALIVE_S * 1e6), int(SETTLE_S * 1e6))
         self.trips += 1
         try:
             await self._connected()
             assert self._script is not None
-            reply = _decode(await self._within(self._script(keys=keys, args=[_encode(head), _encode(words)])))
-        except BaseException:
+            return _decode(await self._within(self._script(keys=keys, args=[_encode(head), _encode(words)])))
+        except Lost:
             self.failures += 1
             raise
-        now = monotonic()
-        self.last_s = now - began
-        self._ahead_s, self.routers = reply.wall_s - now, max(1, reply.routers)
-        if reply.settling:
-            raise Lost("knows of no router yet, and waits for what they hold")
-        return [
-            _take_in(ask, account, given, now) for ask, account, given in zip(asks, accounts, reply.given, strict=True)
-        ]
 
     async def _connected(self) -> "Redis":
         """Raises Lost where the URL cannot be used."""
@@ -212,31 +213,33 @@ def period_of(terms: Money, wall_s: float) -> Period:
     return day(wall_s) if terms.period == "day" else month(wall_s)
 
 
-def _word(ask: Ask, account: Account, wall_s: float) -> tuple[float, ...]:
+def _word(ask: Ask, account: Account, now: float, wall_s: float) -> tuple[float, ...]:
     """An ask as the script reads it."""
     match account.terms:
         case Rate(per_s, burst):
-            return 1, per_s, burst, ask.wanted, ask.least, ask.returned, ask.held
+            return 1, per_s, burst, ask.wanted, ask.least, ask.returned, ask.held, account.owed, account.believed(now)
         case Places(count):
             return 2, count, 0, ask.wanted, ask.least, 0, ask.held
         case Money(limit, period):
-            number = period_of(account.terms, wall_s).number
-            if account.period != number:  # it ended while nobody asked
-                account.period, account.used = number, 0.0
-            used = max(0.0, account.used - ask.returned)
-            return 3, int(period == "month"), limit, ask.wanted, ask.least, used, number, account.seed, account.seeded
+            account.roll(wall_s)
+            used, monthly = max(0.0, account.used - ask.returned), int(period == "month")
+            return 3, monthly, limit, ask.wanted, ask.least, used, account.period, account.seed, account.seeded
 
 
 def _take_in(ask: Ask, account: Account, given: _Given, now: float) -> Grant:
     if given.period != account.period and isinstance(account.terms, Money):
         account.period, account.used = given.period, 0.0
-    account.book(given.units, ask.returned, ask.held)
-    account.used = max(0.0, account.used)
+    account.book(ask, given.units)
+    account.owed = 0.0
     account.left, account.reset_s, account.told_at = given.left, given.reset_s, now
     return Grant(ask.limit, given.units, given.wait_s, given.left, given.reset_s)
 
 
-def book_elsewhere(accounts: Mapping[str, Account], asks: Iterable[Ask], grants: Iterable[Grant]) -> None:
+def book_elsewhere(
+    accounts: Mapping[str, Account], asks: Iterable[Ask], grants: Iterable[Grant], wall_s: float
+) -> None:
     """What somebody else granted while Redis was away: it is told when it is back."""
     for ask, grant in zip(asks, grants, strict=True):
-        accounts[ask.limit].book(grant.units, ask.returned, ask.held)
+        account = accounts[ask.limit]
+        account.roll(wall_s)
+        account.book(ask, grant.units)
