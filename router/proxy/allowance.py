@@ -1,45 +1,47 @@
 """What limits the requests of one key, sorted by when it is taken, so that a request only walks along."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from router.limits.source import Source
 from router.limits.terms import Rate, Terms
 from router.proxy.fleet import LivePlan
 
 _MTOK: Final = 1_000_000
+_ROUND_UP: Final = 0.999  # before the rest is cut off
 
 
 class Gate:
     """One limit of a key, a workload or a model, as it is now. It stays the same object for as long as there is one.
 
-    `take` and `put` are its source's.
+    `take`, `put` and `left` are its source's.
     """
 
-    __slots__ = ("id", "limit", "name", "put", "refused", "scope", "shadow", "shadowed", "source", "take", "terms")
+    __slots__ = (
+        *("full", "id", "left", "limit", "name", "put", "refused", "scope", "shadow", "shadowed", "take", "terms"),
+        "unit_ms",
+    )
 
     def __init__(self, scope: str, name: str, limit: str, terms: Terms, source: Source) -> None:
         self.scope, self.name, self.limit = scope, name, limit
-        self.id = f"{scope}/{name}/{limit}"  # as its source is known to all processes
-        self.terms, self.source = terms, source
-        self.take, self.put = source.take, source.put
+        self.id = f"{scope}/{name}/{limit}"  # as all processes know it
+        self.take, self.put, self.left = source.take, source.put, source.left
         self.shadow = False  # counts, and refuses nobody
         self.refused = self.shadowed = 0  # requests: refused, and such as would have been
+        self.adopt(terms)
+
+    def adopt(self, terms: Terms) -> None:
+        """Other figures, which the source has too."""
+        self.terms, self.full = terms, terms.full
+        self.unit_ms = 1000 / terms.per_s if isinstance(terms, Rate) else 0.0  # until one that was taken is back
 
 
 Gates = tuple[Gate, ...]
 
 
-class Stop(NamedTuple):
-    """A gate that a request does not pass now. `wait_s`: see `Source.take`."""
-
-    gate: Gate
-    wait_s: float
-
-
 class Charge:
     """What a request of one plan takes once its body is read. `arrival`: one unit each; `places`: come back."""
 
-    __slots__ = ("arrival", "completion_price", "money", "places", "prompt_price", "tokens")
+    __slots__ = ("_completion_price", "_prompt_price", "arrival", "gates", "money", "places", "tokens")
 
     def __init__(self, model: Gates, every: Gates, plan: LivePlan) -> None:
         """`model`: all of the model's; `every`: all of key, workload and model."""
@@ -47,56 +49,65 @@ class Charge:
         self.places = places_of(self.arrival)
         self.tokens = tuple(gate for gate in every if gate.limit == "tpm")
         self.money = tuple(gate for gate in every if gate.limit in ("day_usd", "month_usd"))
+        self.gates = (*self.arrival, *self.tokens, *self.money)  # in the order in which they are taken
         prices = [target.price for target in plan.targets() if target.price is not None]
-        # Where it will be served nobody knows yet, so it is reserved what it costs at the dearest.
-        self.prompt_price = max((price.prompt_nano_usd_per_mtok for price in prices), default=0)
-        self.completion_price = max((price.completion_nano_usd_per_mtok for price in prices), default=0)
+        self._prompt_price = max((price.prompt_nano_usd_per_mtok for price in prices), default=0)
+        self._completion_price = max((price.completion_nano_usd_per_mtok for price in prices), default=0)
 
     def cost_nano_usd(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """What to reserve: at least 1, since a budget that is used up serves nobody."""
-        return 1 + (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) // _MTOK
+        """What to reserve: nobody knows yet where it will be served, so what it costs at the dearest.
+
+        At least 1, since a budget that is used up serves nobody.
+        """
+        return 1 + (prompt_tokens * self._prompt_price + completion_tokens * self._completion_price) // _MTOK
 
 
 class Allowance:
     """All that limits one key. `arrival`: taken before the body is read; `places`: those of them that come back."""
 
-    __slots__ = ("_requests", "_tokens", "arrival", "charges", "gates", "places")
+    __slots__ = ("_shown", "_template", "arrival", "charges", "gates", "places")
 
     def __init__(self, key: Gates, workload: Gates) -> None:
         self.gates = key + workload
         self.arrival = tuple(gate for gate in self.gates if gate.limit in ("rpm", "concurrent"))
         self.places = places_of(self.arrival)
-        self.charges: dict[LivePlan, Charge] = {}
-        shown = {gate.limit: gate for gate in key if not gate.shadow}
-        self._requests = Shown("requests", shown["rpm"]) if "rpm" in shown else None
-        self._tokens = Shown("tokens", shown["tpm"]) if "tpm" in shown else None
+        self.charges: dict[LivePlan | None, Charge] = {}
+        own = {gate.limit: gate for gate in key if not gate.shadow}
+        shown = [(own[limit], what) for limit, what in (("rpm", "requests"), ("tpm", "tokens")) if limit in own]
+        self._shown = tuple(gate for gate, _ in shown)
+        self._template = b"".join(_lines(gate, what) for gate, what in shown)
 
     def lines(self, now: float) -> bytes:
-        """The key's own limits as header lines, or nothing where it has none."""
-        requests, tokens = self._requests, self._tokens
-        if requests is None:
-            return tokens.lines(now) if tokens is not None else b""
-        return requests.lines(now) + tokens.lines(now) if tokens is not None else requests.lines(now)
+        """The key's own limits as header lines, or nothing where it has none.
 
-
-class Shown:
-    """A rate as `x-ratelimit-*` tells it. What remains, and the time until all is back, are of the burst."""
-
-    __slots__ = ("_left", "_lines", "_reset_s")
-
-    def __init__(self, what: str, gate: Gate) -> None:
-        assert isinstance(gate.terms, Rate)
-        self._left, self._reset_s = gate.source.left, gate.source.reset_s
-        self._lines = (
-            f"x-ratelimit-limit-{what}: {round(gate.terms.per_s * 60)}\r\n"
-            f"x-ratelimit-remaining-{what}: %d\r\n"
-            f"x-ratelimit-reset-{what}: %dms\r\n"
-        ).encode()
-
-    def lines(self, now: float) -> bytes:
-        left = self._left(now)
-        return self._lines % (left if left > 0.0 else 0, self._reset_s(now) * 1000 + 0.999)
+        What remains, and the time until all of that is back, are of the burst: so much may come now.
+        """
+        shown = self._shown
+        if len(shown) == 2:  # written out: it is a part of most answers
+            one, two = shown
+            left, other_left = one.left(now), two.left(now)
+            return self._template % (
+                left if left > 0.0 else 0,
+                (one.full - left) * one.unit_ms + _ROUND_UP,
+                other_left if other_left > 0.0 else 0,
+                (two.full - other_left) * two.unit_ms + _ROUND_UP,
+            )
+        figures: list[float] = []
+        for gate in shown:
+            left = gate.left(now)
+            figures += max(0.0, left), (gate.full - left) * gate.unit_ms + _ROUND_UP
+        return self._template % tuple(figures)
 
 
 def places_of(gates: Gates) -> Gates:
     return tuple(gate for gate in gates if gate.limit == "concurrent")
+
+
+def _lines(gate: Gate, what: str) -> bytes:
+    """With two places for figures."""
+    assert isinstance(gate.terms, Rate)
+    return (
+        f"x-ratelimit-limit-{what}: {round(gate.terms.per_s * 60)}\r\n"
+        f"x-ratelimit-remaining-{what}: %d\r\n"
+        f"x-ratelimit-reset-{what}: %dms\r\n"
+    ).encode()

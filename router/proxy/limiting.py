@@ -4,7 +4,7 @@ A request takes all that it needs or nothing, and gives back what it did not use
 look at one attribute.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from time import monotonic
 from typing import Final, Protocol, TypeAlias
@@ -17,16 +17,15 @@ from router.limits.terms import Money, Terms, shadowed, terms_of
 from router.model.keys import ApiKey
 from router.model.limits import UNLIMITED, Limits
 from router.model.outcome import RequestRecord
-from router.proxy.allowance import Allowance, Charge, Gate, Gates, Stop
+from router.proxy.allowance import Allowance, Charge, Gate, Gates
 from router.proxy.context import Context
 from router.proxy.replies import retry_after
 
-PATIENCE_S: Final = 0.05  # for a superior's answer
 ANY_MOMENT_S: Final = 1.0  # a place comes free whenever a request ends
 
 _WHAT: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "concurrent": "requests at one time"}
 _WHOSE: Final = {"key": "this key", "workload": "all keys of its kind"}
-Take: TypeAlias = Callable[[Context, Allowance, float], Stop | None]
+Take: TypeAlias = Callable[[Context, Allowance, float], Gate | None]
 
 
 class Asked(Protocol):
@@ -37,6 +36,8 @@ class Asked(Protocol):
 
 class Supply(Protocol):
     """Where sources come from: this process itself, or a superior of whom they are leased."""
+
+    patience_s: float  # for the superior's answer
 
     def source(self, limit_id: str, terms: Terms) -> Source: ...
 
@@ -76,7 +77,7 @@ class Limiting:
                 continue
             gate.shadow = gate.limit in shadowed(limits)
             if terms != gate.terms:
-                gate.terms = terms
+                gate.adopt(terms)
                 self._supply.adapt(gate.id, terms)
 
     def allowance(self, key: ApiKey) -> Allowance | None:
@@ -88,59 +89,58 @@ class Limiting:
             self._allowances[name] = Allowance(of_key, of_workload) if limited else None
         return self._allowances[name]
 
-    def admit(self, ctx: Context, allowance: Allowance, now: float) -> Stop | None:
+    def admit(self, ctx: Context, allowance: Allowance, now: float) -> Gate | None:
         """Takes the request itself, and its place. Returns the gate whose superior has to be asked first.
 
-        Raises LimitedError.
+        Raises LimitedError. Unless it returns None, it has taken nothing.
         """
-        if allowance.arrival and (stop := self._take(ctx, allowance.arrival, 1.0, now)) is not None:
-            return self._unless_for_good(stop)
+        for gate in allowance.arrival:
+            wait_s = gate.take(1.0, now)
+            if wait_s and not _only_counts(ctx, gate, 1.0, wait_s, now):
+                return self._stop(ctx, allowance.arrival, gate, wait_s, now)
         ctx.admitted = allowance
         if ctx.untaken:
             _count_shadowed(ctx.untaken)
         return None
 
-    def charge(self, ctx: Context, allowance: Allowance, now: float) -> Stop | None:
+    def charge(self, ctx: Context, allowance: Allowance, now: float) -> Gate | None:
         """Takes what the body says that it will use, and what its model limits. Returns and raises as `admit`."""
-        plan, facts, known = ctx.plan, ctx.facts, len(ctx.untaken)
-        assert plan is not None
-        assert facts is not None
-        charge = allowance.charges.get(plan)
-        if charge is None:
-            charge = allowance.charges[plan] = self._charge(allowance, ctx)
-        stop = self._take(ctx, charge.arrival, 1.0, now) if charge.arrival else None
-        if stop is None and charge.tokens:
-            stop = self._take(ctx, charge.tokens, ctx.tokens, now)
-            if stop is not None:
-                _give_back(ctx, charge.arrival, 1.0, now)
-        if stop is None and charge.money:
-            ctx.reserved_nano_usd = charge.cost_nano_usd(facts.prompt_tokens, ctx.tokens - facts.prompt_tokens)
-            stop = self._take(ctx, charge.money, ctx.reserved_nano_usd, now)
-            if stop is not None:
-                _give_back(ctx, charge.tokens, ctx.tokens, now)
-                _give_back(ctx, charge.arrival, 1.0, now)
-        if stop is not None:
-            ctx.untaken = ctx.untaken[:known]
-            return self._unless_for_good(stop)
+        charge = allowance.charges.get(ctx.plan) or self._charge(ctx, allowance)
+        for gate in charge.arrival:
+            wait_s = gate.take(1.0, now)
+            if wait_s and not _only_counts(ctx, gate, 1.0, wait_s, now):
+                return self._stop(ctx, charge.gates, gate, wait_s, now)
+        tokens = ctx.tokens
+        for gate in charge.tokens:
+            wait_s = gate.take(tokens, now)
+            if wait_s and not _only_counts(ctx, gate, tokens, wait_s, now):
+                return self._stop(ctx, charge.gates, gate, wait_s, now)
+        if charge.money:
+            facts = ctx.facts
+            assert facts is not None
+            money = ctx.reserved_nano_usd = charge.cost_nano_usd(facts.prompt_tokens, tokens - facts.prompt_tokens)
+            for gate in charge.money:
+                wait_s = gate.take(money, now)
+                if wait_s and not _only_counts(ctx, gate, money, wait_s, now):
+                    return self._stop(ctx, charge.gates, gate, wait_s, now)
         ctx.charged = charge
-        if len(ctx.untaken) > known:
-            _count_shadowed(ctx.untaken[known:])
+        if ctx.untaken:
+            _count_shadowed([gate for gate in ctx.untaken if gate in charge.gates])
         return None
 
-    async def wait(self, ctx: Context, take: Take, allowance: Allowance, stop: Stop) -> None:
-        """Asks the superior, and takes again, for as long as an answer usually needs.
+    async def wait(self, ctx: Context, take: Take, allowance: Allowance, at: Gate | None) -> None:
+        """Asks the superior, and takes again, for as long as an answer usually needs. `at`: where `take` stopped.
 
         Raises as `take`, and ClientGoneError.
         """
         supply, inbound = self._supply, ctx.inbound
         now = monotonic()
-        until = now + PATIENCE_S
+        until = now + supply.patience_s
         self.waits += 1
-        at: Stop | None = stop
         while at is not None:
             if now >= until:
-                raise self._refusal(Stop(at.gate, ANY_MOMENT_S))
-            asked = supply.ask(at.gate.id, inbound.wake)
+                raise self._refusal(at, ANY_MOMENT_S)
+            asked = supply.ask(at.id, inbound.wake)
             while not asked.answered and now < until:
                 await inbound.park(until, _nothing)  # its body may wake it too
                 now = monotonic()
@@ -148,64 +148,59 @@ class Limiting:
 
     def settle(self, ctx: Context, record: RequestRecord, now: float) -> None:
         """Gives back places, and what was reserved of tokens and money and not used; takes what was used beyond."""
-        admitted, charged = ctx.admitted, ctx.charged
+        admitted, charge, untaken = ctx.admitted, ctx.charged, ctx.untaken
         assert admitted is not None
-        _give_back(ctx, admitted.places, 1.0, now)
-        if charged is None:
+        for gate in admitted.places:
+            if not untaken or gate not in untaken:
+                gate.put(1.0, now)
+        if charge is None:
             return
-        if charged.places:
-            _give_back(ctx, charged.places, 1.0, now)
-        if charged.tokens:
-            used = 0
+        for gate in charge.places:
+            if not untaken or gate not in untaken:
+                gate.put(1.0, now)
+        if charge.tokens:
+            unused = ctx.tokens
             for attempt in record.attempts:
-                if attempt.usage is not None:
-                    used += attempt.usage.prompt_tokens + attempt.usage.completion_tokens
-            _give_back(ctx, charged.tokens, ctx.tokens - used, now)
-        if charged.money:
-            spent = sum([attempt.cost_nano_usd for attempt in record.attempts])
-            _give_back(ctx, charged.money, ctx.reserved_nano_usd - spent, now)
+                usage = attempt.usage
+                if usage is not None:
+                    unused -= usage.prompt_tokens + usage.completion_tokens
+            for gate in charge.tokens:
+                if not untaken or gate not in untaken:
+                    gate.put(unused, now)
+        if charge.money:
+            unspent = ctx.reserved_nano_usd - sum([attempt.cost_nano_usd for attempt in record.attempts])
+            for gate in charge.money:
+                if not untaken or gate not in untaken:
+                    gate.put(unspent, now)
 
-    def _take(self, ctx: Context, gates: Gates, units: float, now: float) -> Stop | None:
-        """Takes so much of each, or of none: then returns the first that had too little."""
-        for gate in gates:
-            wait_s = gate.take(units, now)
-            if wait_s:
-                if gate.shadow:
-                    if wait_s < 0.0:
-                        gate.put(-units, now)  # nobody waits for what refuses nobody: it is owed, and told later
-                    else:
-                        ctx.untaken += (gate,)
-                    continue
-                _give_back(ctx, gates[: gates.index(gate)], units, now)
-                ctx.untaken = tuple(each for each in ctx.untaken if each not in gates)
-                return Stop(gate, wait_s)
-        return None
+    def _stop(self, ctx: Context, gates: Gates, at: Gate, wait_s: float, now: float) -> Gate:
+        """Gives back what was taken of `gates` before `at`. Raises LimitedError where no superior knows better."""
+        for gate in gates[: gates.index(at)]:
+            if gate not in ctx.untaken:
+                gate.put(_units(ctx, gate), now)
+        ctx.untaken = tuple(gate for gate in ctx.untaken if gate not in gates)
+        if wait_s < 0.0:
+            return at
+        raise self._refusal(at, wait_s)
 
-    def _unless_for_good(self, stop: Stop) -> Stop:
-        if stop.wait_s >= 0.0:
-            raise self._refusal(stop)
-        return stop
-
-    def _refusal(self, stop: Stop) -> LimitedError:
-        gate, wait_s = stop
+    def _refusal(self, gate: Gate, wait_s: float) -> LimitedError:
         gate.refused += 1
         headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
+        whose = _WHOSE.get(gate.scope) or f"the model `{gate.name}`"
         if isinstance(gate.terms, Money):
-            return BudgetSpentError(
-                f"The budget of {_whose(gate)} for this {gate.terms.period} is used up.", headers=headers
-            )
+            text = f"The budget of {whose} for this {gate.terms.period} is used up."
+            return BudgetSpentError(text, headers=headers)
+        text = f"The limit of {_WHAT[gate.limit]} of {whose} is reached. Retry after the wait."
         if wait_s == inf:
-            text = (
-                f"The request is larger than the limit of {_WHAT[gate.limit]} of {_whose(gate)}. Send less at a time."
-            )
-        else:
-            text = f"The limit of {_WHAT[gate.limit]} of {_whose(gate)} is reached. Retry after the wait."
+            text = f"The request is larger than the limit of {_WHAT[gate.limit]} of {whose} ever lets through."
         return LimitedError(text, headers=headers)
 
-    def _charge(self, allowance: Allowance, ctx: Context) -> Charge:
-        assert ctx.plan is not None
-        of_model = self._gates("model", ctx.plan.plan.model)
-        return Charge(of_model, allowance.gates + of_model, ctx.plan)
+    def _charge(self, ctx: Context, allowance: Allowance) -> Charge:
+        plan = ctx.plan
+        assert plan is not None
+        of_model = self._gates("model", plan.plan.model)
+        charge = allowance.charges[plan] = Charge(of_model, allowance.gates + of_model, plan)
+        return charge
 
     def _gates(self, scope: str, name: str) -> Gates:
         limits = self._limits[scope].get(name, UNLIMITED)
@@ -220,21 +215,25 @@ class Limiting:
         return gate
 
 
-def _give_back(ctx: Context, gates: Gates, units: float, now: float) -> None:
-    """To all but those that let the request pass without a unit of theirs."""
-    untaken = ctx.untaken
-    for gate in gates:
-        if not untaken or gate not in untaken:
-            gate.put(units, now)
+def _only_counts(ctx: Context, gate: Gate, units: float, wait_s: float, now: float) -> bool:
+    """Whether a request passes a gate that has too little for it, since that refuses nobody yet."""
+    if not gate.shadow:
+        return False
+    if wait_s < 0.0:
+        gate.put(-units, now)  # nobody waits for its superior either: it is owed, and told later
+    else:
+        ctx.untaken += (gate,)
+    return True
 
 
-def _count_shadowed(gates: Gates) -> None:
+def _units(ctx: Context, gate: Gate) -> float:
+    """What a request takes of a gate, once its body is read."""
+    return {"tpm": ctx.tokens, "day_usd": ctx.reserved_nano_usd, "month_usd": ctx.reserved_nano_usd}.get(gate.limit, 1)
+
+
+def _count_shadowed(gates: Iterable[Gate]) -> None:
     for gate in gates:
         gate.shadowed += 1
-
-
-def _whose(gate: Gate) -> str:
-    return _WHOSE.get(gate.scope) or f"the model `{gate.name}`"
 
 
 def _nothing() -> None:

@@ -13,6 +13,8 @@ from router.proxy.limiting import Asked
 class OwnSupply:
     """Of a process that shares nothing. Implements `limiting.Supply`."""
 
+    patience_s = 0.0
+
     def __init__(self, clock: Clock) -> None:
         self._clock, self._stock = clock, Stock()
 

@@ -30,7 +30,7 @@ def limits(r: RunningRouter) -> Limiting:
 
 
 def left(r: RunningRouter, limit_id: str) -> float:
-    return limits(r).gates[limit_id].source.left(asyncio.get_running_loop().time())
+    return limits(r).gates[limit_id].left(asyncio.get_running_loop().time())
 
 
 async def test_requests_beyond_the_burst_are_refused_with_a_true_wait() -> None:
