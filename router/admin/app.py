@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Awaitable
+from typing import Any, Final
 
+import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
@@ -11,8 +13,10 @@ from router.admin.answers import error, json_answer, json_body
 from router.admin.console import add_console
 from router.admin.control import ControlledRouter
 from router.admin.guard import guard
+from router.admin.keys import OVERLAP_S, KeyRefusedError
 from router.model.fleet import Secret
 from router.telemetry.exposition import render
+from router.transport.channel import NO_ANSWER
 
 SEEN_S: Final = 0.5
 """All who look at the console's picture within this time see the same one."""
@@ -52,6 +56,10 @@ class _Routes:
         table.add_get("/live", self._live)
         table.add_get("/requests/{id:.+}", self._story)
         table.add_post("/reload", self._reload)
+        table.add_get("/keys", self._keys)
+        table.add_post("/keys", self._add_key)
+        table.add_post("/keys/{name}/rotate", self._rotate_key)
+        table.add_post("/keys/{name}/revoke", self._revoke_key)
         # A deployment's id has a slash in it.
         table.add_post("/deployments/{id:.+}/drain", self._drain)
         table.add_post("/deployments/{id:.+}/undrain", self._undrain)
@@ -128,10 +136,62 @@ class _Routes:
         await self._forget_picture()
         return json_answer({"deployment": deployment_id, "draining": draining})
 
+    async def _keys(self, _: web.Request) -> web.Response:
+        return json_answer({"keys": await self._router.keys.shown()})
+
+    async def _add_key(self, request: web.Request) -> web.Response:
+        terms = await _asked(request)
+        name, sha256 = _word(terms, "name", needed=True), _word(terms, "sha256")
+        return await _changed(self._router.keys.add(name, terms, sha256 or None), status=201)
+
+    async def _rotate_key(self, request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        overlap_s, sha256 = asked.pop("overlap_s", OVERLAP_S), _word(asked, "sha256")
+        if isinstance(overlap_s, bool) or not isinstance(overlap_s, int | float) or asked:
+            raise BadRequestError("A rotation takes `overlap_s`, a number of seconds, and `sha256`, both if need be.")
+        return await _changed(self._router.keys.rotate(request.match_info["name"], overlap_s, sha256 or None))
+
+    async def _revoke_key(self, request: web.Request) -> web.Response:
+        return await _changed(self._router.keys.revoke(request.match_info["name"]))
+
     async def _forget_picture(self) -> None:
         """Who has just changed something sees what has come of it."""
         async with self._looking:
             self._seen_until = 0.0
+
+
+class BadRequestError(Exception):
+    """What was asked cannot be read. The text says why, and quotes nothing."""
+
+
+async def _asked(request: web.Request) -> dict[str, Any]:
+    """The body, which is a JSON object or nothing. Raises BadRequestError."""
+    try:
+        body = orjson.loads(await request.read() or b"{}")
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise BadRequestError("The body must be a JSON object.")
+    return body
+
+
+def _word(asked: dict[str, Any], name: str, *, needed: bool = False) -> str:
+    """Takes a text out of what was asked; empty where it is left out. Raises BadRequestError."""
+    word = asked.pop(name, "")
+    if not isinstance(word, str) or (needed and not word):
+        raise BadRequestError(f"The body needs a `{name}`, a text.")
+    return word
+
+
+async def _changed(change: Awaitable[dict[str, object]], status: int = 200) -> web.Response:
+    try:
+        return json_answer(await change, status)
+    except KeyRefusedError as refused:
+        return error(409, "key_refused", str(refused), faults=refused.faults)
+    except LookupError as unknown:
+        return error(404, "key_not_found", str(unknown))
+    except NO_ANSWER as away:
+        return error(503, "key_store_unavailable", str(away) or "The store of keys does not answer.")
 
 
 @web.middleware
@@ -145,6 +205,8 @@ async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse
         if hdrs.ALLOW in raised.headers:
             answer.headers[hdrs.ALLOW] = raised.headers[hdrs.ALLOW]
         return answer
+    except BadRequestError as bad:
+        return error(400, "bad_request", str(bad))
     except Exception:  # nothing is above this but the library, which may show a trace
         _logger.exception("a handler of the control plane failed")
         return error(500, "internal_error", "The router failed to answer; its log says why.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.admin.keys import KeyOffice
 from router.config.faults import Fault
 from router.telemetry.reading import Reading
 
@@ -21,6 +22,11 @@ class ControlledRouter(Protocol):
 
     Called on the event loop only.
     """
+
+    @property
+    def keys(self) -> KeyOffice:
+        """Clients' keys."""
+        ...
 
     def is_ready(self) -> bool:
         """Configuration loaded, listening, not draining. An outage of a cloud does not change it."""

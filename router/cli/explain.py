@@ -1,12 +1,10 @@
 """`inference-router explain`: where the requests of a key would go, in which order, and why nowhere else."""
 
-import http.client
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from typing import Any
+from urllib.parse import urlencode
 
 import click
 import orjson
@@ -15,12 +13,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.asking import ask
 from router.cli.check import WIDTH_OF_A_PIPE
 from router.cli.loading import load_or_exit
 from router.config.explain import UnknownNameError, explain_request
 from router.config.moments import parse_moment
-
-_TIMEOUT_S: Final = 10.0
 
 
 @click.command()
@@ -50,7 +47,8 @@ def explain(
     if url is not None:
         if at is not None:
             raise click.UsageError("--at goes with a file: a running router says what it does now.")
-        shown = _asked(url, token, {"key": key, "model": model, "operation": operation})
+        question = urlencode({"key": key, "model": model, "operation": operation})
+        shown = ask(url, token, "GET", f"/explain?{question}")
     else:
         wall = parse_moment(at) if at is not None else None
         if at is not None and wall is None:
@@ -65,26 +63,6 @@ def explain(
     else:
         console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE, color_system=None)
         console.print(page(shown))
-
-
-def _asked(url: str, token: str | None, question: dict[str, str]) -> dict[str, Any]:
-    """The answer of a running router. Raises ClickException with its reason, or with what stood in the way."""
-    parts = urlsplit(url)
-    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-    if parts.scheme not in kinds or not parts.hostname:
-        raise click.BadParameter(f"{url!r} is no URL such as http://127.0.0.1:9090", param_hint="--url")
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    try:
-        with closing(kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_S)) as connection:
-            connection.request("GET", f"{parts.path.rstrip('/')}/explain?{urlencode(question)}", headers=headers)
-            answer = connection.getresponse()
-            body = orjson.loads(answer.read())
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise click.ClickException(f"{url} does not answer as a router's control plane: {error}") from None
-    if not isinstance(body, dict) or answer.status != http.client.OK:
-        reason = body.get("error", {}).get("message") if isinstance(body, dict) else None
-        raise click.ClickException(f"{url} answered {answer.status}: {reason or 'without a reason'}")
-    return body
 
 
 def page(shown: dict[str, Any]) -> RenderableType:
