@@ -59,7 +59,7 @@ class Plane:
 
     async def state_of(self, name: str) -> str:
         _, shown = await self.ask("GET", "/keys")
-        return {key["name"]: key["state"] for key in shown["keys"]}[name]
+        return next(str(key["state"]) for key in shown["keys"] if key["name"] == name)
 
 
 async def planes(bench: Workbench, store: KeyStore | None) -> AsyncIterator[Plane]:
