@@ -7,11 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,66 +16,8 @@ from router.accounting.entries import FRAME_BYTES, encode, frames, walk
 from router.base.segments import segments_in, written_segments
 from router.ledger import segments as module
 from router.ledger import writer as writer_module
-from router.ledger.settings import LedgerSettings
 from router.ledger.writer import LedgerWriter, NoLedger
-from router.model.outcome import AttemptRecord, RequestRecord, Usage
-
-SEGMENT = 64 << 10
-
-
-def record(number: int, **changes: Any) -> RequestRecord:
-    attempt = AttemptRecord("azure-1/ptu", "azure", "served", 200, usage=Usage(100, 20), cost_nano_usd=number)
-    fields = {"id": f"r{number}", "at": 10.0 + number, "outcome": "ok", "status": 200, "total_ms": 1.0}
-    return RequestRecord(**{**fields, "key": "acme", "attempts": (attempt,), "cost_nano_usd": number, **changes})
-
-
-class Desk:
-    """What a writer has around it: a loop's inbox, and a log of events."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.events: list[tuple[str, dict[str, object]]] = []
-        self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self._open: list[LedgerWriter] = []
-
-    def call_soon_threadsafe(self, call: Callable[..., object], *args: object) -> None:
-        self._calls.append((call, args))
-
-    def turn(self) -> None:
-        while self._calls:
-            call, args = self._calls.popleft()
-            call(*args)
-
-    def until(self, condition: Callable[[], object], within_s: float = 10.0) -> None:
-        end = time.monotonic() + within_s
-        while self.turn() or not condition():
-            assert time.monotonic() < end
-            time.sleep(0.001)
-
-    def event(self, event: str, /, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def writer(self, name: str = "0", **changes: Any) -> LedgerWriter:
-        options = {"segment_bytes": SEGMENT, "keep_bytes": 64 * SEGMENT, **changes}
-        settings = LedgerSettings(str(self.folder), **options)
-        made = LedgerWriter(settings, self, writer=name, event=self.event)  # type: ignore[arg-type]
-        self._open.append(made)
-        return made
-
-    def close(self) -> None:
-        for each in self._open:
-            each.close()
-
-    def ids(self, name: str = "0") -> list[str]:
-        return [
-            each.id
-            for _, path in segments_in(self.folder / name)
-            for _, records in walk(path.read_bytes())
-            for each in records
-        ]
-
-    def sequences(self, name: str = "0") -> list[int]:
-        return [each.sequence for _, path in segments_in(self.folder / name) for each in frames(path.read_bytes())]
+from tests.unit.ledger.desk import SEGMENT, Desk, ends_of, names, record, write
 
 
 @pytest.fixture
@@ -86,23 +25,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path / "ledger")
     yield desk
     desk.close()
-
-
-def ends_of(path: Path) -> list[int]:
-    """Where the last frame of a segment ends, if it has any."""
-    return [each.end for each in frames(path.read_bytes())][-1:]
-
-
-def write(ledger: LedgerWriter, numbers: range, a_turn: int = 1) -> None:
-    for number in numbers:
-        ledger.add(record(number))
-        if number % a_turn == 0:
-            ledger.commit()
-    ledger.commit()
-
-
-def names(numbers: range) -> list[str]:
-    return [f"r{number}" for number in numbers]
 
 
 def test_what_is_committed_is_in_the_file_at_once(desk: Desk) -> None:
@@ -136,7 +58,8 @@ def test_segments_follow_each_other_without_a_gap(desk: Desk) -> None:
     write(ledger, range(2000), a_turn=3)
     assert len(written_segments(desk.folder / "0")) > 3
     desk.until(lambda: ledger.segments == len(written_segments(desk.folder / "0")))
-    assert ledger.waiting_bytes == sum(end for _, path in segments_in(desk.folder / "0") for end in ends_of(path))
+    written = sum(end for _, path in segments_in(desk.folder / "0") for end in ends_of(path))
+    desk.until(lambda: ledger.waiting_bytes == written)
     ledger.close()
 
     assert desk.ids() == names(range(2000))
