@@ -1,8 +1,8 @@
 """A real Redis, Debian's, for tests that kill it, stop it and start it again.
 
-    with RedisServer() as server:
-        server.url
-        server.kill(); server.start()      # empty, unless it was told to `save`
+with RedisServer() as server:
+    server.url
+    server.kill(); server.start()      # empty, unless it was told to `save`
 """
 
 import contextlib
@@ -52,7 +52,13 @@ class RedisServer:
             "--appendonly": "no",
             "--daemonize": "no",
         }
-        command = ["setpriv", "--pdeathsig", "KILL", self._program, *(word for pair in options.items() for word in pair)]
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            self._program,
+            *(word for pair in options.items() for word in pair),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not self._answers():

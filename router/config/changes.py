@@ -15,6 +15,8 @@ def unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
     changed = [f"server.{name}" for name in _OF_THE_PROCESS if getattr(old.server, name) != getattr(new.server, name)]
     if old.decision_log != new.decision_log:
         changed.append("decision_log")
+    if old.redis != new.redis:
+        changed.append("redis")
     if _exporter(old) != _exporter(new):
         changed.append("tracing")
     lines = new.source.text.splitlines()

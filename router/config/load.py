@@ -19,6 +19,7 @@ from router.config.faults import ConfigError
 from router.config.fleet import check_fleet, read_deployments, read_endpoint, read_timeouts
 from router.config.hosts import is_internal
 from router.config.policy import read_policy
+from router.config.redis import read_redis
 from router.config.schedules import ScheduleReader, check_prices, check_reach, check_zones, read_conditions
 from router.config.schema import File, WorkloadSection
 from router.config.server import read_server, read_workers
@@ -82,13 +83,14 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
     tracing, untold = read_tracing(doc, file.tracing, None if "workloads" in lost else file.workloads)
+    redis, unsafe = read_redis(doc, file.redis)
     if models is None:
         return None
 
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += [*reader.warnings(), *untold]
+    warnings += [*reader.warnings(), *untold, *unsafe]
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
@@ -114,6 +116,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         model_limits=MappingProxyType(model_limits),
         decision_log=decision_log,
         tracing=tracing,
+        redis=redis,
         conditions=tuple(conditions.values()),
         since=phases[0].since,
         until=phases[0].until,

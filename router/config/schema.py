@@ -343,6 +343,14 @@ class TracingSection(Section):
     respect_parent: list[Text] = []
 
 
+class RedisSection(Section):
+    url: Annotated[Text, Field(repr=False)]
+    prefix: Text | None = None
+    on_loss: Literal["share", "open", "closed"] | None = None
+    routers: Count | None = None
+    ca_file: Text | None = None
+
+
 class KeySection(Section):
     name: Text
     workload: Text
@@ -367,6 +375,7 @@ class File(Section):
     limits: LimitsSection = LimitsSection()
     decision_log: DecisionLogSection | None = None
     tracing: TracingSection | None = None
+    redis: RedisSection | None = None
     endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}
     aliases: dict[str, Text] = {}
     models: dict[str, ModelSection] = {}

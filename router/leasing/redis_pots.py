@@ -182,8 +182,10 @@ class RedisPots:
             asyncio_redis: Any = await asyncio.to_thread(importlib.import_module, "redis.asyncio")
             retry: Any = await asyncio.to_thread(importlib.import_module, "redis.asyncio.retry")
             backoff: Any = await asyncio.to_thread(importlib.import_module, "redis.backoff")
+            ca_file = self._settings.ca_file
             self._redis = asyncio_redis.Redis.from_url(
                 self._settings.url.reveal(),
+                **({"ssl_ca_certs": ca_file} if ca_file is not None else {}),
                 socket_timeout=TRIP_S,
                 socket_connect_timeout=TRIP_S,
                 retry=retry.Retry(backoff.NoBackoff(), 0),  # the next tick tries again, and knows more
