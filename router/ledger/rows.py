@@ -6,6 +6,8 @@ Sums are integers and rows are made from the same records, so what an hour's sum
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from router.ledger.tables import USAGE_HOURS
 from router.model.outcome import AttemptRecord, RequestRecord, Usage
 
@@ -16,6 +18,7 @@ HOUR_S: Final = 3600
 HOUR_US: Final = HOUR_S * 1_000_000
 SUMS: Final = tuple(column.name for column in USAGE_HOURS.c if not column.primary_key)
 _SUMS_ROW: Final = tuple(column.name for column in USAGE_HOURS.c)
+_LIE: Final = 1 << 48  # sums of what is below it fit into 64 bits
 _NOTHING: Final = Usage()
 _ZEROS: Final = [0] * len(SUMS)
 
@@ -103,14 +106,20 @@ def _attempt(record: RequestRecord, attempt: AttemptRecord, usage: Usage, name: 
     # fmt: on
 
 
-def storable(rows: list[Row]) -> list[Row]:
-    """What any store takes: text without zero bytes, which PostgreSQL refuses, and integers of 64 bits."""
-    return [tuple(map(_storable, row)) for row in rows]
+def mended(records: Iterable[RequestRecord]) -> list[RequestRecord]:
+    """What any store takes: text without zero bytes, which PostgreSQL refuses, and 0 for numbers that are lies."""
+    return msgspec.convert(_mended(msgspec.to_builtins(list(records))), list[RequestRecord])
 
 
-def _storable(value: str | int | float | bool) -> str | int | float | bool:
-    if type(value) is str:
-        return value.replace("\0", "")
-    if type(value) is int:
-        return max(-(1 << 63), min(value, (1 << 63) - 1))
-    return value
+def _mended(value: object) -> object:
+    match value:
+        case str():
+            return value.replace("\0", "")
+        case int():
+            return value if abs(value) < _LIE else 0
+        case list():
+            return [_mended(item) for item in value]
+        case dict():
+            return {key: _mended(item) for key, item in value.items()}
+        case _:
+            return value

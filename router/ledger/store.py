@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from router.ledger import migrations
 from router.ledger.engines import StoreError, TakenError, UnstorableError, database_of, reached
-from router.ledger.rows import HOUR_S, SUMS, Rows, storable
+from router.ledger.rows import HOUR_S, SUMS, Rows, mended
 from router.ledger.tables import ATTEMPTS, POSITIONS, PRICES, REQUESTS, USAGE_HOURS
 from router.model.fleet import Price
 from router.model.outcome import RequestRecord
@@ -74,19 +74,15 @@ class Store:
 
     async def add(self, records: Sequence[RequestRecord], position: Position) -> int:
         """Takes entries in, with how far that brings their segment; all or nothing. Returns how many were new."""
-        rows = Rows(records)
         try:
-            await self._add(rows, position)
+            await self._add(Rows(records), position)
             return len(records)
         except TakenError:
-            records = await self._unknown(records)
-            rows = Rows(records)
+            new = await self._unknown(records)
         except UnstorableError:
-            records = await self._unknown(records)
-            rows = Rows(records)
-            rows.requests, rows.attempts = storable(rows.requests), storable(rows.attempts)
-        await self._add(rows, position)
-        return len(records)
+            new = mended(await self._unknown(records))
+        await self._add(Rows(new), position)
+        return len(new)
 
     async def _add(self, rows: Rows, position: Position) -> None:
         async with reached(), self.writes.begin() as connection:
