@@ -19,6 +19,7 @@ from typing import Any, Final
 from router.base.clock import Clock, SystemClock
 from router.ledger.drain import Drain
 from router.ledger.key_keeper import KeyKeeper
+from router.ledger.reports import key_usage
 from router.ledger.state import LedgerState, Order
 from router.ledger.store import PRUNED_AT_ONCE, Store, StoreError
 from router.model.fleet import Price
@@ -58,6 +59,7 @@ class Bookkeeper:
         """What may be asked of it. Those that need the store raise FailedError while it is away."""
         return {
             "spent": self._spent,
+            "usage": self._usage,
             "change_key": self._keys.change,
             "prices": self._take_prices,
             "finish": self._finish,
@@ -152,6 +154,13 @@ class Bookkeeper:
         await self._catch_up()
         try:
             return await self.store.spent(until)
+        except StoreError as error:
+            raise FailedError(str(error)) from None
+
+    async def _usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, object]:
+        """See `reports.key_usage`."""
+        try:
+            return await key_usage(self.store, key, since, until, bucket)
         except StoreError as error:
             raise FailedError(str(error)) from None
 

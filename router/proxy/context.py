@@ -156,9 +156,7 @@ class Context:
     @property
     def operation_name(self) -> str:
         ask = self.caller.ask
-        if ask is None:
-            return ""
-        return ask.operation.name if ask.operation is not None else "models"
+        return ask.name if ask is not None else ""
 
     def refused_offers(self) -> tuple[Offer, ...]:
         """Every deployment that this request was offered to and that did not serve it, in order."""

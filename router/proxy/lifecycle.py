@@ -45,7 +45,10 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
     try:
         ask = _recognise(ctx, rt)
         if ask.operation is None:
-            _reply_models(ctx)
+            if ask.usage:
+                _reply_json(ctx, await rt.own_usage.body(ctx, rt.clock.wall()))
+            else:
+                _reply_models(ctx)
             return
         allowance = ctx.caller.allowance
         if allowance is not None and (stop := rt.limits.admit(ctx, allowance, inbound.started_at)) is not None:
@@ -192,7 +195,11 @@ def _reply_models(ctx: Context) -> None:
         raise NotFoundError(
             "The model does not exist, or this key may not use it.", code="model_not_found", param="model"
         )
-    body = model_list(allowed, only=ask.model)
+    _reply_json(ctx, model_list(allowed, only=ask.model))
+
+
+def _reply_json(ctx: Context, body: bytes) -> None:
+    """What the router itself knows."""
     ctx.status = 200
     now = monotonic()
     ctx.inbound.answer_whole(status_line(200), json_headers(ctx.id) + _limit_lines(ctx, now), body, now)

@@ -20,6 +20,7 @@ from router.proxy.backend import Backend
 from router.proxy.context import Context
 from router.proxy.fleet import Fleet
 from router.proxy.limiting import Limiting
+from router.proxy.own_usage import OwnUsage
 from router.proxy.queues import Queues
 from router.telemetry.metrics import Gaps
 from router.telemetry.tracing import Tracing
@@ -72,6 +73,7 @@ class Runtime:
         self.signers = signers  # threads for signatures
         self.clock = clock
         self.tracing: Tracing | None = None  # None: the configuration has no such section
+        self.own_usage = OwnUsage(loop)
         self.violations = 0
         self.in_flight: dict[str, int] = {}  # by workload
         self.credential_failures: dict[str, int] = {}  # by endpoint, since the start

@@ -15,10 +15,18 @@ _DEPLOYMENTS: Final = b"/openai/deployments/"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a path asks for: an operation, or (where it is None) the list of models or one of them."""
+    """What a path asks for: an operation; where it is None, the models or one of them, or what the key has used."""
 
     operation: Operation | None
     model: str | None = None  # named by the path, which then decides
+    usage: bool = False
+
+    @property
+    def name(self) -> str:
+        """As logs and metrics have it."""
+        if self.operation is not None:
+            return self.operation.name
+        return "usage" if self.usage else "models"
 
 
 class MethodNotAllowedError(RouterError):
@@ -34,6 +42,7 @@ _EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
         **{f"/openai{op.path}".encode(): Ask(op) for op in OPERATIONS.values() if not op.deployment_scoped},
         b"/openai/models": _MODELS,
         **{f"{base}/models".encode(): _MODELS for base in _V1},
+        **{f"{base}/usage".encode(): Ask(None, usage=True) for base in _V1},
     }
 )
 _ONE_MODEL: Final = (b"/v1/models/", b"/openai/v1/models/", b"/openai/models/")

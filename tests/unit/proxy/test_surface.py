@@ -98,3 +98,12 @@ def test_the_wrong_method_is_told_the_right_one(method: bytes, path: bytes, allo
         find_ask(method, path)
     assert caught.value.status == 405
     assert caught.value.headers == {"allow": allowed}
+
+
+@pytest.mark.parametrize("base", ["/v1", "/openai/v1"])
+def test_a_keys_usage_is_no_model_and_no_operation(base: str) -> None:
+    ask = find_ask(b"GET", f"{base}/usage?since=2031-01-01".encode())
+    assert (ask.name, ask.operation, ask.model) == ("usage", None, None)
+    assert find_ask(b"GET", f"{base}/models".encode()).name == "models"
+    with pytest.raises(MethodNotAllowedError):
+        find_ask(b"POST", f"{base}/usage".encode())
