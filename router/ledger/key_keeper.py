@@ -64,7 +64,7 @@ class KeyKeeper:
             async with asyncio.timeout(LOOK_S):
                 await self._look()
         except (StoreError, TimeoutError) as error:
-            self.trouble = f"keys: {error or 'no answer'}"
+            self.trouble = f"keys: {str(error) or 'no answer'}"
         except OSError as error:
             self.trouble = f"keys: their cache cannot be written ({error.strerror})"
         else:
