@@ -16,7 +16,9 @@ from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
 from router.jobs.engine_load import EngineLoads
+from router.jobs.loops import Surprised
 from router.jobs.outlook import Outlook
+from router.jobs.own_limits import OwnLimits
 from router.jobs.probes import Probes
 from router.jobs.sweeps import Sweeps
 from router.jobs.tokens import TokenKeeper
@@ -25,10 +27,9 @@ from router.model.outcome import RequestRecord
 from router.proxy.figures import fleet_numbers
 from router.proxy.fleet import Fleet
 from router.proxy.gateway import Gateway
-from router.proxy.limiting import Limiting
+from router.proxy.limiting import Limiting, Supply
 from router.proxy.queues import Queues
 from router.proxy.runtime import Runtime
-from router.proxy.supply import OwnSupply
 from router.telemetry import names
 from router.telemetry.access_log import AccessLog
 from router.telemetry.decision_log import DecisionLog, NoDecisionLog
@@ -78,8 +79,9 @@ class Assembly:
         loop: asyncio.AbstractEventLoop,
         clock: Clock | None = None,
         worker: int | None = None,
+        supply: Callable[[Surprised], Supply] | None = None,
     ) -> None:
-        """`worker`: its number, where several processes share the port and the logs.
+        """`worker`: its number, where several processes share the port and the logs. `supply`: of their limits.
 
         Raises OSError where a log cannot be opened, ValueError where the decision log's settings cannot work.
         """
@@ -94,7 +96,8 @@ class Assembly:
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
-        self.limits = Limiting(OwnSupply(clock))
+        self.supply = (supply or partial(OwnLimits, loop, clock))(self._surprised)
+        self.limits = Limiting(self.supply)
         self.runtime = Runtime(
             *(loop, snapshot, self.fleet, Queues(loop, self.wheel), self.limits),
             *(self.books, self.decisions, self.signers, clock),
@@ -126,6 +129,7 @@ class Assembly:
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
         self.wheel.start()
+        await self.supply.start()
         self.upkeep.start()
         self.sweeps.start()
         self.tokens.start()
@@ -137,6 +141,7 @@ class Assembly:
     async def close(self) -> None:
         """Ends the jobs, the connections to clouds and the books, in this order."""
         self.sweeps.stop()
+        await self.supply.stop()
         for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
             await job.stop()
         self.fleet.close()

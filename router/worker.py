@@ -25,7 +25,9 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot, Source
+from router.jobs.loops import Surprised
 from router.proxy.backend import Backend
+from router.proxy.limiting import Supply
 from router.telemetry.reading import Reading
 from router.transport.inbound import LINGER_S
 
@@ -34,10 +36,13 @@ BACKLOG: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A worker's place among several: its number, and the listening sockets that the supervisor keeps open for it."""
+    """A worker's place among several: its number, the sockets that the supervisor keeps open for it, and its part of
+    what all may use.
+    """
 
     index: int
     sockets: tuple[socket.socket, ...]
+    supply: Callable[[Surprised], Supply]  # of limits: leased of the supervisor
 
 
 class Worker:
@@ -82,8 +87,10 @@ class Worker:
     async def assemble(self) -> None:
         """Everything but the ports: it obeys from then on, and serves nobody yet. Raises as `start`."""
         seat = self._seat
+        alone = (None, None)
         self._assembly = Assembly(
-            self._snapshot, asyncio.get_running_loop(), self._clock, seat.index if seat is not None else None
+            *(self._snapshot, asyncio.get_running_loop(), self._clock),
+            *((seat.index, seat.supply) if seat is not None else alone),
         )
         try:
             await self._assembly.start_jobs()

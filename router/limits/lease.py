@@ -161,6 +161,12 @@ class Lease:
         if not self._borrows and not self.rate_per_s:
             self.put(units, now)
 
+    def surrender(self) -> None:
+        """All that is held unspent goes back with the next ask: under other figures it may be more than there is."""
+        if self._held > 0.0:
+            self._back += self._held
+            self._held = self._low = 0.0
+
     def left(self, now: float) -> float:
         """Of the whole limit, as far as it is known: what the superior told, and what time has added since."""
         return min(self.full, self._told_left + (now - self._told_at) * self.rate_per_s + self._held)

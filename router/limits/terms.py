@@ -71,6 +71,11 @@ def shadowed(limits: Limits) -> frozenset[str]:
     return frozenset(name.replace("_nano", "") for name in limits.shadow)
 
 
+def largest(terms: Terms) -> float:
+    """What is larger never passes: a whole minute's units, all places, all the money."""
+    return max(terms.burst, terms.per_s * _MINUTE_S) if isinstance(terms, Rate) else terms.full
+
+
 def source_of(terms: Terms) -> Source:
     """A full one."""
     match terms:
@@ -87,7 +92,7 @@ def adapt(source: Source, terms: Terms, now: float) -> None:
     match source, terms:
         case Bucket(), Rate(per_s, burst):
             source.left(now)  # by the old rate up to now
-            source.rate_per_s, source.burst, source.largest = per_s, burst, max(burst, per_s * _MINUTE_S)
+            source.rate_per_s, source.burst, source.largest = per_s, burst, largest(terms)
             source.put(0.0, now)  # no more than the new burst
         case Slots(), Places(count):
             source.count = count

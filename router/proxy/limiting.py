@@ -53,6 +53,14 @@ class Supply(Protocol):
         """Tells the superior at once what this lease lacks; wakes when it has answered."""
         ...
 
+    def begin(self, spent: Mapping[str, int]) -> None:
+        """What is known to be spent of budgets in their present periods, in nano-dollars."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
 
 class Limiting:
     """All limits of one process. Gates are made when a limit is first used, and outlive a reload that keeps it."""

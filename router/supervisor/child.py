@@ -7,7 +7,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,17 @@ from router.admin.picture import Scene
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.jobs.leases import Leases
+from router.jobs.loops import Surprised
 from router.jobs.sharing import Changes, Sharing
+from router.limits.lease import Ask, Grant
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
 from router.worker import Seat, Worker, raise_open_files
 
 ORDER_S: Final = 30.0
+LEASE_S: Final = 2.0  # then it is asked anew
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 
@@ -92,7 +97,7 @@ async def serve(index: int, line: socket.socket, listeners: Sequence[socket.sock
     channel = Channel()
     await loop.create_connection(lambda: channel, sock=line)
     try:
-        child = await _start(Seat(index, tuple(listeners)), channel, known)
+        child = await _start(index, tuple(listeners), channel, known)
     except NO_ANSWER:
         return 1
     except (ConfigError, OSError, ValueError) as error:
@@ -108,7 +113,7 @@ async def serve(index: int, line: socket.socket, listeners: Sequence[socket.sock
     return 0
 
 
-async def _start(seat: Seat, channel: Channel, known: Snapshot | None) -> Child:
+async def _start(index: int, listeners: tuple[socket.socket, ...], channel: Channel, known: Snapshot | None) -> Child:
     """A worker that listens. Raises what keeps it from it."""
     order = await channel.call(Order, ORDER_S, "order")
     file = Path(order.file)
@@ -116,17 +121,24 @@ async def _start(seat: Seat, channel: Channel, known: Snapshot | None) -> Child:
         snapshot = known.at(time.time())
     else:
         snapshot = load(file, os.environ, source=order.source)
-    worker = Worker(file, os.environ, snapshot, seat=seat)
+    worker = Worker(file, os.environ, snapshot, seat=Seat(index, listeners, _leases(channel, snapshot)))
     await worker.assemble()
     for deployment_id in order.draining:
         await worker.set_drain(deployment_id, True)
-    child = Child(seat.index, worker, channel)
+    child = Child(index, worker, channel)
     channel.serve(child.verbs())
     # From this answer on each reload waits for this worker too: it never serves what is not in force any more.
     await channel.call(type(None), JOIN_S, "join", worker.assembly.runtime.snapshot.version)
     await worker.listen()
     channel.tell("listening")
     return child
+
+
+def _leases(channel: Channel, snapshot: Snapshot) -> Callable[[Surprised], Leases]:
+    async def lend(asks: Sequence[Ask]) -> list[Grant]:
+        return await channel.call(list[Grant], LEASE_S, "lease", asks)
+
+    return partial(Leases, asyncio.get_running_loop(), lend, snapshot.server.workers)
 
 
 async def _stop_when_closed(channel: Channel, worker: Worker) -> None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from router.limits.lease import Ask, Grant
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
@@ -34,6 +35,14 @@ class Superior(Protocol):
 
         Raises ClosedError, FailedError, TimeoutError where it does not.
         """
+        ...
+
+    async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
+        """Gives a worker its part of what all may use."""
+        ...
+
+    def ended(self, slot: Slot) -> None:
+        """A worker is gone, with whatever it had."""
         ...
 
     def event(self, event: str, /, **fields: object) -> None:
@@ -126,6 +135,7 @@ class Crew:
             while not self._ending.is_set():
                 began_at = monotonic()
                 how = await self._lived(slot)
+                self._superior.ended(slot)
                 if self._ending.is_set():
                     return
                 if not self._complete:
@@ -189,7 +199,10 @@ class Crew:
                 if other is not slot and other.joined:
                     other.channel.tell("apply", changes)
 
-        return {"order": order, "failed": failed, "join": join, "listening": listening, "share": share}
+        async def lease(asks: list[Ask]) -> list[Grant]:
+            return await self._superior.lend(slot, asks)
+
+        return {"order": order, "lease": lease, "failed": failed, "join": join, "listening": listening, "share": share}
 
     async def _poll(self) -> None:
         """Keeps what requests counted. The rest is read when somebody asks: that takes a few times longer."""

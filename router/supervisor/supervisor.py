@@ -25,9 +25,12 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.jobs.own_limits import OwnLimits
+from router.limits.lease import Ask, Grant
 from router.supervisor import child
 from router.supervisor.copies import Copy, Sockets, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
+from router.supervisor.limits import SharedLimits
 from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
 from router.supervisor.order import Order
@@ -65,6 +68,9 @@ class Supervisor:
         self.event = self._log.event
         self._sockets, self._copies = sockets, copies
         self._crew = Crew((), self)
+        self._supply = OwnLimits(asyncio.get_running_loop(), self._clock, self._surprised)
+        self._limits = SharedLimits(self._supply)
+        self._limits.adopt(snapshot)
         self._live = Live()
         self._scenes: list[Scene] = []
         self._admin = AdminServer(self, snapshot.server.admin_token)
@@ -86,6 +92,7 @@ class Supervisor:
                 self._sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
             self.port = int(self._sockets[0][0].getsockname()[1])
             places = enumerate(zip_longest(self._sockets, self._copies))
+            await self._supply.start()
             self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
             await self._look()
@@ -138,6 +145,7 @@ class Supervisor:
     async def close(self) -> None:
         """Ends everything that is left."""
         await self._crew.gone(0.0)
+        await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()
         self._log.close()
@@ -160,6 +168,12 @@ class Supervisor:
         while version != self._snapshot.version:  # it was on its way when another came into force
             version = await self._put_in_force(slot)
         slot.joined = True  # nothing was awaited since the look: who reloads from here on sees it
+
+    async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
+        return await self._limits.lend(str(slot.index), asks)
+
+    def ended(self, slot: Slot) -> None:
+        self._limits.forget(str(slot.index))
 
     # -- ControlledRouter
 
@@ -202,6 +216,7 @@ class Supervisor:
                 self.event("reload_refused", faults=[str(fault) for fault in faults])
                 return ReloadResult(ok=False, version=old.version, faults=faults)
             self._snapshot = new  # from here on it is in force: whoever starts, starts with it
+            self._limits.adopt(new)
             self._loaded_at = self._clock.wall()
             self._drained &= new.deployments.keys()
             await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
@@ -270,6 +285,9 @@ class Supervisor:
         if not await slot.channel.call(bool, PREPARE_S, "adopt", snapshot.version):
             raise FailedError(f"worker {slot.index} does not take over {snapshot.version}")
         return snapshot.version
+
+    def _surprised(self, job: str, error: str) -> None:
+        self.event("job_failed", job=job, error=error)
 
     def _own_reading(self) -> Reading:
         return Reading(
