@@ -39,6 +39,10 @@ class QuotaTwin:
             return tokens_s
         return max(tokens_s, requests.wait_s(now))
 
+    def tokens_wait_s(self, tokens: int, now: float) -> float:
+        """Likewise by its tokens alone."""
+        return self._tokens.wait_s(tokens, now) if self._tokens is not None else 0.0
+
     def charge(self, tokens: int, now: float) -> None:
         """Counts a send. Those that fail count as well."""
         if self._tokens is not None:
@@ -126,6 +130,11 @@ class QuotaTwin:
     def limit_tokens(self) -> int | None:
         """Tokens a minute in force."""
         return self._tokens.limit if self._tokens is not None else None
+
+    @property
+    def minute_ends_at(self) -> float:
+        """When the counter of tokens starts again, in monotonic seconds; infinite where no limit is known."""
+        return self._tokens.ends_at if self._tokens is not None else inf
 
     @property
     def factor(self) -> float:

@@ -98,6 +98,10 @@ class TokenMinute:
         self._limited = True
         return self._reset_at - now
 
+    @property
+    def ends_at(self) -> float:
+        return self._reset_at
+
     def charge(self, tokens: int, now: float) -> None:
         if now >= self._reset_at:
             self._roll(now)

@@ -17,6 +17,7 @@ from router.health.cooldown import Cooldown
 from router.health.health import Health
 from router.health.verdict import State, Verdict, merged
 from router.limits.concurrency import GradientLimit
+from router.limits.minute_shares import MinuteShares
 from router.limits.quota_twin import QuotaTwin
 from router.model.decision import ACCEPTED, Offer
 from router.model.fleet import Deployment
@@ -54,13 +55,35 @@ class Standing:
 class Quota:
     """What the deployments of one quota share: the wait that they were told, and the twin of its limits."""
 
-    __slots__ = ("cooldown", "limits", "twin")
+    __slots__ = ("cooldown", "limits", "shares", "twin")
 
     def __init__(self, twin: QuotaTwin | None, limits: tuple[int | None, int | None] = (None, None)) -> None:
         """`limits`: tokens and requests a minute, as configured."""
         self.cooldown = Cooldown()
         self.limits = limits
         self.twin = twin  # None: the provider's limits are not known, or not of this kind
+        self.shares: MinuteShares | None = None  # of its tokens, while somebody is turned away for want of them
+
+    def share_wait_s(self, name: str, weight: float, priority: int, tokens: int, now: float) -> float:
+        """0.0 where a key may have so many of the minute's tokens, else seconds until the minute is over."""
+        shares, twin = self.shares, self.twin
+        if shares is None or twin is None:
+            return 0.0
+        left, ends_at = twin.tokens_left(now) / twin.factor, twin.minute_ends_at
+        wait_s = shares.wait_s(name, weight, priority, tokens, left, ends_at, now)
+        if shares.idle:
+            self.shares = None
+        return wait_s
+
+    def turned_away(self, name: str, weight: float, priority: int, tokens: int, now: float) -> None:
+        """A request was: where that is for want of tokens, the minute is divided from now on."""
+        twin = self.twin
+        short = twin is not None and twin.tokens_wait_s(tokens, now) > 0.0
+        if short or self.share_wait_s(name, weight, priority, tokens, now):
+            if self.shares is None and twin is not None:
+                self.shares = MinuteShares(twin.minute_ends_at)
+            if self.shares is not None:
+                self.shares.missed(name, weight, priority)
 
 
 class Backend:

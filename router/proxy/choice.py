@@ -1,12 +1,13 @@
 """Which deployment is asked next, and why the others are not: the second of the three barriers."""
 
 from collections.abc import Sequence
+from math import inf
 
 from router.base.errors import PlacementViolationError, RefusedError
 from router.model.decision import Leave, Offer
 from router.model.plan import Permit
 from router.model.policy import Priority
-from router.proxy.backend import Target
+from router.proxy.backend import Backend, Target
 from router.proxy.context import Context
 from router.proxy.fleet import Tier
 from router.proxy.queues import Queue
@@ -28,7 +29,12 @@ def choose(ctx: Context, permit: Permit, now: float, others: Queue | None = None
         able = tier.able(now)
         if able:
             first = tier.balancer.pick(able, facts, now) if len(able) > 1 else able[0]
-            if first.cloud in permit.clouds and not first.backend.refusal_of(ctx.tokens, now):
+            backend = first.backend
+            if (
+                first.cloud in permit.clouds
+                and not backend.refusal_of(ctx.tokens, now)
+                and backend.quota.shares is None
+            ):
                 ctx.tier = 0
                 return first
     for index, tier in enumerate(plan.tiers):
@@ -49,6 +55,25 @@ def importance(ctx: Context) -> Priority:
     return key.priority if key.priority is not None else plan.traffic.policy.priority
 
 
+def refusal_of(ctx: Context, backend: Backend, now: float) -> str:
+    """Why this one request may not be sent there at this moment; empty where it may."""
+    why = backend.refusal_of(ctx.tokens, now)
+    if not why and backend.quota.shares is not None and _share_wait_s(ctx, backend, now):
+        return "over_quota"
+    return why
+
+
+def wait_s(ctx: Context, backend: Backend, now: float) -> float:
+    """Seconds until it may be, as far as that is known; infinity where it is not."""
+    known_s = backend.wait_s(ctx.tokens, now)
+    if backend.quota.shares is None or backend.refusal(now):
+        return known_s
+    share_s = _share_wait_s(ctx, backend, now)
+    if not share_s:
+        return known_s
+    return max(share_s, known_s) if known_s < inf else share_s
+
+
 def may_choose(ctx: Context, permit: Permit, now: float, slow: Target) -> bool:
     """Whether another deployment could be asked at this moment, were the attempt at `slow` given up. Notes nothing."""
     plan = ctx.plan
@@ -61,7 +86,7 @@ def may_choose(ctx: Context, permit: Permit, now: float, slow: Target) -> bool:
         and permit.allows(target.cloud)
         and not (holder_is_done and target.cloud == plan.holder)
         and not target.backend.refusal(now)
-        and not target.backend.refusal_of(ctx.tokens, now)
+        and not refusal_of(ctx, target.backend, now)
         for target in plan.targets()
     )
 
@@ -81,7 +106,7 @@ def choose_hedge(ctx: Context, permit: Permit, now: float, others: Queue | None)
         if target is not running.target
         and target not in ctx.refusals
         and permit.allows(target.cloud)
-        and not target.backend.refusal_of(ctx.tokens, now)
+        and not refusal_of(ctx, target.backend, now)
         and (others is None or not others.promised(target.backend, Priority.LOW, now))
     ]
     assert ctx.facts is not None
@@ -139,17 +164,31 @@ def _pick(ctx: Context, tier: Tier, permit: Permit, now: float, others: Queue | 
         target = tier.balancer.pick(able, facts, now)
         if permit.allows(target.cloud):
             backend = target.backend
-            why = backend.refusal_of(ctx.tokens, now)
+            why = refusal_of(ctx, backend, now)
             if not why:
                 if others is None or not others.promised(backend, importance(ctx), now):
                     return target
                 why = "busy"
-            backend.avoided += why == "over_quota"
+            if why == "over_quota":
+                backend.avoided += 1
+                _turned_away(ctx, backend, now)
         else:
             why = "no_deployment"  # a reload took it away from this request
         refusals[target] = why
         able = [other for other in able if other is not target]
     return None
+
+
+def _share_wait_s(ctx: Context, backend: Backend, now: float) -> float:
+    key = ctx.caller.key
+    assert key is not None
+    return backend.quota.share_wait_s(key.name, key.weight, importance(ctx), ctx.tokens, now)
+
+
+def _turned_away(ctx: Context, backend: Backend, now: float) -> None:
+    key = ctx.caller.key
+    assert key is not None
+    backend.quota.turned_away(key.name, key.weight, importance(ctx), ctx.tokens, now)
 
 
 def _unexplained(ctx: Context, tier: Tier, now: float) -> list[Target]:

@@ -5,7 +5,9 @@ from typing import Final
 
 from router.balancing.meter import tokens_of
 from router.base.errors import Retry, RouterError
+from router.limits.minute_shares import MinuteShares
 from router.proxy.backend import Backend, Target
+from router.proxy.choice import importance
 from router.proxy.context import Attempt, Context
 from router.proxy.failures import FailedAnswerError
 from router.proxy.runtime import Runtime
@@ -37,6 +39,8 @@ def begin_attempt(ctx: Context, target: Target, now: float) -> Attempt:
     if twin is not None:
         # Now and not when it is sent: a whole burst is placed before its first connection stands.
         twin.charge(ctx.tokens, now)
+        if backend.quota.shares is not None:
+            _use(ctx, backend.quota.shares, ctx.tokens)
     return attempt
 
 
@@ -85,6 +89,8 @@ def end_attempt(
     backend.meter.end(attempt.tokens, now)
     if error is not None and error.retry is Retry.SAFE and backend.quota.twin is not None:
         backend.quota.twin.refund(ctx.tokens, now)  # nothing was sent
+        if backend.quota.shares is not None:
+            _use(ctx, backend.quota.shares, -ctx.tokens)
     ctx.attempts.append(attempt.record(outcome, now, ctx.inbound.started_at, facts.prompt_tokens))
     if outcome == "served":
         health = backend.health
@@ -100,6 +106,12 @@ def end_attempt(
             ctx.turn.serve(taken - ctx.tokens)
             ctx.turn = None
         rt.waiting.capacity_came(ctx.plan.queue)
+
+
+def _use(ctx: Context, shares: MinuteShares, tokens: int) -> None:
+    key = ctx.caller.key
+    assert key is not None
+    shares.charge(key.name, key.weight, importance(ctx), tokens)
 
 
 def _bear(ctx: Context, rt: Runtime, attempt: Attempt, outcome: str, now: float, error: RouterError | None) -> None:

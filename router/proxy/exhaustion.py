@@ -7,6 +7,7 @@ from typing import Final
 from router.base.errors import RefusedError, RouterError, ThrottledError
 from router.providers.errors import client_error
 from router.proxy.backend import Target
+from router.proxy.choice import wait_s
 from router.proxy.context import Context
 from router.proxy.failures import FailedAnswerError
 from router.proxy.replies import retry_after
@@ -66,8 +67,8 @@ def _reason(ctx: Context, target: Target, now: float) -> str:
 
 def _wait_s(ctx: Context, target: Target, now: float) -> float:
     """Seconds until the deployment may be asked, as far as that is known; one that was busy, or failed, any moment."""
-    wait_s = target.backend.wait_s(ctx.tokens, now)
-    return NO_WAIT_KNOWN_S if wait_s == inf and not target.backend.refusal(now) else wait_s
+    known_s = wait_s(ctx, target.backend, now)
+    return NO_WAIT_KNOWN_S if known_s == inf and not target.backend.refusal(now) else known_s
 
 
 def _counted(reasons: list[str]) -> str:

@@ -4,7 +4,7 @@ from math import inf
 from time import monotonic
 
 from router.proxy.backend import Target
-from router.proxy.choice import choose, importance
+from router.proxy.choice import choose, importance, refusal_of, wait_s
 from router.proxy.context import Context
 from router.proxy.runtime import Runtime
 
@@ -70,8 +70,8 @@ def _wait_known_s(ctx: Context, rt: Runtime, now: float) -> float:
     for target in ctx.plan.targets():
         if target not in ctx.tried and permit.allows(target.cloud):
             backend = target.backend
-            if backend.refusal(now) or backend.refusal_of(ctx.tokens, now) == "over_quota":
-                waits.append(0.0 if backend.probed_now(now) else backend.wait_s(ctx.tokens, now))
+            if backend.refusal(now) or refusal_of(ctx, backend, now) == "over_quota":
+                waits.append(0.0 if backend.probed_now(now) else wait_s(ctx, backend, now))
             else:
                 waits.append(0.0)  # whenever a running request ends
     return min(waits)

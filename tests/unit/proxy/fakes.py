@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +15,25 @@ from router.proxy.fleet import Tier
 from router.proxy.runtime import Runtime
 
 
+class FakeQuota:
+    """Notes who was turned away."""
+
+    def __init__(self) -> None:
+        self.away: list[str] = []
+        self.shares: object = None
+        self._share_wait_s = 0.0
+
+    def divide(self, wait_s: float) -> None:
+        """There are parts, and what is over one waits so long."""
+        self.shares, self._share_wait_s = object(), wait_s
+
+    def share_wait_s(self, *_: object) -> float:
+        return self._share_wait_s
+
+    def turned_away(self, name: str, *_: object) -> None:
+        self.away.append(name)
+
+
 @dataclass(eq=False)
 class FakeBackend:
     """Refuses for as long as it is told to: always (`standing`), or this request (`now`)."""
@@ -21,12 +41,16 @@ class FakeBackend:
     standing: str = ""
     now: str = ""
     avoided: int = 0
+    quota: FakeQuota = field(default_factory=FakeQuota)
 
     def refusal(self, _now: float) -> str:
         return self.standing
 
     def refusal_of(self, _tokens: int, _now: float) -> str:
         return self.now
+
+    def wait_s(self, _tokens: int, _now: float) -> float:
+        return inf
 
 
 @dataclass(eq=False)

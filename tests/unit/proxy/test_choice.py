@@ -1,5 +1,6 @@
 """Who is asked next: a tier is passed only with a reason for each of its deployments, and nobody is asked twice."""
 
+from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from router.base.errors import PlacementViolationError, RefusedError
 from router.model.decision import REFUSALS, Leave
-from router.proxy.choice import choose, choose_hedge, may_choose, record_departure
+from router.proxy.choice import choose, choose_hedge, may_choose, record_departure, wait_s
 from tests.unit.proxy.fakes import FakeBackend, FakeTarget, Log, permit, request, runtime
 
 CLOUDS = ("azure", "oracle", "cw")
@@ -138,6 +139,22 @@ def test_what_the_twin_kept_away_is_counted() -> None:
     full, free = FakeTarget("full", backend=FakeBackend(now="over_quota")), FakeTarget("free")
     assert choose(request([full, free]), permit("azure"), 0.0) is cast(Any, free)
     assert (full.backend.avoided, free.backend.avoided) == (1, 0)
+    assert (full.backend.quota.away, free.backend.quota.away) == (["acme"], [])
+
+
+def test_a_key_beyond_its_part_of_a_short_minute_is_refused_as_over_quota() -> None:
+    divided, free = FakeTarget("divided"), FakeTarget("free")
+    divided.backend.quota.divide(7.0)
+    ctx = request([divided, free])
+    assert choose(ctx, permit("azure"), 0.0) is cast(Any, free)
+    assert ctx.refusals == {cast(Any, divided): "over_quota"}
+    assert wait_s(ctx, cast(Any, divided.backend), 0.0) == 7.0
+    divided.backend.quota.divide(0.0)
+    assert choose(request([divided, free]), permit("azure"), 0.0) is cast(Any, divided)
+    assert wait_s(ctx, cast(Any, divided.backend), 0.0) == inf
+    divided.backend.standing = "unhealthy"
+    divided.backend.quota.divide(7.0)
+    assert wait_s(ctx, cast(Any, divided.backend), 0.0) == inf, "what ails it is no quota"
 
 
 class Waiting:
