@@ -66,7 +66,6 @@ class PostgresServer:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that all its processes can be ended, or stopped, as one
         )
         deadline = time.monotonic() + 30
         while not self._answers():
@@ -93,12 +92,15 @@ class PostgresServer:
         return self._run("psql", "-h", str(self.folder), "-U", "postgres", "-AtXqc", statement)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        """Its children lead groups of their own, and share its session."""
         assert self._process is not None
-        for process in Path("/proc").glob("[0-9]*"):
+        pids = [self._process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                if os.getsid(int(process.name)) == self._process.pid:
-                    os.kill(int(process.name), number)
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == self._process.pid:
+                    pids.append(int(stat.parent.name))
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):

@@ -101,6 +101,7 @@ class Bookkeeping:
     async def _live(self) -> str:
         """Starts one and waits for its end, which is as it returns; ends it where this is cancelled. Raises OSError."""
         channel, process = await self._spawn()
+        self._process = process
         try:
             status = await process.wait()
         except asyncio.CancelledError:
