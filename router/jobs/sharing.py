@@ -1,9 +1,9 @@
 """What workers beside each other tell one another: who must be left alone for a while, and what was spent of quotas.
 
 Every 150 ms each tells what is new here, and takes over what the others told. So a 429 that one worker saw stops all of
-them, and each twin counts what all of them send. In between they may together send too much, by what they send in that
-time; answers correct the twins in any case. What cannot be told of so fast (connections, requests at one time) is
-divided among the workers when the configuration is read.
+them, each twin counts what all of them send, and a short minute is divided among the keys of all. In between they may
+together send too much, by what they send in that time; answers correct the twins in any case. What cannot be told of so
+fast (connections, requests at one time) is divided among the workers when the configuration is read.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import msgspec
 
 from router.health.cooldown import Cooldown
 from router.jobs.loops import Surprised, every
+from router.limits.minute_shares import News
 from router.limits.quota_twin import QuotaTwin
 from router.proxy.backend import Backend, Quota
 from router.proxy.fleet import Fleet
@@ -41,11 +42,19 @@ class Spent(msgspec.Struct, frozen=True, array_like=True):
     requests: int
 
 
+class Divided(msgspec.Struct, frozen=True, array_like=True):
+    """Of the quota that this deployment draws on: which keys used how much of its minute, or were turned away."""
+
+    deployment: str
+    news: list[News]
+
+
 class Changes(msgspec.Struct, frozen=True, array_like=True):
     """What is new at one worker."""
 
     cooling: list[Cooling]
     spent: list[Spent]
+    divided: list[Divided] = []
 
 
 class Sharing:
@@ -58,6 +67,7 @@ class Sharing:
         self._seen: Mapping[str, Backend] = {}
         self._cooldowns: list[tuple[str, bool, Cooldown]] = []
         self._twins: list[tuple[str, QuotaTwin]] = []
+        self._divisible: list[tuple[str, Quota]] = []
         self._known: dict[Cooldown, float] = {}  # until when, as the others know it
         self._told: dict[QuotaTwin, tuple[int, int]] = {}  # of what was ever charged: tokens and requests
         self._task: asyncio.Task[None] | None = None
@@ -87,21 +97,26 @@ class Sharing:
             if charged != told:
                 spent.append(Spent(deployment, charged[0] - told[0], charged[1] - told[1]))
                 self._told[twin] = charged
-        if cooling or spent:
-            self._tell(Changes(cooling, spent))
+        divided = [
+            Divided(deployment, news)
+            for deployment, quota in self._divisible
+            if quota.shares is not None and (news := quota.shares.news())
+        ]
+        if cooling or spent or divided:
+            self._tell(Changes(cooling, spent, divided))
 
     def apply(self, changes: Changes) -> None:
         """Takes over what another worker told. Of a deployment that is not here (any more) nothing is known."""
         self._look()
         now = self._loop.time()
         backends = self._fleet.backends
-        for each in changes.cooling:
-            backend = backends.get(each.deployment)
-            if backend is not None and each.until > now:
-                cooldown = backend.quota.cooldown if each.of_quota else backend.cooldown
-                cooldown.start(each.reason, each.until - now, now)
+        for cooling in changes.cooling:
+            backend = backends.get(cooling.deployment)
+            if backend is not None and cooling.until > now:
+                cooldown = backend.quota.cooldown if cooling.of_quota else backend.cooldown
+                cooldown.start(cooling.reason, cooling.until - now, now)
                 # Later where the end was so near that `start` moved it: that is nothing to tell back.
-                self._known[cooldown] = max(self._known.get(cooldown, 0.0), each.until)
+                self._known[cooldown] = max(self._known.get(cooldown, 0.0), cooling.until)
         for spent in changes.spent:
             backend = backends.get(spent.deployment)
             twin = backend.quota.twin if backend is not None else None
@@ -109,6 +124,10 @@ class Sharing:
                 twin.charge_elsewhere(spent.tokens, spent.requests, now)
                 tokens, requests = self._told[twin]
                 self._told[twin] = tokens + spent.tokens, requests
+        for divided in changes.divided:
+            backend = backends.get(divided.deployment)
+            if backend is not None:
+                backend.quota.learn(divided.news)
         if changes.cooling:
             self._fleet.standing.changed()
 
@@ -140,6 +159,7 @@ class Sharing:
             quotas.setdefault(backend.quota, name)
         self._cooldowns = [(name, False, backend.cooldown) for name, backend in backends.items()]
         self._cooldowns += [(name, True, quota.cooldown) for quota, name in quotas.items()]
+        self._divisible = [(name, quota) for quota, name in quotas.items() if quota.twin is not None]
         self._twins = [(name, quota.twin) for quota, name in quotas.items() if quota.twin is not None]
         self._known = {each: self._known.get(each, 0.0) for _, _, each in self._cooldowns}
         self._told = {twin: self._told.get(twin, (0, 0)) for _, twin in self._twins}

@@ -10,7 +10,7 @@ part may have all that the others are not expected to want in the rest of the mi
 
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from router.limits.token_minute import MINUTE_S
 from router.model.policy import Priority
@@ -18,6 +18,9 @@ from router.model.policy import Priority
 LOOK_EVERY_S: Final = 0.25  # parts are reckoned again
 HEADROOM: Final = 1.25  # times what a content key used in the last minute is expected of this one
 FLOOR: Final = 0.05  # of the minute is kept for each priority, as far as it wants that
+
+News: TypeAlias = tuple[str, float, int, float, bool]
+"""Of one key: its name, weight, priority, the tokens it used, and whether it was turned away."""
 
 
 class Use:
@@ -78,8 +81,8 @@ class MinuteShares:
             use.missed = True
             self.idle = False
 
-    def news(self) -> list[tuple[str, float, int, float, bool]]:
-        """What others have not been told: key, weight, priority, tokens used since, and whether it was turned away."""
+    def news(self) -> list[News]:
+        """What others have not been told."""
         found = []
         for name, use in self.uses.items():
             if (use.used, use.missed) != use.told:
@@ -87,7 +90,7 @@ class MinuteShares:
                 use.told = use.used, use.missed
         return found
 
-    def learn(self, news: Iterable[tuple[str, float, int, float, bool]]) -> None:
+    def learn(self, news: Iterable[News]) -> None:
         """What was charged and missed at another process."""
         for name, weight, priority, tokens, missed in news:
             use = self._use(name, weight, priority)

@@ -17,7 +17,7 @@ from router.health.cooldown import Cooldown
 from router.health.health import Health
 from router.health.verdict import State, Verdict, merged
 from router.limits.concurrency import GradientLimit
-from router.limits.minute_shares import MinuteShares
+from router.limits.minute_shares import MinuteShares, News
 from router.limits.quota_twin import QuotaTwin
 from router.model.decision import ACCEPTED, Offer
 from router.model.fleet import Deployment
@@ -74,6 +74,13 @@ class Quota:
         if shares.idle:
             self.shares = None
         return wait_s
+
+    def learn(self, news: list[News]) -> None:
+        """What keys did at another worker where this quota's minute is divided."""
+        if self.shares is None:
+            assert self.twin is not None
+            self.shares = MinuteShares(self.twin.minute_ends_at)
+        self.shares.learn(news)
 
     def turned_away(self, name: str, weight: float, priority: int, tokens: int, now: float) -> None:
         """A request was: where that is for want of tokens, the minute is divided from now on."""

@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +111,32 @@ def test_requests_of_others_fill_the_slice() -> None:
         crew.fleets[0].twin("b/1").charge(0, crew.clock.now)
     crew.share()
     assert crew.fleets[1].twin("b/1").requests_left(crew.clock.now) == 0
+
+
+def test_a_minute_is_divided_among_the_keys_of_all() -> None:
+    """One key floods one worker, another asks the other: there as well its part is kept for it."""
+    crew = Crew(2)
+    now = crew.clock.now
+    first, second = (fleet.backends["b/1"].quota for fleet in crew.fleets)
+    for quota in (first, second):
+        assert quota.twin is not None
+        quota.twin.charge(5880, now)
+    second.turned_away("small", 1.0, 1, 100, now)
+    crew.share()
+    assert first.shares is not None
+    now = crew.clock.now = now + 60.0  # a new minute
+    for _ in range(40):
+        first.turned_away("flood", 1.0, 1, 100, now)
+        if not first.twin.wait_s(100, now) and not first.share_wait_s("flood", 1.0, 1, 100, now):
+            first.twin.charge(100, now)
+            first.shares.charge("flood", 1.0, 1, 100)
+        crew.share()
+        now = crew.clock.now = now + 0.3
+    kept = 5880 / 2 * 48 / 60  # what the other is expected to want in the rest of the minute
+    assert first.shares.uses["flood"].used == pytest.approx(5880 - kept, abs=150)
+    assert second.shares is not None
+    assert second.shares.uses["flood"].used == first.shares.uses["flood"].used
+    assert second.share_wait_s("small", 1.0, 1, int(kept), now) == 0.0
 
 
 STEPS = st.tuples(st.integers(0, 2), st.sampled_from(["a/1", "a/2", "b/1"]), st.integers(0, 900), st.booleans())
