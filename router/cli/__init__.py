@@ -13,7 +13,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "explain": ("router.cli.explain", "explain", "Show where a key's requests would go, and why nowhere else."),
     "keys": ("router.cli.keys", "keys", "Make keys for clients."),
     "audit": ("router.cli.audit", "audit", "Verify the decision log; make signing keys."),
-    "report": ("router.cli.report", "report", "Add up offers and refusals from the decision log."),
+    "report": ("router.cli.report", "report", "Add up refusals, usage and cost."),
     "top": ("router.cli.top", "top", "Show what a running router does, in the terminal."),
     "demo": ("router.cli.demo", "demo", "Emulated clouds, the router, and a region that dies."),
     "emulate": ("router.cli.emulate", "emulate", "Serve the emulated endpoints of a configuration."),

@@ -26,7 +26,7 @@ from rich.console import Console
 from ruamel.yaml import YAML
 
 from router.cli.audit import verify
-from router.cli.report import refusals
+from router.cli.report.refusals import refusals
 from router.cli.story.script import REGION, WitnessingCloud
 from router.cli.story.telling import Story
 from router.cli.story.traffic import Flow

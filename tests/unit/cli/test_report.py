@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from router.cli.report import page
+from router.cli.report.refusals import page
 
 COLUMNS = (
     "cloud",

@@ -1,9 +1,8 @@
-"""`inference-router report`: what the decision log adds up to."""
+"""`inference-router report refusals`: what the decision log adds up to."""
 
 import csv
 import io
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,26 +22,20 @@ from router.accounting.refusals import PARTS, RefusalReport, Row
 from router.cli.audit import read_segments, writers_in
 from router.cli.check import WIDTH_OF_A_PIPE
 from router.cli.loading import load_or_exit
+from router.cli.report.period import seconds_of
 from router.model.decision import REFUSALS
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _REASON: Final = "reason"
 _COUNTS: Final = ("requests", "offers", "accepted", "refused")
 
 _Line = tuple[str | int, ...]
 
 
-@click.group()
-def report() -> None:
-    """Add up what was decided."""
-
-
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
+    seconds = seconds_of(value)
+    if seconds is None:
         raise click.BadParameter(f"{value!r} is no duration: write 90m, 24h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
+    return seconds
 
 
 def _parts(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -52,7 +45,7 @@ def _parts(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
     return parts
 
 
-@report.command()
+@click.command()
 @click.option(
     "--dir", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The log's folder."
 )

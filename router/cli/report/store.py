@@ -1,0 +1,49 @@
+"""The ledger's store, read by a command beside the router that writes it."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from router.cli.loading import load_or_exit
+from router.config.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from router.ledger.store import Store
+
+T = TypeVar("T")
+_SQLITE: Final = "sqlite:///"
+
+config = click.option(
+    "--config",
+    "file",
+    type=click.Path(dir_okay=False),
+    required=True,
+    help="A configuration whose `ledger` names the store.",
+)
+
+
+def read(file: str, question: "Callable[[Store, Snapshot], Awaitable[T]]") -> T:
+    """What the store answers. It is never written to. Raises ClickException where it cannot be asked."""
+    snapshot = load_or_exit(file, os.environ)
+    if snapshot.ledger is None:
+        raise click.UsageError(f"{file} has no `ledger`")
+    url = snapshot.ledger.url
+    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
+        raise click.ClickException(f"there is no store at {url.removeprefix(_SQLITE)} yet: the router makes it")
+    return asyncio.run(_read(url, snapshot, question))
+
+
+async def _read(url: str, snapshot: Snapshot, question: "Callable[[Store, Snapshot], Awaitable[T]]") -> T:
+    from router.ledger.store import Store, StoreError  # slow to import, and needed by nobody else
+
+    store = Store(url)
+    try:
+        return await question(store, snapshot)
+    except StoreError as error:
+        raise click.ClickException(f"the store does not answer: {error}") from None
+    finally:
+        await store.close()
