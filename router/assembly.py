@@ -23,6 +23,7 @@ from router.jobs.probes import Probes
 from router.jobs.sweeps import Sweeps
 from router.jobs.tokens import TokenKeeper
 from router.jobs.upkeep import Upkeep
+from router.ledger.writer import Ledger, LedgerWriter, NoLedger
 from router.model.outcome import RequestRecord
 from router.proxy.figures import fleet_numbers
 from router.proxy.fleet import Fleet
@@ -55,16 +56,18 @@ def _version() -> str:
 
 
 class Ledgers:
-    """The books of one process: each finished request is counted and logged."""
+    """The books of one process: each finished request is accounted, counted and logged."""
 
     def __init__(self, log: AccessLog, worker: int | None = None) -> None:
         self.log = log
+        self.ledger: Ledger = NoLedger()
         self.metrics = RequestMetrics()
         self.recent = Recent()
         self.gaps = self.metrics.gaps
         self.event: Callable[..., None] = log.event if worker is None else partial(log.event, worker=worker)
 
     def request(self, record: RequestRecord) -> None:
+        self.ledger.add(record)
         self.metrics.record(record)
         self.log.record(record)
         self.recent.add(record)
@@ -83,7 +86,7 @@ class Assembly:
     ) -> None:
         """`worker`: its number, where several processes share the port and the logs. `supply`: of their limits.
 
-        Raises OSError where a log cannot be opened, ValueError where the decision log's settings cannot work.
+        Raises OSError where a log or the ledger cannot be opened, ValueError where their settings cannot work.
         """
         self.loop = loop
         self.wheel = Wheel(loop)
@@ -93,6 +96,8 @@ class Assembly:
         settings, writer = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
         self.decisions = DecisionLog(settings, clock=clock, writer=writer) if settings is not None else NoDecisionLog()
         decided = Path(settings.folder) / writer if settings is not None else None
+        if snapshot.ledger is not None:
+            self.books.ledger = LedgerWriter(snapshot.ledger, loop, writer=writer, event=self.books.event)
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
@@ -106,7 +111,8 @@ class Assembly:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
-        self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
+        self.gateway.server.outbox.gate = self.books.ledger
+        self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
             lambda: self.fleet.identities.items(),
@@ -156,9 +162,11 @@ class Assembly:
             self.books.event("anchor_failed", reason=error.strerror or "unknown")
         if self.runtime.tracing is not None:
             await self.loop.run_in_executor(None, self.runtime.tracing.close)  # it waits for the collector
+        await self.loop.run_in_executor(None, self.books.ledger.close)  # likewise for the disk
         self.books.log.close()
 
-    def _look_after_memory(self) -> None:
+    def _tidy(self) -> None:
+        self.books.ledger.commit()  # requests whose clients had gone: no answer took them along
         server = self.gateway.server
         server.heap.look(server.buffered_bytes, idle=not any(self.runtime.in_flight.values()))
 

@@ -17,6 +17,8 @@ def unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
         changed.append("decision_log")
     if old.redis != new.redis:
         changed.append("redis")
+    if old.ledger != new.ledger:
+        changed.append("ledger")
     if _exporter(old) != _exporter(new):
         changed.append("tracing")
     lines = new.source.text.splitlines()

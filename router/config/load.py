@@ -18,6 +18,7 @@ from router.config.document import Document
 from router.config.faults import ConfigError
 from router.config.fleet import check_fleet, read_deployments, read_endpoint, read_timeouts
 from router.config.hosts import is_internal
+from router.config.ledger import read_ledger
 from router.config.policy import read_policy
 from router.config.redis import read_redis
 from router.config.schedules import ScheduleReader, check_prices, check_reach, check_zones, read_conditions
@@ -82,15 +83,16 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
+    ledger, unsafe = read_ledger(doc, file.ledger)
     tracing, untold = read_tracing(doc, file.tracing, None if "workloads" in lost else file.workloads)
-    redis, unsafe = read_redis(doc, file.redis)
+    redis, unshared = read_redis(doc, file.redis)
     if models is None:
         return None
 
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += [*reader.warnings(), *untold, *unsafe]
+    warnings += [*reader.warnings(), *unsafe, *untold, *unshared]
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
@@ -115,6 +117,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         limits=limits,
         model_limits=MappingProxyType(model_limits),
         decision_log=decision_log,
+        ledger=ledger,
         tracing=tracing,
         redis=redis,
         conditions=tuple(conditions.values()),

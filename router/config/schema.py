@@ -334,6 +334,15 @@ class DecisionLogSection(Section):
     signing_key: Text | None = None
 
 
+class LedgerSection(Section):
+    dir: Text
+    store: MaybeHidden = None
+    durable: bool = False
+    segment_bytes: Size | None = None
+    keep_bytes: Size | None = None
+    retain_days: Count | None = None
+
+
 class TracingSection(Section):
     endpoint: Annotated[Text, Field(repr=False)]
     headers: Annotated[dict[str, Text], Field(repr=False)] = {}
@@ -374,6 +383,7 @@ class File(Section):
     resilience: ResilienceSection = ResilienceSection()
     limits: LimitsSection = LimitsSection()
     decision_log: DecisionLogSection | None = None
+    ledger: LedgerSection | None = None
     tracing: TracingSection | None = None
     redis: RedisSection | None = None
     endpoints: Annotated[dict[str, EndpointSection], Field(min_length=1)] = {}

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from router.health.settings import HealthSettings
 from router.leasing.settings import RedisSettings
+from router.ledger.settings import LedgerSettings
 from router.limits.settings import LimitSettings
 from router.model.fleet import Deployment, Endpoint, Secret, Timeouts
 from router.model.keys import ApiKey
@@ -105,6 +106,7 @@ class Snapshot:
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, Limits] = field(default_factory=lambda: MappingProxyType({}))  # of all who ask for one
     decision_log: DecisionLogSettings | None = None
+    ledger: LedgerSettings | None = None
     tracing: TracingSettings | None = None
     redis: RedisSettings | None = None  # None: limits are this machine's own
     conditions: tuple[Condition, ...] = ()  # of the contract, as the file declares them

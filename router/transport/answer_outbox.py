@@ -7,7 +7,7 @@ last bytes of a long piece.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from router.transport.outbox import LARGE_BYTES, End, Entry, Outbox, write_out
@@ -20,8 +20,8 @@ class Gate(Protocol):
     """What must have happened before answers leave."""
 
     @property
-    def pending(self) -> bool:
-        """Requests were settled that are not written down yet."""
+    def pending(self) -> Sequence[object]:
+        """Requests that were settled and are not written down yet."""
         ...
 
     @property
@@ -34,14 +34,15 @@ class Gate(Protocol):
         ...
 
     def when_durable(self, then: Callable[[], None], /) -> None:
-        """Calls `then` on the loop, later, once all that was committed so far is on the disk. In order of the calls."""
+        """Calls `then` on the loop once all that was committed so far is on the disk. In the order of the calls."""
         ...
 
 
 class Open:
     """Where nothing is written down."""
 
-    pending = durable = False
+    pending: Sequence[object] = ()
+    durable = False
 
     def commit(self) -> None: ...
 

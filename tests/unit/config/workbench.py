@@ -20,6 +20,7 @@ health: {open_s: 2, ejection_s: 10}
 resilience: {budget_share: 0.2}
 limits: {concurrency: adaptive}
 decision_log: {dir: decisions, keep_bytes: 512MiB}
+ledger: {dir: ledger}
 clouds:
   softbank: {hosts: [inference.example.jp]}
 conditions: [{name: clause-7, declared: 2031-02-01, by: legal}]

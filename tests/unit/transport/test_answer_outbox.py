@@ -1,7 +1,7 @@
 """No byte of a turn that settled a request leaves before the ledger has it, and what leaves keeps its order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from hypothesis import given
@@ -12,17 +12,27 @@ from router.transport.outbox import LARGE_BYTES
 from tests.wire.fakes import FakeLoop, FakeTransport
 
 
+class _Pending(Sequence[object]):
+    """As many as were settled and not committed."""
+
+    def __init__(self, ledger: "FakeLedger") -> None:
+        self._ledger = ledger
+
+    def __len__(self) -> int:
+        return self._ledger.settled - self._ledger.committed
+
+    def __getitem__(self, index: Any) -> Any:
+        return range(len(self))[index]
+
+
 class FakeLedger:
     """Knows how much was committed, and how much of it is on the disk."""
 
     def __init__(self, *, durable: bool) -> None:
         self.durable = durable
         self.settled = self.committed = self.on_disk = 0
+        self.pending: Sequence[object] = _Pending(self)
         self.waiting: list[tuple[int, Callable[[], None]]] = []
-
-    @property
-    def pending(self) -> bool:
-        return self.settled > self.committed
 
     @property
     def safe(self) -> int:

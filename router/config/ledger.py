@@ -1,0 +1,69 @@
+"""The section `ledger`: where entries wait, and the database that they go to."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path as FilePath
+from typing import Final
+from urllib.parse import urlsplit
+
+from router.config.document import Document
+from router.config.faults import Path
+from router.config.hosts import is_loopback
+from router.config.schema import LedgerSection
+from router.ledger.segments import SEGMENT_BYTES_MIN, SEGMENTS_KEPT_MIN
+from router.ledger.settings import LedgerSettings
+from router.model.fleet import Secret
+
+_HERE: Final[Path] = ("ledger",)
+_STORE: Final[Path] = (*_HERE, "store")
+_SQLITE: Final = "sqlite:///"
+
+
+def read_ledger(doc: Document, section: LedgerSection | None) -> tuple[LedgerSettings | None, list[str]]:
+    """Returns the settings, and warnings. Relative paths start at the file's folder."""
+    if section is None:
+        return None, []
+    base = FilePath(doc.file).parent
+    settings = replace(
+        LedgerSettings(str(base / section.dir), _store(doc, base, section.store), section.durable),
+        **section.model_dump(exclude_none=True, include={"segment_bytes", "keep_bytes", "retain_days"}),
+    )
+    if settings.segment_bytes < SEGMENT_BYTES_MIN:
+        doc.fault((*_HERE, "segment_bytes"), f"must be at least {SEGMENT_BYTES_MIN // 1024}KiB")
+    if settings.keep_bytes < SEGMENTS_KEPT_MIN * settings.segment_bytes:
+        here = "keep_bytes" if "keep_bytes" in section.model_fields_set else "segment_bytes"
+        doc.fault(
+            (*_HERE, here),
+            f"leaves room for fewer than {SEGMENTS_KEPT_MIN} segments: keep_bytes is {settings.keep_bytes} bytes, "
+            f"segment_bytes {settings.segment_bytes}",
+        )
+    return settings, _warnings(settings)
+
+
+def _store(doc: Document, base: FilePath, written: str | None) -> Secret | None:
+    """The database's URL; None: the embedded one in the ledger's own folder."""
+    if written is None or written == "sqlite":
+        return None
+    if written.startswith(_SQLITE):
+        path = written.removeprefix(_SQLITE)
+        if not path or "?" in path:
+            doc.fault(_STORE, "names no file: write sqlite:///FILE, or leave `store` out")
+        return Secret(f"{_SQLITE}{(base / path).absolute()}")
+    try:
+        url = urlsplit(written)
+        usable = url.scheme in ("postgresql", "postgres") and url.path.strip("/") != "" and (url.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        doc.fault(_STORE, "must be sqlite, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    elif find_spec("asyncpg") is None:
+        doc.fault(_STORE, "needs a package that is not installed: pip install 'inference-router[postgres]'")
+    return Secret(written)
+
+
+def _warnings(settings: LedgerSettings) -> list[str]:
+    if settings.store is not None and not settings.store.reveal().startswith("sqlite"):
+        url = urlsplit(settings.store.reveal())
+        if url.hostname is not None and "ssl" not in url.query and not is_loopback(url.hostname):
+            return ["ledger.store: is reached without TLS where its server does not insist: add ?sslmode=verify-full"]
+    return []
