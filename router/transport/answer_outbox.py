@@ -6,14 +6,27 @@ last bytes of a long piece.
 """
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from router.transport.outbox import LARGE_BYTES, End, Entry, Outbox, write_out
+from router.transport.outbox import LARGE_BYTES
 
 TAIL_BYTES: Final = 1 << 10
 """Of a long piece that is written at once, so much waits for the turn's end all the same."""
+
+
+class End(enum.Enum):
+    """What is done to a transport behind all that was written to it."""
+
+    CLOSE = 1
+    WRITING = 2  # our direction alone
+
+
+_CLOSE: Final = End.CLOSE
+_WRITING: Final = End.WRITING
+Entry: TypeAlias = tuple[asyncio.Transport, bytes | memoryview | End]
 
 
 class Gate(Protocol):
@@ -49,13 +62,17 @@ class Open:
     def when_durable(self, then: Callable[[], None], /) -> None: ...
 
 
-class AnswerOutbox(Outbox):
-    """An outbox behind a gate, which is set once the ledger is there."""
+class AnswerOutbox:
+    """Keeps what clients are to get until the callbacks of this turn have run, or until `flush`, and the gate opens.
 
-    __slots__ = ("_held", "_held_for", "gate")
+    The gate is set once the ledger is there.
+    """
+
+    __slots__ = ("_held", "_held_for", "_loop", "_queued", "gate")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
+        self._loop = loop
+        self._queued: list[Entry] = []
         self.gate: Gate = Open()
         self._held: deque[list[Entry]] = deque()  # a turn's each, oldest first: until they are on the disk
         self._held_for: dict[asyncio.Transport, int] = {}  # how many of their entries are held
@@ -88,21 +105,18 @@ class AnswerOutbox(Outbox):
     def flush(self) -> None:
         """Has written down what was settled, and lets what is kept leave, in durable mode once that is on the disk."""
         queued = self._queued
-        if not queued:
-            return
-        self._queued = []
-        gate = self.gate
-        if not gate.pending:
-            if self._held_for:
+        if queued:
+            self._queued = []
+            gate = self.gate
+            if gate.pending:
+                gate.commit()
+                if gate.durable:
+                    self._hold(queued)
+                    gate.when_durable(self._release)
+                    return
+            elif self._held:
                 queued = self._without_held(queued)
-            write_out(queued)
-            return
-        gate.commit()
-        if gate.durable:
-            self._hold(queued)
-            gate.when_durable(self._release)
-        else:
-            write_out(queued)
+            _write_out(queued)
 
     def _hold(self, entries: list[Entry]) -> None:
         self._held.append(entries)
@@ -128,4 +142,16 @@ class AnswerOutbox(Outbox):
                 self._held_for[transport] = left
             else:
                 del self._held_for[transport]
-        write_out(entries)
+        _write_out(entries)
+
+
+def _write_out(entries: list[Entry]) -> None:
+    """In their order, but for transports that have ended meanwhile."""
+    for transport, data in entries:
+        if not transport.is_closing():
+            if data is _CLOSE:
+                transport.close()
+            elif data is not _WRITING:
+                transport.write(data)
+            elif transport.can_write_eof():
+                transport.write_eof()

@@ -5,23 +5,10 @@ gone to sleep again; a row of writes finds it awake, and the caches warm.
 """
 
 import asyncio
-import enum
-from typing import Final, TypeAlias
+from typing import Final
 
 LARGE_BYTES: Final = 64 << 10
 """So much is written at once: a slow reader has to be noticed before the next read adds to it."""
-
-
-class End(enum.Enum):
-    """What is done to a transport behind all that was written to it."""
-
-    CLOSE = 1
-    WRITING = 2  # our direction alone
-
-
-_CLOSE: Final = End.CLOSE
-_WRITING: Final = End.WRITING
-Entry: TypeAlias = tuple[asyncio.Transport, bytes | memoryview | End]
 
 
 class Outbox:
@@ -31,15 +18,15 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queued: list[Entry] = []
+        self._queued: list[tuple[asyncio.Transport, bytes | memoryview]] = []
 
     def write(self, transport: asyncio.Transport, data: bytes | memoryview) -> None:
         """In order for each transport. What else is done to a transport (an end, a write past this) has to `flush`."""
+        queued = self._queued
         if len(data) > LARGE_BYTES:
             self.flush()
             transport.write(data)
             return
-        queued = self._queued
         if not queued:
             self._loop.call_soon(self.flush)
         queued.append((transport, data))
@@ -49,15 +36,6 @@ class Outbox:
         queued = self._queued
         if queued:
             self._queued = []
-            write_out(queued)
-
-
-def write_out(entries: list[Entry]) -> None:
-    for transport, data in entries:
-        if not transport.is_closing():
-            if data is _CLOSE:
-                transport.close()
-            elif data is not _WRITING:
-                transport.write(data)
-            elif transport.can_write_eof():
-                transport.write_eof()
+            for transport, data in queued:
+                if not transport.is_closing():
+                    transport.write(data)
