@@ -30,6 +30,8 @@ from router.config.snapshot import Phase, Snapshot, Source, Workload
 from router.config.tracing import read_tracing
 from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
+from router.leasing.settings import RedisSettings
+from router.ledger.settings import LedgerSettings
 from router.model.fleet import Deployment, Endpoint, Timeouts
 from router.model.keys import ApiKey
 from router.model.limits import Limits
@@ -83,16 +85,14 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log = read_decision_log(doc, file.decision_log)
-    ledger, unsafe = read_ledger(doc, file.ledger)
+    ledger, redis, unsafe = _read_stores(doc, file)
     tracing, untold = read_tracing(doc, file.tracing, None if "workloads" in lost else file.workloads)
-    redis, unshared = read_redis(doc, file.redis)
     if models is None:
         return None
-
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += [*reader.warnings(), *unsafe, *untold, *unshared]
+    warnings += [*reader.warnings(), *unsafe, *untold]
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
@@ -127,6 +127,13 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         warnings=tuple(warnings),
         source=doc.source(),
     )
+
+
+def _read_stores(doc: Document, file: File) -> tuple[LedgerSettings | None, RedisSettings | None, list[str]]:
+    """What is kept outside of this process, and warnings."""
+    ledger, of_ledger = read_ledger(doc, file.ledger)
+    redis, of_redis = read_redis(doc, file.redis)
+    return ledger, redis, [*of_ledger, *of_redis]
 
 
 def _read_fleet(
