@@ -111,8 +111,7 @@ class Assembly:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
-        self.gateway.server.outbox.gate = self.books.ledger
-        self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
+        self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
             lambda: self.fleet.identities.items(),
@@ -128,6 +127,7 @@ class Assembly:
             snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,
             lambda event, reason: self.books.event(event, reason=reason),
         )
+        self.gateway.server.outbox.gate = self.books.ledger
         self._version = _version()
         self.reloads = {"ok": 0, "refused": 0}
         self.loaded_at = clock.wall()  # the configuration in force
@@ -165,8 +165,7 @@ class Assembly:
         await self.loop.run_in_executor(None, self.books.ledger.close)  # likewise for the disk
         self.books.log.close()
 
-    def _tidy(self) -> None:
-        self.books.ledger.commit()  # requests whose clients had gone: no answer took them along
+    def _look_after_memory(self) -> None:
         server = self.gateway.server
         server.heap.look(server.buffered_bytes, idle=not any(self.runtime.in_flight.values()))
 
