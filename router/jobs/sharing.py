@@ -126,8 +126,8 @@ class Sharing:
                 self._told[twin] = tokens + spent.tokens, requests
         for divided in changes.divided:
             backend = backends.get(divided.deployment)
-            if backend is not None:
-                backend.quota.learn(divided.news)
+            if backend is not None and backend.quota.twin is not None:
+                backend.quota.learn(divided.news, now)
         if changes.cooling:
             self._fleet.standing.changed()
 

@@ -90,8 +90,9 @@ class MinuteShares:
                 use.told = use.used, use.missed
         return found
 
-    def learn(self, news: Iterable[News]) -> None:
-        """What was charged and missed at another process."""
+    def learn(self, news: Iterable[News], ends_at: float, now: float) -> None:
+        """What was charged and missed at another process a moment ago."""
+        self._pass_time(ends_at, now)
         for name, weight, priority, tokens, missed in news:
             use = self._use(name, weight, priority)
             use.used += tokens
@@ -116,7 +117,7 @@ class MinuteShares:
             return
         if now >= self._ends_at + MINUTE_S:
             self.uses.clear()  # nobody asked for a whole minute
-        self._ends_at = max(ends_at, now)
+        self._ends_at = ends_at
         self.uses = {name: use for name, use in self.uses.items() if use.used or use.missed or use.missed_before}
         for use in self.uses.values():
             use.before, use.used, use.told = use.used, 0.0, (0.0, False)

@@ -131,10 +131,9 @@ class QuotaTwin:
         """Tokens a minute in force."""
         return self._tokens.limit if self._tokens is not None else None
 
-    @property
-    def minute_ends_at(self) -> float:
+    def minute_ends_at(self, now: float) -> float:
         """When the counter of tokens starts again, in monotonic seconds; infinite where no limit is known."""
-        return self._tokens.ends_at if self._tokens is not None else inf
+        return self._tokens.ends_at(now) if self._tokens is not None else inf
 
     @property
     def factor(self) -> float:

@@ -98,8 +98,9 @@ class TokenMinute:
         self._limited = True
         return self._reset_at - now
 
-    @property
-    def ends_at(self) -> float:
+    def ends_at(self, now: float) -> float:
+        if now >= self._reset_at:
+            self._roll(now)
         return self._reset_at
 
     def charge(self, tokens: int, now: float) -> None:

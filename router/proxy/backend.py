@@ -69,18 +69,19 @@ class Quota:
         shares, twin = self.shares, self.twin
         if shares is None or twin is None:
             return 0.0
-        left, ends_at = twin.tokens_left(now) / twin.factor, twin.minute_ends_at
+        left, ends_at = twin.tokens_left(now) / twin.factor, twin.minute_ends_at(now)
         wait_s = shares.wait_s(name, weight, priority, tokens, left, ends_at, now)
         if shares.idle:
             self.shares = None
         return wait_s
 
-    def learn(self, news: list[News]) -> None:
+    def learn(self, news: list[News], now: float) -> None:
         """What keys did at another worker where this quota's minute is divided."""
+        assert self.twin is not None
+        ends_at = self.twin.minute_ends_at(now)
         if self.shares is None:
-            assert self.twin is not None
-            self.shares = MinuteShares(self.twin.minute_ends_at)
-        self.shares.learn(news)
+            self.shares = MinuteShares(ends_at)
+        self.shares.learn(news, ends_at, now)
 
     def turned_away(self, name: str, weight: float, priority: int, tokens: int, now: float) -> None:
         """A request was: where that is for want of tokens, the minute is divided from now on."""
@@ -88,7 +89,7 @@ class Quota:
         short = twin is not None and twin.tokens_wait_s(tokens, now) > 0.0
         if short or self.share_wait_s(name, weight, priority, tokens, now):
             if self.shares is None and twin is not None:
-                self.shares = MinuteShares(twin.minute_ends_at)
+                self.shares = MinuteShares(twin.minute_ends_at(now))
             if self.shares is not None:
                 self.shares.missed(name, weight, priority)
 

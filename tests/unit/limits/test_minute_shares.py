@@ -59,15 +59,15 @@ def _ask(result: Minutes, twin: QuotaTwin, client: Client, now: float, got: Coun
     short = twin.wait_s(client.tokens, now) > 0.0
     if not short and result.shares is not None:
         left = twin.tokens_left(now) / twin.factor
-        wait_s = result.shares.wait_s(*who, client.tokens, left, twin.minute_ends_at, now)
-        assert wait_s == 0.0 or wait_s == pytest.approx(twin.minute_ends_at - now)
+        wait_s = result.shares.wait_s(*who, client.tokens, left, twin.minute_ends_at(now), now)
+        assert wait_s == 0.0 or wait_s == pytest.approx(twin.minute_ends_at(now) - now)
         short = wait_s > 0.0
         if result.shares.idle:
             result.shares = None
     if short:
         away[client.name] += 1
         if result.shares is None:
-            result.shares = MinuteShares(twin.minute_ends_at)
+            result.shares = MinuteShares(twin.minute_ends_at(now))
         result.shares.missed(*who)
         return
     twin.charge(client.tokens, now)
@@ -150,8 +150,8 @@ def test_two_processes_divide_one_minute() -> None:
     here.missed("a", 1.0, NORMAL)
     there.missed("b", 1.0, NORMAL)
     here.charge("a", 1.0, NORMAL, 300.0)
-    there.learn(here.news())
-    here.learn(there.news())
+    there.learn(here.news(), 60.0, 5.0)
+    here.learn(there.news(), 60.0, 5.0)
     assert not here.news()
     assert not there.news(), "what was told is not told back"
     for shares in (here, there):
