@@ -22,6 +22,7 @@ from router.model.keys import StoredKey
 from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
 
 SPENT_S: Final = 10.0
+USAGE_S: Final = 10.0
 FINISH_S: Final = 5.0
 END_S: Final = 2.0  # then it is killed; what it was writing is rolled back
 FIRST_WAIT_S: Final = 0.5
@@ -76,6 +77,10 @@ class Bookkeeping:
     async def spent(self, until: float) -> dict[str, int]:
         """Nano-dollars by limit id, as `Store.spent`; `until`: wall seconds. Raises as `ask`."""
         return await self.ask(dict[str, int], SPENT_S, "spent", until)
+
+    async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
+        """A key's own figures, as `reports.key_usage`. Raises as `ask`."""
+        return await self.ask(dict[str, Any], USAGE_S, "usage", key, since, until, bucket)
 
     def price(self, prices: Iterable[Price]) -> None:
         """Has the store keep these figures, by which costs are reckoned from now on."""
