@@ -79,6 +79,13 @@ def beside_direct(name: str) -> Figure:
 
 
 _LLM_AWARE: Final = against_fastest([peer.name for peer in PEERS if peer.aware])
+
+
+def _of_accounts(r: Round) -> float:
+    on, off = r.samples[ROUTER].value, r.samples["router-no-accounts"].value
+    return (on - off) / r.samples[BASELINE].value
+
+
 _TO_NGINX: Final = against(ROUTER, BASELINE)
 
 BARS: Final = (
@@ -86,6 +93,7 @@ BARS: Final = (
     Bar("CPU of a 16 KB request", "json-16k", "× nginx", 1.6, _TO_NGINX),
     Bar("CPU of a 128 KB request", "json-128k", "× nginx", 1.6, _TO_NGINX),
     Bar("CPU of the metrics", "metrics-onoff", "× nginx's request", 0.1, against("router-on-off", BASELINE)),
+    Bar("CPU of limits and ledger", "accounts", "× nginx's request", 0.2, _of_accounts),
     Bar("CPU of a chunk, back to back", "stream-50", "× nginx", 1.25, _TO_NGINX, 1.0),
     Bar("CPU of a chunk, 200 streams at 20 ms", "stream-paced", "× nginx", 1.25, _TO_NGINX, 1.0),
     Bar("CPU of a request, two workers", "workers-2", "× one worker", 1.1, against("router-2-workers", ROUTER)),

@@ -24,6 +24,7 @@ MODES: Final[tuple[Mode, ...]] = (
     ClosedLoop("json-128k", "≤ 1.6 ×", chat_body(128 * KIB)),
     ClosedLoop("tls-json-1k", "≤ 2.0 ×", JSON, tls=True),
     ClosedLoop("decision-log", "on − off ≤ 0.25 ×", JSON, subjects=("nginx", "router", "router-no-decisions")),
+    ClosedLoop("accounts", "on − off ≤ 0.2 ×", JSON, subjects=("nginx", "router", "router-no-accounts")),
     MetricsOnOff("metrics-onoff", "≤ 0.1 ×", JSON),
     ClosedLoop("stream-50", "≤ 1.25 ×", STREAM, streams=True),
     PacedStreams("stream-paced", "≤ 1.25 ×", STREAM),

@@ -151,6 +151,13 @@ class Gateway:
         )
 
 
+def without_accounts(document: MutableMapping[str, Any]) -> None:
+    """Neither limits nor a ledger."""
+    document.pop("ledger", None)
+    for key in document["keys"]:
+        key.pop("limits", None)
+
+
 def without_decisions(document: MutableMapping[str, Any]) -> None:
     del document["decision_log"]
 
@@ -164,6 +171,7 @@ ALL: Final[tuple[Subject, ...]] = (
     NaiveAiohttp(),
     Router(),
     Router("router-no-decisions", without_decisions),
+    Router("router-no-accounts", without_accounts),
     Router("router-2-workers", two_workers),
     Router("router-on-off", module=("loadtests.bench.on_off",)),
     *map(Gateway, PEERS),
@@ -184,6 +192,8 @@ def derive_config(
     document["server"]["access_log"] = str(site.folder / f"{name}.log")  # on, and to a file, as in production
     if "decision_log" in document:
         document["decision_log"]["dir"] = str(site.folder / f"{name}-decisions")
+    if "ledger" in document:
+        document["ledger"]["dir"] = str(site.folder / f"{name}-ledger")
     for endpoint in document["endpoints"].values():
         endpoint["base_url"] = site.upstream
         if site.ca_file is not None:

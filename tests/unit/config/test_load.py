@@ -28,6 +28,7 @@ EXAMPLE_ENVIRON = {
     **dict.fromkeys(("COREWEAVE_KEY", "ORACLE_KEY", "SOFTBANK_KEY"), "x"),
     "BENCH_ACCESS_LOG": "off",
     "BENCH_DECISIONS": "decisions",
+    "BENCH_LEDGER": "ledger",
     "ACME_KEY_SHA256": "a" * 64,
     "EVALUATION_KEY_SHA256": "b" * 64,
     "FIRST_KEY_SHA256": "c" * 64,
