@@ -15,6 +15,7 @@ from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
+from router.jobs.bookkeeping import Bookkeeping
 from router.jobs.engine_load import EngineLoads
 from router.jobs.loops import Surprised
 from router.jobs.outlook import Outlook
@@ -96,7 +97,11 @@ class Assembly:
         settings, writer = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
         self.decisions = DecisionLog(settings, clock=clock, writer=writer) if settings is not None else NoDecisionLog()
         decided = Path(settings.folder) / writer if settings is not None else None
+        self.bookkeeping: Bookkeeping | None = None  # several processes have one in common
         if snapshot.ledger is not None:
+            if worker is None:
+                self.bookkeeping = Bookkeeping(loop, snapshot.ledger, self.books.event)
+                self.bookkeeping.adopt(snapshot)
             self.books.ledger = LedgerWriter(snapshot.ledger, loop, writer=writer, event=self.books.event)
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
@@ -134,6 +139,8 @@ class Assembly:
 
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
+        if self.bookkeeping is not None:
+            self.bookkeeping.start()
         self.wheel.start()
         await self.supply.start()
         self.upkeep.start()
@@ -163,6 +170,8 @@ class Assembly:
         if self.runtime.tracing is not None:
             await self.loop.run_in_executor(None, self.runtime.tracing.close)  # it waits for the collector
         await self.loop.run_in_executor(None, self.books.ledger.close)  # likewise for the disk
+        if self.bookkeeping is not None:
+            await self.bookkeeping.stop()
         self.books.log.close()
 
     def _look_after_memory(self) -> None:

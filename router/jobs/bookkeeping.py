@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from router.config.snapshot import Snapshot
 from router.ledger.settings import LedgerSettings
 from router.ledger.state import LedgerState, Order
 from router.model.fleet import Price
@@ -40,7 +41,8 @@ class Bookkeeping:
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: LedgerSettings, event: Callable[..., None]) -> None:
         self.event = event
         self.on_keys: Callable[[list[StoredKey]], None] = _nobody
-        self._loop, self._order = loop, _order_of(settings)
+        self._loop = loop
+        self._order = Order(settings.folder, settings.url, settings.retain_days)
         self._prices: list[Price] = []
         self._state, self._heard_at = LedgerState(trouble=_AWAY), monotonic()
         self._stored_before = 0  # by those that have ended
@@ -82,9 +84,10 @@ class Bookkeeping:
         """A key's own figures, as `reports.key_usage`. Raises as `ask`."""
         return await self.ask(dict[str, Any], USAGE_S, "usage", key, since, until, bucket)
 
-    def price(self, prices: Iterable[Price]) -> None:
-        """Has the store keep these figures, by which costs are reckoned from now on."""
-        self._prices = list(dict.fromkeys(prices))
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Has the store keep the prices that costs are reckoned by from now on."""
+        prices = (deployment.price for deployment in snapshot.deployments.values())
+        self._prices = list(dict.fromkeys(price for price in prices if price is not None))
         if self._channel is not None:
             self._channel.tell("prices", self._prices)
 
@@ -162,8 +165,3 @@ class Bookkeeping:
 
 
 def _nobody(keys: list[StoredKey]) -> None: ...
-
-
-def _order_of(settings: LedgerSettings) -> Order:
-    url = settings.store.reveal() if settings.store is not None else f"sqlite:///{settings.folder}/ledger.db"
-    return Order(settings.folder, url, settings.retain_days)

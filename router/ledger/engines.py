@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Table, event
+from sqlalchemy import URL, Table, event
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -83,7 +83,7 @@ class Sqlite:
 
     def engine(self, *, reads: bool) -> AsyncEngine:
         engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}",
+            URL.create("sqlite+aiosqlite", database=self._path),
             pool_size=READERS if reads else 1,
             max_overflow=0,
             hide_parameters=True,

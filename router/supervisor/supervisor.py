@@ -25,6 +25,7 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
+from router.jobs.bookkeeping import Bookkeeping
 from router.jobs.own_limits import OwnLimits
 from router.limits.lease import Ask, Grant
 from router.supervisor import child
@@ -71,6 +72,10 @@ class Supervisor:
         self._supply = OwnLimits(asyncio.get_running_loop(), self._clock, self._surprised)
         self._limits = SharedLimits(self._supply)
         self._limits.adopt(snapshot)
+        self._bookkeeping: Bookkeeping | None = None
+        if snapshot.ledger is not None:
+            self._bookkeeping = Bookkeeping(asyncio.get_running_loop(), snapshot.ledger, self.event)
+            self._bookkeeping.adopt(snapshot)
         self._live = Live()
         self._scenes: list[Scene] = []
         self._admin = AdminServer(self, snapshot.server.admin_token)
@@ -93,6 +98,8 @@ class Supervisor:
             self.port = int(self._sockets[0][0].getsockname()[1])
             places = enumerate(zip_longest(self._sockets, self._copies))
             await self._supply.start()
+            if self._bookkeeping is not None:
+                self._bookkeeping.start()
             self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
             await self._look()
@@ -148,6 +155,8 @@ class Supervisor:
         await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()
+        if self._bookkeeping is not None:
+            await self._bookkeeping.stop()
         self._log.close()
 
     def _reopen_logs(self) -> None:
@@ -219,6 +228,8 @@ class Supervisor:
             self._limits.adopt(new)
             self._loaded_at = self._clock.wall()
             self._drained &= new.deployments.keys()
+            if self._bookkeeping is not None:
+                self._bookkeeping.adopt(new)
             await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
             self._reloads["ok"] += 1
             self.event("reloaded", config_version=new.version, was=old.version)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from router.jobs.bookkeeping import Bookkeeping
 from router.ledger.settings import LedgerSettings
 from router.ledger.store import Store
-from router.ledger.tables import ATTEMPTS, REQUESTS
+from router.ledger.tables import ATTEMPTS, PRICES, REQUESTS
 from router.model.fleet import Price, Secret
 from router.transport.channel import ClosedError, FailedError
 from tests.postgres_kit import PostgresServer
@@ -24,6 +25,7 @@ from tests.unit.ledger.test_drain import Writer
 from tests.unit.ledger.test_store import NOON, count, record, sums
 
 WITHIN_S = 30.0
+SNAPSHOT: Any = SimpleNamespace(deployments={"a": SimpleNamespace(price=Price(1, 2)), "b": SimpleNamespace(price=None)})
 
 
 class Desk:
@@ -88,12 +90,13 @@ async def test_entries_reach_the_store_and_questions_their_answer(tmp_path: Path
     async with desk(tmp_path) as books:
         with pytest.raises(ClosedError):
             await books.job.ask(dict[str, Any], 1.0, "spent", NOON)
-        books.job.price([Price(1, 2), Price(1, 2)])
+        books.job.adopt(SNAPSHOT)
         books.write(500)
         await books.stored()
 
         assert await books.job.spent(NOON + 1) == {"key/acme/day_usd": 2500, "key/acme/month_usd": 2500}
         assert books.job.state.waiting_bytes < 4096
+        assert await count(books.store, PRICES) == 1
         assert books.told() == ["ledger_migrated"]
         assert [path.name for path in books.writer.folder.glob("*.seg")] == [books.writer.path.name]
 
