@@ -19,7 +19,7 @@ from router.config.snapshot import Snapshot, Workload
 from router.model.fleet import Deployment
 from router.placement import written
 
-WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
+WIDTH_OF_A_PIPE = 100  # columns, where no terminal says how many there are; machines read JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,7 @@ def check(file: str, as_json: bool) -> None:
     if as_json:
         return _check_as_json(file)
     snapshot = load_or_exit(file)
-    if sys.stdout.isatty():
-        show(snapshot, Console())
-    else:
-        Console(width=WIDTH_OF_A_PIPE, color_system=None).print(_lines(snapshot))
+    show(snapshot, Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE, color_system=None))
     for line in _windows(snapshot):
         click.echo(line)
     for alias, model in sorted(snapshot.aliases.items()):
@@ -130,25 +127,6 @@ def show(snapshot: Snapshot, console: Console) -> None:
                     end_section=number == len(route.tiers),
                 )
         console.print(table)
-
-
-def _lines(snapshot: Snapshot) -> Table:
-    """One line for each route, for pipes and files."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("workload", "model", "operations", "tiers, in order", "why", "rule version"):
-        table.add_column(heading)
-    for route in routes(snapshot):
-        tiers = [" + ".join(f"{each.cloud}:{each.id}" for each in tier) for tier in route.tiers]
-        cells = (
-            route.workload,
-            route.model,
-            ", ".join(route.operations),
-            " > ".join(tiers),
-            route.reason,
-            route.rule_version,
-        )
-        table.add_row(*map(Text, cells))
-    return table
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, object]:

@@ -38,11 +38,14 @@ def test_check_shows_the_routes_and_why() -> None:
     done = run("check", DEMO)
 
     assert done.exit_code == 0
-    line = next(line for line in done.stdout.splitlines() if re.match(r"api +gpt-4o +chat", line))
-    assert "azure:azure-eastus2/gpt-4o-ptu + azure:azure-swedencentral/gpt-4o" in line
-    assert " > azure:azure-eastus2/gpt-4o-std " in line
-    assert re.search(r"exclusive:azure +[0-9a-f]{12}$", line)
-    assert "coreweave" not in line
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 100
+    api = lines[: next(at for at, line in enumerate(lines) if line.startswith("internal: "))]
+    assert re.fullmatch(r"api: exclusive:azure \(rule version [0-9a-f]{12}\)", api[0])
+    table = "\n".join(re.sub(r" +", " ", line).strip() for line in api)
+    assert "gpt-4o 1 azure: azure-eastus2/gpt-4o-ptu\nchat azure: azure-swedencentral/gpt-4o\nresponses " in table
+    assert "\n2 azure: azure-eastus2/gpt-4o-std\n" in table
+    assert "coreweave" not in table
     assert "alias: gpt-4o-latest means gpt-4o" in done.stdout
     assert "warning: endpoints.coreweave-ord: 127.0.0.1:18104 is an emulator" in done.stdout
     assert "good; 6 endpoints, 15 deployments, 2 keys; version " in done.stdout
