@@ -65,6 +65,12 @@ class TestBucket:
         assert bucket.left(0.0) == -4
         assert bucket.take(5, 0.4) == pytest.approx(0.5)
 
+    def test_what_lies_with_others_lets_no_small_one_pass_early(self) -> None:
+        bucket = Bucket(rate_per_s=10.0, burst=10)
+        bucket.draw(9, 0.0)
+        bucket.lend(9, 0.0)
+        assert bucket.take(2, 0.0) > 0.0
+
     def test_draw_takes_what_there_is(self) -> None:
         bucket = Bucket(rate_per_s=1.0, burst=5)
         assert bucket.draw(3, 0.0) == 3
