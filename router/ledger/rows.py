@@ -16,7 +16,7 @@ Row: TypeAlias = tuple[str | int | float | bool, ...]
 
 HOUR_S: Final = 3600
 HOUR_US: Final = HOUR_S * 1_000_000
-SUMS: Final = tuple(column.name for column in USAGE_HOURS.c if not column.primary_key)
+SUMS: Final = tuple(str(column.name) for column in USAGE_HOURS.c if not column.primary_key)
 _SUMS_ROW: Final = tuple(column.name for column in USAGE_HOURS.c)
 _LIE: Final = 1 << 48  # sums of what is below it fit into 64 bits
 _NOTHING: Final = Usage()

@@ -9,6 +9,7 @@ import click
 import orjson
 from rich.console import Console
 
+from router.cli.report.period import check
 from router.cli.report.period import since as since_option
 from router.cli.report.period import until as until_option
 from router.cli.report.printing import console_of, moment, opened, output, percent, period, table, usd
@@ -32,6 +33,7 @@ def cost(file: str, since: float, until: float | None, form: str, output: Path |
     Spill-over is what a workload's holder of the first refusal had refused: what it cost elsewhere, beside what as many
     tokens cost by the holder's own price. Flat prices are those of the configuration, for the length of the period.
     """
+    check(since, until)
     now = time.time()
     until = min(until, now) if until is not None else now
 

@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from router.cli.report.period import check
 from router.cli.report.period import since as since_option
 from router.cli.report.period import until as until_option
 from router.cli.report.printing import opened, output, write_csv
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @output
 def entries(file: str, name: str, since: float, until: float | None, form: str, output: Path | None) -> None:
     """Write every entry of requests that arrived in a period, in their order. Long ones show how far they are."""
+    check(since, until)
     end = until if until is not None else time.time()
     with opened(output) as out:
         read(file, lambda store, _: _write(store, name, since, end, form, out))
@@ -40,7 +42,7 @@ async def _write(store: "Store", name: str, since: float, until: float, form: st
     from router.ledger.export import entries as pages
 
     table = TABLES[name]
-    names = ["at" if column.name == "at_us" else column.name for column in table.c]
+    names = ["at" if column.name == "at_us" else str(column.name) for column in table.c]
     at = names.index("at")
     if form == "csv":
         write_csv(out, [names])

@@ -34,6 +34,12 @@ class Moment(click.ParamType[float]):
         return moment
 
 
+def check(since: float, until: float | None) -> None:
+    """Raises UsageError where there is no time between the two."""
+    if since >= (until if until is not None else time.time()):
+        raise click.UsageError("--since is not before --until")
+
+
 since = click.option(
     "--since", type=Moment(), default="24h", show_default=True, help="Begin: 90m, 24h or 7d ago, or a date (UTC)."
 )

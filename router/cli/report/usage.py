@@ -7,6 +7,7 @@ import click
 import orjson
 from rich.console import Console
 
+from router.cli.report.period import check
 from router.cli.report.period import since as since_option
 from router.cli.report.period import until as until_option
 from router.cli.report.printing import console_of, opened, output, period, table, usd, write_csv
@@ -68,6 +69,8 @@ def usage(
     Requests count where they were served and `charged` is what their clients pay; attempts, tokens and cost count where
     they were sent, retries and hedges included. Sums of cost are what the deployments most likely bill.
     """
+
+    check(since, until)
 
     async def ask(store: "Store", _: Snapshot) -> "Usage":
         from router.ledger.reports import usage
