@@ -104,20 +104,24 @@ class RedisPots:
         self.accounts: dict[str, Account] = {}
         self._settings = settings
         self._keys = f"{{{settings.prefix}}}:"  # the braces put all of them into one slot of a cluster
+        self._spent: Mapping[str, int] = {}  # of budgets, as the ledger had it, and
+        self._spent_at = 0.0  # when, in Unix seconds
         self._redis: Redis | None = None
         self._script: AsyncScript | None = None
         self._ahead_s = time() - monotonic()  # of Redis' clock, before the monotonic one
 
     def add(self, limit: str, terms: Terms) -> None:
         """One limit more, or with other figures."""
-        self.accounts.setdefault(limit, Account(terms)).terms = terms
+        account = self.accounts.setdefault(limit, Account(terms))
+        account.terms = terms
+        if isinstance(terms, Money) and limit in self._spent:
+            account.seed, account.seeded = float(self._spent[limit]), period_of(terms, self._spent_at).number
 
     def begin(self, spent: Mapping[str, int], wall_s: float) -> None:
         """What the ledger knows to be spent of budgets, in the periods of this moment (Unix seconds)."""
-        for limit, nano_usd in spent.items():
-            account = self.accounts.get(limit)
-            if account is not None and isinstance(account.terms, Money):
-                account.seed, account.seeded = float(nano_usd), period_of(account.terms, wall_s).number
+        self._spent, self._spent_at = spent, wall_s
+        for limit, account in self.accounts.items():
+            self.add(limit, account.terms)
 
     def wall_s(self, now: float) -> float:
         """Redis' clock, as far as it is known: this machine's may jump."""
@@ -193,8 +197,6 @@ class RedisPots:
                 max_connections=1,
                 protocol=2,
                 client_name="inference-router",
-                lib_name=None,
-                lib_version=None,
             )
             self._script = cast("Redis", self._redis).register_script(SCRIPT)
         return cast("Redis", self._redis)
@@ -207,6 +209,8 @@ class RedisPots:
             async with asyncio.timeout(3 * TRIP_S):  # connecting and asking have each their own time
                 return await command
         except (RedisError, OSError, TimeoutError) as error:
+            # What refused may be no primary any more: the next trip dials, and finds who is.
+            await (await self._connected()).connection_pool.disconnect()
             raise Lost(f"{type(error).__name__}: {error}"[:200]) from None
 
 

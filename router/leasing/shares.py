@@ -16,7 +16,7 @@ from router.limits.pots import Pots
 from router.limits.purse import Purse
 from router.limits.slots import Slots
 from router.limits.source import Source
-from router.limits.terms import Money, Places, Rate, Terms
+from router.limits.terms import Money, Places, Rate, largest
 
 ME: Final = "me"
 CLOSED_S: Final = 1.0  # that a refused client waits before it is worth asking again
@@ -118,7 +118,7 @@ class Shares:
         if self._on_loss == "closed":
             return Nothing()
         if self._on_loss == "open":
-            return Endless(figure_of(account.terms))
+            return Endless(account.terms.full)
         match account.terms:
             case Rate(_, burst) as terms:
                 missing = (burst - account.believed(now)) / self.routers
@@ -131,8 +131,7 @@ class Shares:
                 return Purse(max(0.0, left) / self.routers)
 
     def _bucket(self, terms: Rate, missing: float, now: float) -> Bucket:
-        whole = Bucket(terms.per_s, terms.burst)
-        bucket = Bucket(terms.per_s / self.routers, max(1.0, terms.burst / self.routers), whole.largest)
+        bucket = Bucket(terms.per_s / self.routers, max(1.0, terms.burst / self.routers), largest(terms))
         bucket.put(-missing, now)
         return bucket
 
@@ -146,14 +145,3 @@ class Shares:
         if period.number > begun:
             purse.limit, self._periods[limit] = terms.limit / self.routers, period.number
         purse.begin(period.number, 0.0, now + period.left_s)
-
-
-def figure_of(terms: Terms) -> float:
-    """What there is when nothing was taken."""
-    match terms:
-        case Rate(_, burst):
-            return burst
-        case Places(count):
-            return count
-        case Money(limit):
-            return limit
