@@ -17,6 +17,8 @@ from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
 from router.jobs.bookkeeping import Bookkeeping
 from router.jobs.engine_load import EngineLoads
+from router.jobs.key_book import KeyBook
+from router.jobs.keyring import KeyRing
 from router.jobs.loops import Surprised
 from router.jobs.outlook import Outlook
 from router.jobs.own_limits import OwnLimits
@@ -116,6 +118,10 @@ class Assembly:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
+        self.keyring = KeyRing(loop, lambda: self.runtime.snapshot, self.runtime.adopt_keys, self.books.event)
+        self.key_book: KeyBook | None = None
+        if self.bookkeeping is not None and snapshot.ledger is not None:
+            self.key_book = KeyBook(self.bookkeeping, snapshot.ledger.folder, self.books.event, self.keyring.put)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
@@ -141,6 +147,8 @@ class Assembly:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
         if self.bookkeeping is not None:
             self.bookkeeping.start()
+        if self.key_book is not None and self.key_book.known is not None:
+            await self.keyring.take(self.key_book.known)
         self.wheel.start()
         await self.supply.start()
         self.upkeep.start()

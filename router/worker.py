@@ -15,6 +15,7 @@ from typing import Final
 
 from router.admin.control import ReloadResult
 from router.admin.hangup import Hangup
+from router.admin.keys import KeyOffice
 from router.admin.live import Live
 from router.admin.server import AdminServer
 from router.assembly import Assembly
@@ -101,6 +102,8 @@ class Worker:
     async def listen(self) -> None:
         """Opens the ports. Raises OSError where one is taken."""
         try:
+            if not self.assembly.runtime.keys_known:
+                await self.assembly.keyring.known()
             await self._listen()
             if self._seat is None:
                 settings = self._snapshot.server
@@ -192,6 +195,11 @@ class Worker:
 
     # -- ControlledRouter
 
+    @property
+    def keys(self) -> KeyOffice:
+        assembly = self.assembly
+        return KeyOffice(lambda: assembly.runtime.snapshot, assembly.key_book, assembly.books.event, self._clock)
+
     def is_ready(self) -> bool:
         return bool(self._listening) and not self.assembly.gateway.server.draining
 
@@ -241,6 +249,8 @@ class Worker:
         if self.assembly.bookkeeping is not None:
             self.assembly.bookkeeping.adopt(self._prepared)
         self.assembly.loaded_at = self._clock.wall()
+        if self._seat is None:
+            self.assembly.keyring.refresh()
         self._prepared = None
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:

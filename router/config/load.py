@@ -96,7 +96,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
-    warnings += _endpoint_warnings(doc, endpoints, bool(keys))
+    warnings += _endpoint_warnings(doc, endpoints, has_keys=bool(keys) or ledger is not None)
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += unpriced_budgets(file_keys, allowances, model_limits, phases[0].plans.values())
     if server is None:
@@ -259,7 +259,7 @@ def _make_plans(workload: Workload, fleet: tuple[Deployment, ...]) -> Plans:
     return plans
 
 
-def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], has_keys: bool) -> list[str]:
+def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], *, has_keys: bool) -> list[str]:
     warnings: list[str] = []
     for endpoint in endpoints.values():
         path, address = f"endpoints.{endpoint.id}", endpoint.base_url.authority

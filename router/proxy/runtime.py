@@ -81,7 +81,7 @@ class Runtime:
         self._requests = 0
         self.closing: set[asyncio.Task[None]] = set()
         self.on_adopt: Callable[[Snapshot], None] = _nobody
-        self.keys_known = True  # False: there is a store of keys, and nobody has ever heard what it has
+        self.keys_known = snapshot.ledger is None  # False: nobody has heard yet which keys the store has
         self._stored_keys: tuple[ApiKey, ...] = ()  # all of the store, also those that the file rules out
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -100,7 +100,7 @@ class Runtime:
 
     def adopt_keys(self, keys: tuple[ApiKey, ...]) -> None:
         """Puts these keys of the store in force, in place of those before, beside those of the file."""
-        self._stored_keys = keys
+        self._stored_keys, self.keys_known = keys, True
         self._move_to(self.snapshot.joined(keys, self.clock.wall()))
 
     def current(self) -> Snapshot:

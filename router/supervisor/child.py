@@ -22,6 +22,7 @@ from router.jobs.leases import Leases
 from router.jobs.loops import Surprised
 from router.jobs.sharing import Changes, Sharing
 from router.limits.lease import Ask, Grant
+from router.model.keys import StoredKey
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
@@ -59,6 +60,7 @@ class Child:
             "requests": self._requests,
             "scene": self._scene,
             "stories": self._stories,
+            "keys": self._keys,
             "apply": self._apply,
             "picture": self._picture,
         }
@@ -83,6 +85,9 @@ class Child:
     async def _stories(self, request_id: str) -> list[dict[str, object]]:
         story = await self.worker.story(request_id)
         return [story] if story is not None else []
+
+    async def _keys(self, stored: list[StoredKey]) -> None:
+        await self.worker.assembly.keyring.take(stored)
 
     async def _apply(self, changes: Changes) -> None:
         self.sharing.apply(changes)
@@ -123,6 +128,8 @@ async def _start(index: int, listeners: tuple[socket.socket, ...], channel: Chan
         snapshot = load(file, os.environ, source=order.source)
     worker = Worker(file, os.environ, snapshot, seat=Seat(index, listeners, _leases(channel, snapshot)))
     await worker.assemble()
+    if order.keys is not None:
+        await worker.assembly.keyring.take(order.keys)
     for deployment_id in order.draining:
         await worker.set_drain(deployment_id, True)
     child = Child(index, worker, channel)

@@ -3,6 +3,7 @@
 import msgspec
 
 from router.config.snapshot import Source
+from router.model.keys import StoredKey
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
@@ -11,3 +12,4 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     file: str  # where relative paths start, and what faults name
     source: Source
     draining: list[str]  # deployments, as operators said
+    keys: list[StoredKey] | None = None  # of the store; None: nobody has ever heard of any

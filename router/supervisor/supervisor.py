@@ -16,6 +16,7 @@ import uvloop
 
 from router.admin.control import ReloadResult
 from router.admin.hangup import Hangup
+from router.admin.keys import KeyOffice
 from router.admin.live import Live, unjudged
 from router.admin.picture import Scene
 from router.admin.server import AdminServer
@@ -28,9 +29,11 @@ from router.config.snapshot import Snapshot
 from router.jobs.bookkeeping import Bookkeeping
 from router.jobs.own_limits import OwnLimits
 from router.limits.lease import Ask, Grant
+from router.model.keys import ApiKey, StoredKey
 from router.supervisor import child
 from router.supervisor.copies import Copy, Sockets, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
+from router.supervisor.keys import SharedKeys
 from router.supervisor.limits import SharedLimits
 from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
@@ -76,6 +79,10 @@ class Supervisor:
         if snapshot.ledger is not None:
             self._bookkeeping = Bookkeeping(asyncio.get_running_loop(), snapshot.ledger, self.event)
             self._bookkeeping.adopt(snapshot)
+        self._keys = SharedKeys(
+            self._bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event
+        )
+        self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self.event, self._clock)
         self._live = Live()
         self._scenes: list[Scene] = []
         self._admin = AdminServer(self, snapshot.server.admin_token)
@@ -100,6 +107,7 @@ class Supervisor:
             await self._supply.start()
             if self._bookkeeping is not None:
                 self._bookkeeping.start()
+            await self._keys.spread()
             self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
             await self._look()
@@ -167,7 +175,7 @@ class Supervisor:
     # -- Superior
 
     def order(self) -> Order:
-        return Order(str(self._file), self._snapshot.source, sorted(self._drained))
+        return Order(str(self._file), self._snapshot.source, sorted(self._drained), self._keys.known)
 
     async def join(self, slot: Slot, version: str) -> None:
         for other in self._crew.up:
@@ -225,15 +233,25 @@ class Supervisor:
                 self.event("reload_refused", faults=[str(fault) for fault in faults])
                 return ReloadResult(ok=False, version=old.version, faults=faults)
             self._snapshot = new  # from here on it is in force: whoever starts, starts with it
-            self._limits.adopt(new)
+            self._adopt_keys(self._keys.read)
             self._loaded_at = self._clock.wall()
             self._drained &= new.deployments.keys()
             if self._bookkeeping is not None:
                 self._bookkeeping.adopt(new)
             await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
+            await self._keys.spread()  # it may have a place for other keys
             self._reloads["ok"] += 1
             self.event("reloaded", config_version=new.version, was=old.version)
             return ReloadResult(ok=True, version=new.version)
+
+    def _adopt_keys(self, keys: tuple[ApiKey, ...]) -> None:
+        """Of the store. From here on workers may lease of their limits."""
+        self._snapshot = self._snapshot.joined(keys, self._clock.wall())
+        self._limits.adopt(self._snapshot)
+
+    def _tell_keys(self, stored: list[StoredKey]) -> None:
+        for slot in self._crew.slots:  # also who does not serve yet, and has its order already
+            slot.channel.tell("keys", stored)
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         if deployment_id not in self._snapshot.deployments:
