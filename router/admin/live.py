@@ -49,7 +49,7 @@ _GRAVITY: Final = ("unknown", "up", "degraded", "probing", "throttled", "ejected
 _COUNTED: Final = (names.REQUESTS, names.TOKENS, names.COST, names.ATTEMPTS, names.OFFERS)
 _TIMED: Final = (names.FIRST_BYTE, names.ATTEMPT_FIRST_BYTE)
 
-NOTHING: Final = Scene("", decision_log=False, workloads=[], deployments=[], recent=[], notable=[])
+NOTHING: Final = Scene("", decision_log=False, signed=False, workloads=[], deployments=[], recent=[], notable=[])
 """Where no process answers, and none ever did."""
 
 NO_WORKER: Final = "no_worker"
@@ -186,6 +186,7 @@ class _Painter:
         return Proof(
             placement_violations=int(self._number(names.PLACEMENT_VIOLATIONS)),
             decision_log=bool(scenes) and all(scene.decision_log for scene in scenes),
+            signed=bool(scenes) and all(scene.signed for scene in scenes),
             records=int(self._number(names.DECISIONS)),
             dropped=int(self._number(names.DECISIONS_DROPPED)),
             anchor_failures=int(self._number(names.ANCHOR_FAILURES)),

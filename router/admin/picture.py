@@ -69,6 +69,7 @@ class Scene(msgspec.Struct):
 
     config_version: str
     decision_log: bool  # one is written
+    signed: bool  # and its anchors are signed
     workloads: list[Placing]
     deployments: list[Stand]
     recent: list[Brief]
@@ -133,6 +134,7 @@ class Proof(msgspec.Struct):
 
     placement_violations: int
     decision_log: bool
+    signed: bool  # without it nobody can prove that the log was not rewritten
     records: int
     dropped: int
     anchor_failures: int

@@ -14,10 +14,11 @@ BRIEFS: Final = 30  # requests of each list
 
 def scene_of(rt: Runtime, recent: Recent, now: float) -> Scene:
     """`now`: monotonic seconds. What it costs grows with the fleet, and is the same whatever the traffic."""
-    snapshot = rt.snapshot
+    snapshot, log = rt.snapshot, rt.snapshot.decision_log
     return Scene(
         config_version=snapshot.version,
-        decision_log=snapshot.decision_log is not None,
+        decision_log=log is not None,
+        signed=log is not None and log.signing_key is not None,
         workloads=_placings(rt),
         deployments=[_stand(backend, now) for backend in rt.fleet.backends.values()],
         recent=[_brief(record) for record in recent.newest(BRIEFS)],

@@ -24,6 +24,8 @@ _REQUESTS: Final = 12
 _COLORS: Final = {"up": "green", "degraded": "yellow", "throttled": "yellow", "probing": "cyan", "ejected": "red"}
 _SHAPES: Final = {"up": "●", "degraded": "◐", "throttled": "‖", "probing": "◌", "ejected": "×", "draining": "↓"}
 _UNKNOWN: Final = "–"
+# Of what should be so; None: it is no fault, and no proof either.
+_MARKS: Final = {True: ("✓", "green"), None: ("○", "yellow"), False: ("!", "bold red")}
 
 Picture = Mapping[str, Any]
 
@@ -117,9 +119,13 @@ def _proof(picture: Picture) -> Text:
     proof, workers = picture["proof"], picture["workers"]
     down = [worker["worker"] for worker in workers if not worker["up"]]
     log = f"{proof['records']:,} records" if proof["decision_log"] else "off"
+    unsigned = proof["decision_log"] and not proof["signed"]
     facts = [
         (f"placement violations {proof['placement_violations']}", not proof["placement_violations"]),
-        (f"decision log {log}, {proof['dropped']} dropped", proof["decision_log"] and not proof["dropped"]),
+        (
+            f"decision log {log}{', unsigned' if unsigned else ''}, {proof['dropped']} dropped",
+            None if unsigned and not proof["dropped"] else proof["decision_log"] and not proof["dropped"],
+        ),
         (f"{proof['anchor_failures']} anchors failed", not proof["anchor_failures"]),
         (
             f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}"
@@ -129,7 +135,8 @@ def _proof(picture: Picture) -> Text:
     ]
     line = Text.assemble(("inference router ", "bold"), (f"configuration {picture['config_version']}  ", "dim"))
     for text, good in facts:
-        line.append(("✓ " if good else "! ") + text + "  ", "green" if good else "bold red")
+        mark, style = _MARKS[good]
+        line.append(f"{mark} {text}  ", style)
     return line
 
 

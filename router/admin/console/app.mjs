@@ -174,18 +174,18 @@ function Proof({ picture }) {
   const down = workers.filter((each) => !each.up).length;
   const facts = [
     ["placement violations", number(proof.placement_violations), proof.placement_violations === 0],
-    ["decision log", proof.decision_log ? `${number(proof.records)} records` : "off", proof.decision_log],
+    ["decision log", proof.decision_log ? `${number(proof.records)} records${proof.signed ? "" : ", unsigned"}` : "off", proof.decision_log && (proof.signed || null)],
     ["records dropped", number(proof.dropped), proof.dropped === 0],
     ["anchors failed", number(proof.anchor_failures), proof.anchor_failures === 0],
     ["log lines dropped", number(proof.access_log_dropped), proof.access_log_dropped === 0],
     ["workers", down === 0 ? `${workers.length} up` : `${down} of ${workers.length} down`, down === 0],
   ];
-  return html`<dl class="proof" aria-label="Contract">${facts.map(([name, value, good]) => html`<div class=${good ? "good" : "alarm"}>
+  return html`<dl class="proof" aria-label="Contract">${facts.map(([name, value, good]) => html`<div class=${good ? "good" : good === null ? "unproved" : "alarm"}>
     <dt>${name}</dt><dd><${Mark} good=${good} />${value}</dd></div>`)}</dl>`;
 }
 
-const Mark = ({ good }) => html`<svg width="13" height="13" viewBox="0 0 12 12" role="img" aria-label=${good ? "good" : "alarm"}>
-  <path d=${good ? "M2 6.5l2.8 2.8L10 3.5" : "M6 1.5v5.5M6 9v1.8"} fill="none" stroke="currentColor" stroke-width="2" /></svg>`;
+const Mark = ({ good }) => html`<svg width="13" height="13" viewBox="0 0 12 12" role="img" aria-label=${good ? "good" : good === null ? "no proof" : "alarm"}>
+  <path d=${good ? "M2 6.5l2.8 2.8L10 3.5" : good === null ? "M2 6h8" : "M6 1.5v5.5M6 9v1.8"} fill="none" stroke="currentColor" stroke-width="2" /></svg>`;
 
 // Ends that are neither the router's nor a cloud's fault.
 const FINE = new Set(["ok", "client_error", "client_gone"]);

@@ -20,8 +20,8 @@ def scene(state: str = "up", for_s: float | None = None, at: float = 0.0, **more
     brief = Brief("req", at, "k", "api", "m", "chat", "ok", 200, "", "azure", "east/a", False, 1, [], 1.0, 2.0)
     stand = Stand("east/a", "azure", "", "m", Standing(state, "", for_s), "", draining=False)
     placing = Placing("api", "exclusive:azure", "v", ["azure"], {"m": ["east/a"]})
-    return Scene(**{"config_version": "c", "decision_log": True, "workloads": [placing], "deployments": [stand],
-                    "recent": [brief], "notable": [], **more})  # fmt: skip
+    return Scene(**{"config_version": "c", "decision_log": True, "signed": True, "workloads": [placing],
+                    "deployments": [stand], "recent": [brief], "notable": [], **more})  # fmt: skip
 
 
 def reading(requests: int, *, fast: int = 0, slow: int = 0, unserved: int = 0, strangers: int = 0) -> Reading:

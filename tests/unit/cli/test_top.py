@@ -23,7 +23,8 @@ def picture(**more: Any) -> dict[str, Any]:
     standing = {"state": "ejected", "reason": "server_error", "for_s": 12.4}
     stand = {"id": NAME, "cloud": "azure", "model": "gpt-4o", "standing": standing}
     placing = {"name": "internal", "rule": "first_refusal:azure"}
-    proof = {"placement_violations": 0, "decision_log": True, "records": 1234, "dropped": 0, "anchor_failures": 0}
+    proof = {"placement_violations": 0, "decision_log": True, "signed": True, "records": 1234, "dropped": 0,
+             "anchor_failures": 0}  # fmt: skip
     return {
         "over_s": 5.0,
         "config_version": "c0ffee",
@@ -105,6 +106,17 @@ def test_a_violation_is_no_good_sign() -> None:
     shown = picture()
     shown["proof"]["placement_violations"] = 2
     assert "! placement violations 2" in printed(shown)
+
+
+def test_a_log_that_nobody_signs_is_no_proof() -> None:
+    shown = picture()
+    assert "✓ decision log 1,234 records, 0 dropped" in printed(shown)
+    shown["proof"]["signed"] = False
+    assert "○ decision log 1,234 records, unsigned, 0 dropped" in printed(shown)
+    shown["proof"]["dropped"] = 3
+    assert "! decision log 1,234 records, unsigned, 3 dropped" in printed(shown)
+    shown["proof"] |= {"decision_log": False, "dropped": 0}
+    assert "! decision log off, 0 dropped" in printed(shown)
 
 
 def test_what_is_not_known_yet_is_no_zero() -> None:
