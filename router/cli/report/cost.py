@@ -65,18 +65,16 @@ def _told(since: float, until: float, found: "Costs") -> dict[str, Any]:
 
 
 def _print(console: Console, found: "Costs") -> None:
-    clouds = table(
-        "Clouds", ["cloud"], ["requests", "share", "tokens", "by token $", "flat $", "cost $", "share of cost"]
-    )
+    clouds = table("Clouds", ["cloud"], ["requests", "of all", "tokens", "by token $", "flat $", "cost $", "of all"])
     for cloud in found.clouds:
         money = map(usd, (cloud.by_token_nano_usd, cloud.flat_nano_usd, cloud.cost_nano_usd))
         shares = percent(cloud.request_share), percent(cloud.cost_share)
         clouds.add_row(cloud.cloud, f"{cloud.requests:,}", shares[0], f"{cloud.tokens:,}", *money, shares[1])
     console.print(clouds)
     spill_over = table(
-        "\nSpill-over: refused by the holder",
+        "\nSpill-over: what the holder had refused",
         ["workload", "model", "holder", "served by"],
-        ["requests", "tokens", "cost $", "at the holder's price $", "dearer by $"],
+        ["requests", "tokens", "cost $", "at holder $", "dearer $"],
     )
     for each in found.spill_over:
         words = each.workload, each.model, each.holder, each.cloud
@@ -84,7 +82,7 @@ def _print(console: Console, found: "Costs") -> None:
         spill_over.add_row(*words, f"{each.requests:,}", f"{each.tokens:,}", *money)
     if found.spill_over:
         console.print(spill_over)
-    capacity = table("\nProvisioned capacity", ["deployment"], ["flat $", "tokens", "used", "by token it were $"])
+    capacity = table("\nProvisioned capacity", ["deployment"], ["flat $", "tokens", "used", "by token $"])
     for part in found.capacity:
         paid = percent(part.utilisation), usd(part.by_token_nano_usd)
         capacity.add_row(part.deployment, usd(part.flat_nano_usd), f"{part.tokens:,}", *paid)

@@ -14,9 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from router.cli.check import WIDTH_OF_A_PIPE
-
 Cell: TypeAlias = str | int | float | bool | None
+_WIDTH_OF_A_FILE: Final = 1000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 output = click.option(
@@ -51,20 +50,16 @@ def _inert(cell: Cell) -> Cell:
 
 
 def console_of(file: TextIO) -> Console:
-    """Plain and wide, where it is no terminal that is written to."""
-    return Console(file=file) if file.isatty() else Console(file=file, width=WIDTH_OF_A_PIPE, color_system=None)
+    """Plain, and as wide as it needs to be, where it is no terminal that is written to."""
+    return Console(file=file) if file.isatty() else Console(file=file, width=_WIDTH_OF_A_FILE, color_system=None)
 
 
 def table(title: str, words: Sequence[str], numbers: Sequence[str], *, footer: Sequence[str] = ()) -> Table:
     """A table without rows: `words` are columns to the left, `numbers` to the right. `footer`: of the numbers."""
     made = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        show_footer=bool(footer),
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
+    made.show_edge, made.show_footer = False, bool(footer)
     for index, name in enumerate(words):
         made.add_column(name, footer="all" if index == 0 else "", overflow="fold")
     for index, name in enumerate(numbers):

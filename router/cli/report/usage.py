@@ -21,15 +21,8 @@ if TYPE_CHECKING:
 
 # As `router.ledger.reports.PARTS`, which is slow to import; a test holds the two together.
 PARTS: Final = ("key", "workload", "model", "cloud", "deployment", "plan", "hour", "day", "month")
-_SHOWN: Final = (
-    "requests",
-    "ok",
-    "attempts",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "reasoning_tokens",
-)
+# A table has room for what matters most; the other formats have all that there is.
+_SHOWN: Final = ("requests", "attempts", "prompt_tokens", "completion_tokens")
 _MONEY: Final = {"cost_nano_usd": "cost $", "charged_nano_usd": "charged $"}
 
 
@@ -69,7 +62,6 @@ def usage(
     Requests count where they were served and `charged` is what their clients pay; attempts, tokens and cost count where
     they were sent, retries and hedges included. Sums of cost are what the deployments most likely bill.
     """
-
     check(since, until)
 
     async def ask(store: "Store", _: Snapshot) -> "Usage":
