@@ -51,7 +51,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that one drill needs to know. `more`: further top-level sections of the configuration.
+    """All that one drill needs to know. `more`: further top-level sections of the configuration; `server`: of that one.
 
     `groups`: endpoints that share a process; empty: each has its own. `recorded`: with a decision log.
     """
@@ -59,6 +59,7 @@ class Fleet:
     endpoints: Mapping[str, Endpoint | Sequence[Endpoint]]
     workloads: Mapping[str, Any] = field(default_factory=lambda: {"api": API})
     more: Mapping[str, Any] = field(default_factory=dict)
+    server: Mapping[str, Any] = field(default_factory=dict)
     groups: Sequence[Sequence[str]] = ()
     recorded: bool = False
 
@@ -71,6 +72,7 @@ class Fleet:
                 "admin": f"127.0.0.1:{admin_port}",
                 "access_log": str(folder / "access.log"),
                 "drain_s": 3,
+                **self.server,
             },
             **({"decision_log": log} if log else {}),
             **({"clouds": {"softbank": {"hosts": ["inference.softbank.example"]}}} if self._has("softbank") else {}),

@@ -50,7 +50,9 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
     console.print(table)
 
 
-def write_json(runs: Sequence[Run], now: datetime, *, quick: bool, folder: Path = RESULTS) -> Path:
+def write_json(
+    runs: Sequence[Run], now: datetime, *, quick: bool, folder: Path = RESULTS, name: str = "drills"
+) -> Path:
     """Writes everything that was measured; named by the minute."""
     document = {
         "date": now.isoformat(timespec="seconds"),
@@ -72,7 +74,7 @@ def write_json(runs: Sequence[Run], now: datetime, *, quick: bool, folder: Path 
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"drills-{now:%Y-%m-%d-%H%M%S}.json"
+    path = folder / f"{name}-{now:%Y-%m-%d-%H%M%S}.json"
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return path
 

@@ -1,0 +1,1 @@
+"""How exactly limits are kept: `python -m loadtests.limits`."""
