@@ -251,4 +251,17 @@ class Assembly:
                 ("decisions",): self.decisions.unsynced_bytes,
             },
             names.SPANS_DROPPED.name: {(): runtime.tracing.dropped if runtime.tracing is not None else 0},
+            **self._ledger_numbers(),
+        }
+
+    def _ledger_numbers(self) -> Numbers:
+        """None where no ledger is kept: one that is not up would be an outage."""
+        ledger = self.books.ledger
+        if self.runtime.snapshot.ledger is None:
+            return {}
+        return {
+            names.LEDGER_ENTRIES.name: {(): ledger.entries},
+            names.LEDGER_DROPPED.name: {(): ledger.dropped},
+            names.LEDGER_HELD.name: {(): ledger.held_bytes},
+            **(self.bookkeeping.numbers() if self.bookkeeping is not None else {}),
         }

@@ -20,6 +20,8 @@ from router.ledger.settings import LedgerSettings
 from router.ledger.state import LedgerState, Order
 from router.model.fleet import Price
 from router.model.keys import StoredKey
+from router.telemetry import names
+from router.telemetry.reading import Numbers
 from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
 
 SPENT_S: Final = 10.0
@@ -56,6 +58,17 @@ class Bookkeeping:
         state = self._state
         lag_s = state.lag_s + monotonic() - self._heard_at
         return msgspec.structs.replace(state, stored=self._stored_before + state.stored, lag_s=lag_s)
+
+    def numbers(self) -> Numbers:
+        """For the page of metrics."""
+        state = self.state
+        return {
+            names.LEDGER_UP.name: {(): int(state.up)},
+            names.LEDGER_STORED.name: {(): state.stored},
+            names.LEDGER_LAG.name: {(): state.lag_s},
+            names.LEDGER_WAITING.name: {(): state.waiting_bytes},
+            names.LEDGER_DAMAGED.name: {(): state.damaged},
+        }
 
     def start(self) -> None:
         self._task = self._loop.create_task(self._run())

@@ -32,6 +32,9 @@ class Ledger(Protocol):
     add: Callable[[RequestRecord], None]
     pending: list[RequestRecord]
     durable: bool
+    entries: int
+    dropped: int
+    held_bytes: int
 
     def commit(self) -> None: ...
 

@@ -327,6 +327,7 @@ class Supervisor:
                 names.DRAINING.name: {(): int(self._stopping > 0)},
                 names.CONFIG.name: {(self._snapshot.version,): 1},
                 names.CONFIG_LOADED.name: {(): self._loaded_at},
+                **(self._bookkeeping.numbers() if self._bookkeeping is not None else {}),
                 **process_numbers(),
             }
         )

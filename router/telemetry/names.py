@@ -270,6 +270,40 @@ DECISIONS_DROPPED: Final = _counter(
     "router_decision_log_dropped_total", (), "Records that the decision log had no room for."
 )
 ANCHOR_FAILURES: Final = _counter("router_decision_log_anchor_failures_total", (), "Anchors that could not be written.")
+LEDGER_UP: Final = _gauge("router_ledger_up", (), "1 while the ledger's entries reach their store.", across=Across.MAX)
+LEDGER_ENTRIES: Final = _counter(
+    "router_ledger_entries_total", (), "Requests written down for the ledger, where a kill cannot lose them."
+)
+LEDGER_STORED: Final = _counter("router_ledger_stored_total", (), "Requests taken into the ledger's store.")
+LEDGER_LAG: Final = _gauge(
+    "router_ledger_lag_seconds",
+    (),
+    "All that had been written so long ago is in the ledger's store.",
+    unit="seconds",
+    across=Across.MAX,
+)
+LEDGER_WAITING: Final = _gauge(
+    "router_ledger_waiting_bytes",
+    (),
+    "Of segments that wait for the ledger's store, as it last told.",
+    unit="bytes",
+    across=Across.MAX,
+)
+LEDGER_HELD: Final = _gauge(
+    "router_ledger_held_bytes",
+    (),
+    "Entries in memory alone, since there is no segment to write them to: a kill would lose them.",
+    unit="bytes",
+)
+LEDGER_DROPPED: Final = _counter(
+    "router_ledger_dropped_total", (), "Requests that the ledger has lost, since there was no room to write them."
+)
+LEDGER_DAMAGED: Final = _counter(
+    "router_ledger_damaged_segments_total",
+    (),
+    "Segments that could not be read to their end, and were set aside.",
+    across=Across.MAX,
+)
 ACCESS_LOG_DROPPED: Final = _counter(
     "router_access_log_dropped_total", (), "Lines lost because the log's sink did not take them."
 )
