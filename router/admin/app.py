@@ -24,7 +24,10 @@ SEEN_S: Final = 0.5
 _logger: Final = logging.getLogger(__name__)
 
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-_MESSAGES: Final = {404: "There is nothing at this path.", 405: "This path does not know the method."}
+_MESSAGES: Final = {
+    404: "There is nothing at this path. This is the router's control plane: the console is at /console, /status says "
+    "what can be served, /metrics counts. Clients ask at the address of `server.listen`.",
+}
 
 
 def build_app(router: ControlledRouter, token: Secret | None) -> web.Application:
@@ -201,9 +204,11 @@ async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except web.HTTPException as raised:
         status = raised.status
-        answer = error(status, _CODES.get(status, "http_error"), _MESSAGES.get(status, raised.reason))
-        if hdrs.ALLOW in raised.headers:
-            answer.headers[hdrs.ALLOW] = raised.headers[hdrs.ALLOW]
+        allowed = raised.headers.get(hdrs.ALLOW)
+        said = f"This path takes {allowed.replace(',', ' or ')}." if allowed else _MESSAGES.get(status, raised.reason)
+        answer = error(status, _CODES.get(status, "http_error"), said)
+        if allowed:
+            answer.headers[hdrs.ALLOW] = allowed
         return answer
     except BadRequestError as bad:
         return error(400, "bad_request", str(bad))

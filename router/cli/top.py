@@ -19,6 +19,7 @@ from rich.text import Text
 
 EVERY_S: Final = 1.0
 _WITHIN_S: Final = 5.0
+_ERROR_BYTES_MAX: Final = 4096
 _REFUSALS: Final = 8
 _REQUESTS: Final = 12
 _COLORS: Final = {"up": "green", "degraded": "yellow", "throttled": "yellow", "probing": "cyan", "ejected": "red"}
@@ -87,19 +88,32 @@ def _look(admin: str, token: str | None) -> Picture:
         with _opener.open(request, timeout=_WITHIN_S) as answer:
             picture: Picture = json.load(answer)
     except urllib.error.HTTPError as error:
+        if error.code == 401 and _is_for_clients(error):
+            raise click.ClickException(
+                f"{admin} is where clients ask: give the address of `server.admin`, the control plane"
+            ) from error
         if error.code == 401:
             raise click.ClickException(f"{admin} wants its token: give --token-file") from error
         raise click.ClickException(f"{admin} answered {error.code}: is this a router's control plane?") from error
     except (OSError, http.client.HTTPException) as error:  # a router that restarts may cut an answer anywhere
         reason = getattr(error, "reason", None) or error
         raise click.ClickException(
-            f"{admin} cannot be reached: {getattr(reason, 'strerror', None) or reason}"
+            f"{admin} cannot be reached: {getattr(reason, 'strerror', None) or reason}; "
+            "give --admin the address of `server.admin`"
         ) from error
     except ValueError as error:
         raise click.ClickException(f"{admin} did not answer with JSON: is this a router's control plane?") from error
     if not isinstance(picture, dict) or "deployments" not in picture:
         raise click.ClickException(f"{admin} is no router's control plane, or another version's")
     return picture
+
+
+def _is_for_clients(error: urllib.error.HTTPError) -> bool:
+    """Whether a 401 is the data plane's, which wants a client's key."""
+    try:
+        return bool(json.loads(error.read(_ERROR_BYTES_MAX))["error"]["code"] == "invalid_api_key")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def page(picture: Picture, trouble: str = "") -> RenderableType:

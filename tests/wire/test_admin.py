@@ -183,7 +183,17 @@ async def test_what_is_not_there_is_a_json_error(plane: Plane, method: str, path
 
 
 async def test_a_wrong_method_is_told_the_right_one(plane: Plane) -> None:
-    assert (await plane.ask("GET", "/reload"))[1]["Allow"] == "POST"
+    for path in ("/reload", "/deployments/ord/a/b/drain"):
+        assert (await plane.ask("GET", path))[1]["Allow"] == "POST"
+        assert (await plane.error_of("GET", path))[1]["message"] == "This path takes POST."
+    assert (await plane.error_of("POST", "/status"))[1]["message"] == "This path takes GET or HEAD."
+
+
+async def test_who_asks_at_the_wrong_place_is_told_what_is_here(plane: Plane) -> None:
+    for path in ("/", "/v1/chat/completions"):
+        message = (await plane.error_of("GET", path))[1]["message"]
+        assert "the console is at /console" in message
+        assert "Clients ask at" in message
 
 
 async def test_a_failing_handler_tells_nothing_of_itself(

@@ -167,6 +167,9 @@ def test_one_look_with_the_token_of_a_file(tmp_path: Path) -> None:
     ("status", "body", "said"),
     [
         (401, b"{}", "wants its token: give --token-file"),
+        (401, b'{"error":{"code":"unauthorized"}}', "wants its token: give --token-file"),
+        (401, b'{"error":{"code":"invalid_api_key"}}', "is where clients ask: give the address of `server.admin`"),
+        (401, b'{"error":"no', "wants its token"),
         (404, b"{}", "answered 404"),
         (200, b"<html>", "did not answer with JSON"),
         (200, b"[]", "is no router's control plane"),
