@@ -113,11 +113,11 @@ class MinuteShares:
 
     def _pass_time(self, ends_at: float, now: float) -> None:
         """Where a minute is over; who neither used nor missed anything in the last one is forgotten."""
-        if now < self._ends_at:
-            return
-        if now >= self._ends_at + MINUTE_S:
+        over_s, self._ends_at = now - self._ends_at, ends_at
+        if over_s < 0.0 and ends_at < now - over_s + MINUTE_S / 2:
+            return  # it is the same one, whose end may be better known by now
+        if over_s >= MINUTE_S:
             self.uses.clear()  # nobody asked for a whole minute
-        self._ends_at = ends_at
         self.uses = {name: use for name, use in self.uses.items() if use.used or use.missed or use.missed_before}
         for use in self.uses.values():
             use.before, use.used, use.told = use.used, 0.0, (0.0, False)

@@ -199,6 +199,8 @@ def _unexplained(ctx: Context, tier: Tier, now: float) -> list[Target]:
             why = target.backend.refusal(now)
             if why:
                 ctx.refusals[target] = why
+                if why == "throttled":
+                    _turned_away(ctx, target.backend, now)
             else:
                 missed.append(target)
     return missed
