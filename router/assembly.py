@@ -21,14 +21,14 @@ from router.jobs.key_book import KeyBook
 from router.jobs.keyring import KeyRing
 from router.jobs.loops import Surprised
 from router.jobs.outlook import Outlook
-from router.jobs.own_limits import OwnLimits
 from router.jobs.probes import Probes
+from router.jobs.supplies import supply_of
 from router.jobs.sweeps import Sweeps
 from router.jobs.tokens import TokenKeeper
 from router.jobs.upkeep import Upkeep
 from router.ledger.writer import Ledger, LedgerWriter, NoLedger
 from router.model.outcome import RequestRecord
-from router.proxy.figures import fleet_numbers
+from router.proxy.figures import fleet_numbers, limit_numbers, limits_left
 from router.proxy.fleet import Fleet
 from router.proxy.gateway import Gateway
 from router.proxy.limiting import Limiting, Supply
@@ -92,6 +92,7 @@ class Assembly:
         Raises OSError where a log or the ledger cannot be opened, ValueError where their settings cannot work.
         """
         self.loop = loop
+        self._alone = worker is None
         self.wheel = Wheel(loop)
         self.names = Names(loop)
         self.books = Ledgers(AccessLog(snapshot.server.access_log, shared=worker is not None), worker)
@@ -108,7 +109,7 @@ class Assembly:
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
-        self.supply = (supply or partial(OwnLimits, loop, clock))(self._surprised)
+        self.supply = (supply or partial(supply_of, snapshot.redis, loop, clock, self.books.event))(self._surprised)
         self.limits = Limiting(self.supply)
         self.runtime = Runtime(
             *(loop, snapshot, self.fleet, Queues(loop, self.wheel), self.limits),
@@ -121,6 +122,7 @@ class Assembly:
         self.keyring = KeyRing(loop, lambda: self.runtime.snapshot, self.runtime.adopt_keys, self.books.event)
         self.key_book: KeyBook | None = None
         if self.bookkeeping is not None and snapshot.ledger is not None:
+            self.runtime.own_usage.ask = self.bookkeeping.usage
             self.key_book = KeyBook(self.bookkeeping, snapshot.ledger.folder, self.books.event, self.keyring.put)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
@@ -218,6 +220,9 @@ class Assembly:
             {
                 **requests.numbers,
                 **fleet_numbers(self.fleet, self.loop.time()),
+                **limit_numbers(self.limits),
+                **(limits_left(self.limits, self.loop.time()) if self._alone else {}),
+                **self.supply.numbers(),
                 **self._own_numbers(worker),
                 **process_numbers(),
             },

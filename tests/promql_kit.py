@@ -97,6 +97,7 @@ _WORDS: Final[dict[tuple[str, str], set[str]]] = {
     ("router_deployment_verdict", "state"): _values(State),
     ("router_breaker_state", "state"): _values(Phase),
     ("router_reloads_total", "result"): {"ok", "refused"},
+    ("router_limit_left_ratio", "limit"): {"rpm", "tpm", "concurrent", "day_usd", "month_usd"},
     ("router_log_buffered_bytes", "log"): {"access", "decisions"},
 }
 

@@ -12,6 +12,7 @@ from typing import Final
 from router.jobs.loops import Surprised, every
 from router.limits.lease import TICK_S, Ask, Grant, Lease, slice_of
 from router.limits.terms import Places, Rate, Terms, largest
+from router.telemetry.reading import Numbers
 from router.transport.channel import NO_ANSWER
 
 PATIENCE_S: Final = 0.05
@@ -30,16 +31,19 @@ class Waiting:
 class Leases:
     """Implements `limiting.Supply` for one of several workers."""
 
-    patience_s = PATIENCE_S
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         lend: Callable[[Sequence[Ask]], Awaitable[list[Grant]]],
         holders: int,
+        patience_s: float,
         surprised: Surprised,
     ) -> None:
-        """`lend`: what the supervisor answers; `holders`: how many workers there are."""
+        """`lend`: what the supervisor answers; `holders`: how many workers there are.
+
+        `patience_s`: for how long a request waits for that.
+        """
+        self.patience_s = patience_s
         self._loop, self._lend, self._holders, self._surprised = loop, lend, holders, surprised
         self._leases: dict[str, Lease] = {}
         self._empty: dict[str, Lease] = {}  # found so in this turn of the loop
@@ -74,6 +78,10 @@ class Leases:
     def begin(self, spent: Mapping[str, int]) -> None:
         """Budgets are the supervisor's."""
         raise AssertionError(spent)
+
+    def numbers(self) -> Numbers:
+        """The supervisor tells of who is above."""
+        return {}
 
     async def start(self) -> None:
         self._task = self._loop.create_task(every(TICK_S, "leases", self._tick, self._surprised))

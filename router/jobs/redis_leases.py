@@ -10,14 +10,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic, time
 from typing import Final
 
+from router.jobs.leases import Waiting
 from router.jobs.loops import Surprised, every
 from router.leasing.redis_pots import ASKS_MAX, Lost, RedisPots, SettlingError
 from router.leasing.settings import RedisSettings
-from router.leasing.shares import Shares, figure_of
+from router.leasing.shares import Shares
 from router.limits.bucket import Bucket
 from router.limits.lease import TICK_S, Ask, Grant, Lease, slice_of
 from router.limits.source import SLACK
-from router.limits.terms import Money, Places, Rate, Terms
+from router.limits.terms import Money, Places, Rate, Terms, largest
+from router.telemetry import names
+from router.telemetry.reading import Numbers
 
 PATIENCE_S: Final = 0.15  # a Redis that hangs is given up before, and who waits is served by the stand-in
 TRIPS_PER_S: Final = 10.0  # for long; as many may follow each other at once
@@ -26,16 +29,6 @@ REFRESH_S: Final = 30.0  # places that long streams hold are told again, so that
 RETRY_S: Final = 0.2
 START_S: Final = 1.0  # that a start waits for Redis
 BUDGET_SLICE: Final = 0.005  # of a budget may lie unspent at all routers together: a killed one's part is lost to it
-
-
-class Waiting:
-    """Somebody who waits for what a lease is granted."""
-
-    __slots__ = ("answered", "wake")
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.answered = False
-        self.wake = wake
 
 
 class RedisLeases:
@@ -51,7 +44,7 @@ class RedisLeases:
         surprised: Surprised,
     ) -> None:
         self.up = False
-        self.lost = 0  # times that Redis was lost
+        self.losses = 0  # times that Redis was lost
         self.pots = RedisPots(settings)
         self._loop, self._settings, self._event, self._surprised = loop, settings, event, surprised
         self._shares = Shares(settings.on_loss, self.pots.accounts, settings.routers)
@@ -70,25 +63,16 @@ class RedisLeases:
     def source(self, limit_id: str, terms: Terms) -> Lease:
         """The lease of a limit: empty at first, and filled as it is needed."""
         self.pots.add(limit_id, terms)
-        full = figure_of(terms)
-        match terms:
-            case Rate(per_s, _):
-                lease = Lease(limit_id, 0.0, rate_per_s=per_s, full=full, largest=_largest(terms))
-            case Places():
-                lease = Lease(limit_id, 0.0, full=full, largest=full, borrows=True)
-            case Money():
-                lease = Lease(limit_id, 0.0, full=full, largest=full)
-        lease.slice_units = _slice(terms, self._routers)
-        self._leases[limit_id] = lease
+        lease = self._leases[limit_id] = Lease(limit_id, 0.0, borrows=isinstance(terms, Places))
+        self._set(lease, terms)
         return lease
 
     def adapt(self, limit_id: str, terms: Terms) -> None:
         """Other figures for a limit that is in use. Redis hears of them with the next ask."""
         self.pots.add(limit_id, terms)
         lease = self._leases[limit_id]
-        lease.full, lease.largest = figure_of(terms), _largest(terms)
-        lease.rate_per_s = terms.per_s if isinstance(terms, Rate) else 0.0
-        lease.slice_units = _slice(terms, self._routers)
+        self._set(lease, terms)
+        lease.surrender()  # what is in stock may be more than there is now
 
     def release(self, limit_id: str) -> None:
         """There is no such limit any more: what is left of it here goes back."""
@@ -132,6 +116,7 @@ class RedisLeases:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pots.close()  # a trip may have been cut off half-way
         for limit_id in tuple(self._leases):
             self.release(limit_id)
         try:
@@ -141,6 +126,22 @@ class RedisLeases:
         except Lost:
             pass  # it will be missed in some seconds
         await self.pots.close()
+
+    def numbers(self) -> Numbers:
+        """For metrics."""
+        pots = self.pots
+        return {
+            names.REDIS_UP.name: {(): int(self.up)},
+            names.REDIS_ROUTERS.name: {(): pots.routers},
+            names.REDIS_LOSSES.name: {(): self.losses},
+            names.REDIS_TRIPS.name: {("answered",): pots.trips - pots.failures, ("failed",): pots.failures},
+            names.REDIS_TRIP_SECONDS.name: {(): pots.last_s},
+        }
+
+    def _set(self, lease: Lease, terms: Terms) -> None:
+        lease.slice_units = _slice(terms, self._routers)
+        lease.full, lease.largest = terms.full, largest(terms)
+        lease.rate_per_s = terms.per_s if isinstance(terms, Rate) else 0.0
 
     # A round.
 
@@ -257,15 +258,10 @@ class RedisLeases:
         """Once each time."""
         if self._lost_at is None:
             self._lost_at = monotonic()
-            self.lost += 1
+            self.losses += 1
             self._event("redis_lost", reason=why, on_loss=self._settings.on_loss, routers=self.pots.routers)
 
 
 def _slice(terms: Terms, routers: int) -> float:
     """What a router may have in stock."""
-    return terms.limit * BUDGET_SLICE / routers if isinstance(terms, Money) else slice_of(figure_of(terms), routers)
-
-
-def _largest(terms: Terms) -> float:
-    """More than this never passes."""
-    return Bucket(terms.per_s, terms.burst).largest if isinstance(terms, Rate) else figure_of(terms)
+    return terms.limit * BUDGET_SLICE / routers if isinstance(terms, Money) else slice_of(terms.full, routers)

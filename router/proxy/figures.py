@@ -6,8 +6,9 @@ from router.health.breaker import Phase
 from router.health.verdict import State
 from router.proxy.backend import Backend
 from router.proxy.fleet import Fleet
+from router.proxy.limiting import Limiting
 from router.telemetry import names
-from router.telemetry.reading import Numbers
+from router.telemetry.reading import Labels, Number, Numbers
 
 _STATES: Final = tuple(state.value for state in State)
 _PHASES: Final = tuple(phase.value for phase in Phase)
@@ -23,6 +24,25 @@ def fleet_numbers(fleet: Fleet, now: float) -> Numbers:
         names.RETRY_BUDGET.name: {(name,): workload.retries.left(now) for name, workload in traffic.items()},
         names.WAITING.name: {(model,): len(queue) for model, queue in fleet.queues.items()},
     }
+
+
+def limit_numbers(limits: Limiting) -> Numbers:
+    """Of all limits that were used since the start."""
+    gates = limits.gates.values()
+    return {
+        names.LIMIT_REFUSALS.name: {(gate.scope, gate.name, gate.limit): gate.refused for gate in gates},
+        names.LIMIT_SHADOWED.name: {(gate.scope, gate.name, gate.limit): gate.shadowed for gate in gates},
+        names.LIMIT_LEASE_WAITS.name: {(): limits.waits},
+    }
+
+
+def limits_left(limits: Limiting, now: float) -> Numbers:
+    """How much is left of them, where this process is the one that knows."""
+    left: dict[Labels, Number] = {
+        (gate.scope, gate.name, gate.limit): min(1.0, max(0.0, gate.left(now) / gate.full))
+        for gate in limits.gates.values()
+    }
+    return {names.LIMIT_LEFT.name: left}
 
 
 def _deployment_numbers(backends: list[Backend], now: float) -> Numbers:

@@ -20,6 +20,7 @@ from router.model.outcome import RequestRecord
 from router.proxy.allowance import Allowance, Charge, Gate, Gates
 from router.proxy.context import Context
 from router.proxy.replies import retry_after
+from router.telemetry.reading import Numbers
 
 ANY_MOMENT_S: Final = 1.0  # a place comes free whenever a request ends
 
@@ -55,6 +56,10 @@ class Supply(Protocol):
 
     def begin(self, spent: Mapping[str, int]) -> None:
         """What is known to be spent of budgets in their present periods, in nano-dollars."""
+        ...
+
+    def numbers(self) -> Numbers:
+        """What there is to tell of the superior."""
         ...
 
     async def start(self) -> None: ...
@@ -147,7 +152,7 @@ class Limiting:
         self.waits += 1
         while at is not None:
             if now >= until:
-                raise self._refusal(at, ANY_MOMENT_S)
+                raise self._refusal(ctx, at, ANY_MOMENT_S, now)
             asked = supply.ask(at.id, inbound.wake)
             while not asked.answered and now < until:
                 await inbound.park(until, _nothing)  # its body may wake it too
@@ -189,9 +194,15 @@ class Limiting:
         ctx.untaken = tuple(gate for gate in ctx.untaken if gate not in gates)
         if wait_s < 0.0:
             return at
-        raise self._refusal(at, wait_s)
+        raise self._refusal(ctx, at, wait_s, now)
 
-    def _refusal(self, gate: Gate, wait_s: float) -> LimitedError:
+    def _refusal(self, ctx: Context, gate: Gate, wait_s: float, now: float) -> LimitedError:
+        """Whoever is refused for its body has not been served either: what it took on arrival is not used."""
+        if ctx.admitted is not None:
+            for taken in ctx.admitted.arrival:
+                if taken not in ctx.untaken:
+                    taken.put(1.0, now)
+            ctx.admitted = None
         gate.refused += 1
         headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
         whose = _WHOSE.get(gate.scope) or f"the model `{gate.name}`"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -18,18 +18,21 @@ from router.admin.picture import Scene
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot
-from router.jobs.leases import Leases
+from router.jobs.leases import PATIENCE_S, Leases
 from router.jobs.loops import Surprised
 from router.jobs.sharing import Changes, Sharing
 from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
+from router.proxy.figures import limit_numbers
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
 from router.worker import Seat, Worker, raise_open_files
 
 ORDER_S: Final = 30.0
+USAGE_S: Final = 10.0
 LEASE_S: Final = 2.0  # then it is asked anew
+BEYOND_S: Final = 0.2  # that a request waits where the supervisor itself may have to ask
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 
@@ -77,7 +80,8 @@ class Child:
     async def _requests(self) -> Reading:
         assembly = self.worker.assembly
         assembly.books.metrics.count_pending()
-        return await assembly.loop.run_in_executor(None, assembly.books.metrics.read_counted)
+        counted = await assembly.loop.run_in_executor(None, assembly.books.metrics.read_counted)
+        return Reading(counted.numbers | limit_numbers(assembly.limits), counted.histograms)
 
     async def _scene(self) -> Scene:
         return self.worker.assembly.scene()
@@ -128,6 +132,8 @@ async def _start(index: int, listeners: tuple[socket.socket, ...], channel: Chan
         snapshot = load(file, os.environ, source=order.source)
     worker = Worker(file, os.environ, snapshot, seat=Seat(index, listeners, _leases(channel, snapshot)))
     await worker.assemble()
+    if snapshot.ledger is not None:
+        worker.assembly.runtime.own_usage.ask = partial(channel.call, dict[str, Any], USAGE_S, "usage")
     if order.keys is not None:
         await worker.assembly.keyring.take(order.keys)
     for deployment_id in order.draining:
@@ -145,7 +151,8 @@ def _leases(channel: Channel, snapshot: Snapshot) -> Callable[[Surprised], Lease
     async def lend(asks: Sequence[Ask]) -> list[Grant]:
         return await channel.call(list[Grant], LEASE_S, "lease", asks)
 
-    return partial(Leases, asyncio.get_running_loop(), lend, snapshot.server.workers)
+    patience_s = BEYOND_S if snapshot.redis is not None else PATIENCE_S
+    return partial(Leases, asyncio.get_running_loop(), lend, snapshot.server.workers, patience_s)
 
 
 async def _stop_when_closed(channel: Channel, worker: Worker) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -39,6 +39,10 @@ class Superior(Protocol):
 
     async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
         """Gives a worker its part of what all may use."""
+        ...
+
+    async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
+        """A key's own figures, as the ledger has them. Raises ClosedError, FailedError, TimeoutError."""
         ...
 
     def ended(self, slot: Slot) -> None:
@@ -202,7 +206,8 @@ class Crew:
         async def lease(asks: list[Ask]) -> list[Grant]:
             return await self._superior.lend(slot, asks)
 
-        return {"order": order, "lease": lease, "failed": failed, "join": join, "listening": listening, "share": share}
+        told: dict[str, Verb] = {"failed": failed, "join": join, "listening": listening}
+        return {"order": order, "lease": lease, "share": share, "usage": self._superior.usage, **told}
 
     async def _poll(self) -> None:
         """Keeps what requests counted. The rest is read when somebody asks: that takes a few times longer."""

@@ -10,9 +10,12 @@ from router.config.allowances import limits_in
 from router.config.snapshot import Snapshot
 from router.limits.lease import Ask, Grant
 from router.limits.pots import Pots
-from router.limits.terms import Terms, terms_of
+from router.limits.source import Source
+from router.limits.terms import Places, Terms, terms_of
 from router.model.limits import UNLIMITED, Limits
 from router.proxy.limiting import Supply
+from router.telemetry import names
+from router.telemetry.reading import Labels, Number, Numbers
 
 
 class Fetching(Supply, Protocol):
@@ -30,32 +33,34 @@ class SharedLimits:
         self._supply = supply
         self._pots = Pots()
         self._limits: Mapping[str, Mapping[str, Limits]] = {}  # by scope and name
-        self._terms: dict[str, Terms] = {}  # of the pots that there are
+        self._known: dict[str, tuple[Terms, Source]] = {}  # of the pots that there are
 
     def adopt(self, snapshot: Snapshot) -> None:
         """To be called before any worker follows: what a worker asks for is then known."""
         self._limits = limits_in(snapshot)
-        for limit_id, old in tuple(self._terms.items()):
+        for limit_id, (old, source) in tuple(self._known.items()):
             terms = self._find(limit_id)
             if terms is None:
-                del self._terms[limit_id]
+                del self._known[limit_id]
                 self._pots.drop(limit_id)
                 self._supply.release(limit_id)
             elif terms != old:
-                self._terms[limit_id] = terms
+                self._known[limit_id] = terms, source
                 self._supply.adapt(limit_id, terms)
 
     async def lend(self, holder: str, asks: Sequence[Ask]) -> list[Grant]:
         """Answers a worker. A limit that is no more is granted nothing."""
         for ask in asks:
-            if ask.limit not in self._terms and (terms := self._find(ask.limit)) is not None:
-                self._terms[ask.limit] = terms
-                self._pots.set(ask.limit, self._supply.source(ask.limit, terms))
+            if ask.limit not in self._known and (terms := self._find(ask.limit)) is not None:
+                source = self._supply.source(ask.limit, terms)
+                self._known[ask.limit] = terms, source
+                self._pots.set(ask.limit, source)
         grants = self._pots.answer(holder, asks, monotonic())
-        if all(grant.wait_s >= 0.0 for grant in grants):
+        # Nothing lies here, and what lies above is not known: it is asked for, and they are answered again. Who has got
+        # a part may go on with it.
+        lacking = {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}
+        if not lacking:
             return grants
-        # What lies here is not enough, and what lies above is not known: it is asked for, and they are answered again.
-        lacking = {grant.limit for grant in grants if grant.wait_s < 0.0}
         await self._supply.fetch(lacking)
         again = [msgspec.structs.replace(ask, returned=0.0) for ask in asks if ask.limit in lacking]
         answered = {grant.limit: grant for grant in self._pots.answer(holder, again, monotonic())}
@@ -65,7 +70,24 @@ class SharedLimits:
         """A worker has ended: what it had unspent is there for the others."""
         self._pots.forget(holder, monotonic())
 
+    def left(self) -> Numbers:
+        """How much is left of each limit, from 0 to 1; a place that lies free with a worker counts as taken."""
+        now = monotonic()
+        left: dict[Labels, Number] = {}
+        for limit_id, (terms, source) in self._known.items():
+            there = source.left(now)
+            if not isinstance(terms, Places):
+                there += self._pots.outstanding(limit_id)
+            left[parts_of(limit_id)] = min(1.0, max(0.0, there / terms.full))
+        return {names.LIMIT_LEFT.name: left}
+
     def _find(self, limit_id: str) -> Terms | None:
-        scope, _, rest = limit_id.partition("/")
-        name, _, limit = rest.rpartition("/")
+        scope, name, limit = parts_of(limit_id)
         return terms_of(self._limits[scope].get(name, UNLIMITED)).get(limit)
+
+
+def parts_of(limit_id: str) -> tuple[str, str, str]:
+    """Scope, name (a model's may have strokes) and limit."""
+    scope, _, rest = limit_id.partition("/")
+    name, _, limit = rest.rpartition("/")
+    return scope, name, limit

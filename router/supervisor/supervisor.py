@@ -27,7 +27,7 @@ from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.bookkeeping import Bookkeeping
-from router.jobs.own_limits import OwnLimits
+from router.jobs.supplies import supply_of
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
 from router.supervisor import child
@@ -72,7 +72,9 @@ class Supervisor:
         self.event = self._log.event
         self._sockets, self._copies = sockets, copies
         self._crew = Crew((), self)
-        self._supply = OwnLimits(asyncio.get_running_loop(), self._clock, self._surprised)
+        self._supply = supply_of(
+            snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised
+        )
         self._limits = SharedLimits(self._supply)
         self._limits.adopt(snapshot)
         self._bookkeeping: Bookkeeping | None = None
@@ -188,6 +190,11 @@ class Supervisor:
 
     async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
         return await self._limits.lend(str(slot.index), asks)
+
+    async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
+        if self._bookkeeping is None:
+            raise FailedError("no ledger is kept")
+        return await self._bookkeeping.usage(key, since, until, bucket)
 
     def ended(self, slot: Slot) -> None:
         self._limits.forget(str(slot.index))
@@ -328,6 +335,8 @@ class Supervisor:
                 names.CONFIG.name: {(self._snapshot.version,): 1},
                 names.CONFIG_LOADED.name: {(): self._loaded_at},
                 **(self._bookkeeping.numbers() if self._bookkeeping is not None else {}),
+                **self._limits.left(),
+                **self._supply.numbers(),
                 **process_numbers(),
             }
         )

@@ -139,6 +139,49 @@ TRUNCATED_STREAMS: Final = _counter(
 REQUESTS_IN_FLIGHT: Final = _gauge("router_requests_in_flight", ("workload",), "Requests that run now.")
 WAITING: Final = _gauge("router_waiting_requests", ("model",), "Requests that wait until a deployment may be asked.")
 
+# -- limits of keys, workloads and models
+
+LIMIT_REFUSALS: Final = _counter(
+    "router_limit_refusals_total",
+    ("scope", "name", "limit"),
+    "Requests answered 429 since this limit, or budget, of a key, a workload or a model was used up.",
+)
+LIMIT_SHADOWED: Final = _counter(
+    "router_limit_shadowed_total",
+    ("scope", "name", "limit"),
+    "Requests that a limit in shadow mode let pass, and would have refused.",
+)
+LIMIT_LEFT: Final = _gauge(
+    "router_limit_left_ratio",
+    ("scope", "name", "limit"),
+    "How much of a limit is left, from 0 to 1: of what may come at one moment, of the places, of the budget. "
+    "Of those that somebody has used since the start.",
+    unit="ratio",
+    across=Across.MIN,
+)
+LIMIT_LEASE_WAITS: Final = _counter(
+    "router_limit_lease_waits_total",
+    (),
+    "Requests that waited for their part of a limit that several processes share.",
+)
+
+REDIS_UP: Final = _gauge(
+    "router_redis_up",
+    (),
+    "1: limits are shared through Redis; 0: this router goes on by itself, as `redis.on_loss` says.",
+    across=Across.MIN,
+)
+REDIS_ROUTERS: Final = _gauge(
+    "router_redis_routers", (), "Routers that share limits, as Redis last said.", across=Across.MAX
+)
+REDIS_LOSSES: Final = _counter("router_redis_losses_total", (), "Times that Redis was lost.")
+REDIS_TRIPS: Final = _counter(
+    "router_redis_trips_total", ("result",), "Calls of Redis, each for all that was to be asked then."
+)
+REDIS_TRIP_SECONDS: Final = _gauge(
+    "router_redis_trip_seconds", (), "How long the last call took.", unit="seconds", across=Across.MAX
+)
+
 # -- attempts, and what steers them
 
 ATTEMPTS: Final = _counter(

@@ -280,7 +280,10 @@ async def test_what_is_lost_or_held_back_is_told() -> None:
 async def busy_page(accept: str = "") -> str:
     """The page of a router that has served everything that comes easily."""
     clouds = [Cloud("azure-a", deployment_extra={"tpm": 60_000, "rpm": 600}), Cloud("cw", "coreweave", "openai")]
-    async with router(*clouds, timeouts=QUICK, resilience=GENEROUS, ledger={"dir": "ledger"}, workloads=held()) as r:
+    models = {"gpt-4o": {"limits": {"concurrent": 100}}}
+    async with router(
+        *clouds, timeouts=QUICK, resilience=GENEROUS, ledger={"dir": "ledger"}, workloads=held(), models=models
+    ) as r:
         await served(r)
         await served(r, stream=True)
         r.clouds["azure-a"].faults.add("status", status=500, times=1)

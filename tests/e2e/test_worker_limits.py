@@ -33,4 +33,4 @@ async def test_one_worker_may_use_all_and_all_together_not_more(tmp_path: Path) 
         assert served == 30, "the burst of all is there for one"
         served += sum(await asyncio.gather(*(asked(line, 20) for line in lines)))
         assert served <= 30 + (time.monotonic() - began) * 1.0 + 1
-        assert await r.metric("router_limit_refusals_total", scope="key", name="api", limit="rpm") == 70 - served
+        assert await r.metric("router_limit_refusals_total", scope="key", limit="rpm") == 70 - served
