@@ -1,0 +1,161 @@
+"""Keys in the store, with real processes: taken by all workers within a second, and known while the store is away."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.adversity.client import chat
+from tests.e2e.workers import Line, Workers, until, workers
+from tests.postgres_kit import PostgresServer
+from tests.router_kit import API_KEY, Cloud
+
+WITHIN_S = 1.0
+ROUTER = [sys.executable, "-m", "router"]
+
+
+async def command(*words: str) -> str:
+    """What `inference-router keys …` prints."""
+    process = await asyncio.create_subprocess_exec(
+        *ROUTER, "keys", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+def secret_in(printed: str) -> str:
+    (secret,) = re.findall(r"sk-ir-[\w-]+", printed)
+    return str(secret)
+
+
+async def statuses(lines: list[Line], *keys: str) -> list[list[int]]:
+    """Of each key, at each worker."""
+    return [[(await line.ask(chat(key=key))).status for line in lines] for key in keys]
+
+
+async def take_effect(check: Callable[[], Awaitable[bool]]) -> float:
+    """How long it took, in seconds."""
+    began = time.monotonic()
+    await until(check)
+    return time.monotonic() - began
+
+
+def at(r: Workers) -> list[str]:
+    return ["--admin", f"http://127.0.0.1:{r.admin_port}"]
+
+
+@contextlib.asynccontextmanager
+async def two(folder: Path, run: str = "first", **ledger: Any) -> AsyncIterator[tuple[Workers, list[Line]]]:
+    """Two workers, and a connection to each. Of several runs in one folder each has its own log, and all one ledger."""
+    (folder / run).mkdir()
+    async with workers(folder / run, Cloud("azure"), ledger={"dir": str(folder / "ledger"), **ledger}) as r:
+        yield r, await r.lines_to_each()
+
+
+async def test_a_key_is_made_changed_and_ended_on_all_workers_by_command(tmp_path: Path) -> None:
+    async with two(tmp_path) as (r, lines):
+        shop = secret_in(await command("add", "shop", "--workload", "api", "--models", "gpt-4o", *at(r)))
+        assert await statuses(lines, shop, "sk-ir-wrong") == [[200, 200], [401, 401]]
+
+        printed = await command("rotate", "shop", "--overlap", "1h", *at(r))
+        newer = secret_in(printed)
+        assert "ends at" in printed
+        assert await statuses(lines, shop, newer) == [[200, 200], [200, 200]]
+
+        newest = secret_in(await command("rotate", "shop", "--overlap", "0", *at(r)))
+        assert await statuses(lines, shop, newer, newest) == [[401, 401], [401, 401], [200, 200]]
+
+        assert "shop" in await command("list", *at(r))
+        await command("revoke", "shop", *at(r))
+        assert await statuses(lines, newest, API_KEY) == [[401, 401], [200, 200]]
+        assert [key["state"] for key in orjson.loads(await command("list", "--json", "--all", *at(r)))] == [
+            "active",
+            "active",
+            "revoked",
+        ]
+        logged = r.log.read_text()
+        assert not any(each in logged for each in (shop, newer, newest))
+        assert [event for name in ("key_added", "key_rotated", "key_revoked") for event in r.events(name)]
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_what_is_written_straight_into_the_store_takes_effect_within_a_second(tmp_path: Path, kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        more = {"store": stack.enter_context(PostgresServer()).url} if kind == "postgresql" else {}
+        async with two(tmp_path, **more) as (r, lines):
+            for number in range(3):
+                name = f"shop-{number}"
+                shop = secret_in(await command("add", name, "--workload", "api", "--config", str(r.file)))
+                assert await take_effect(partial(_all, lines, shop, 200)) < WITHIN_S
+                await command("revoke", name, "--config", str(r.file))
+                assert await take_effect(partial(_all, lines, shop, 401)) < WITHIN_S
+
+
+async def test_the_limits_of_a_stored_key_are_shared_by_the_workers(tmp_path: Path) -> None:
+    async with two(tmp_path) as (r, lines):
+        words = ["--workload", "api", "--rpm", "10", "--burst-share", "1", *at(r)]
+        shop = secret_in(await command("add", "shop", *words))
+        answers = [await line.ask(chat(key=shop)) for _ in range(10) for line in lines]
+        served = sum(answer.status == 200 for answer in answers)
+        assert {answer.status for answer in answers} == {200, 429}
+        assert 10 <= served <= 12
+
+
+async def test_while_the_store_is_away_keys_are_known_also_to_who_starts(tmp_path: Path) -> None:
+    with PostgresServer() as server:
+        url = server.url
+        async with two(tmp_path, store=url) as (r, lines):
+            shop = secret_in(await command("add", "shop", "--workload", "api", *at(r)))
+            await until(lambda: (tmp_path / "ledger" / "keys.json").exists())
+            server.kill()
+            assert await statuses(lines, shop, "sk-ir-wrong") == [[200, 200], [401, 401]]
+
+            os.kill(r.pids[0], 9)  # the next one is told by its supervisor
+            await until(lambda: r.events("worker_started"), within_s=30)
+            assert await statuses(await r.lines_to_each(), shop) == [[200, 200]]
+
+        async with two(tmp_path, "second", store=url) as (r, lines):  # this one by the file
+            assert await statuses(lines, shop, "sk-ir-wrong") == [[200, 200], [401, 401]]
+            server.start()
+            await until(lambda: _revoked(r))
+            await until(lambda: _all(lines, shop, 401))
+
+
+async def _revoked(r: Workers) -> bool:
+    try:
+        await command("revoke", "shop", *at(r))
+    except AssertionError:  # the store is not back yet
+        return False
+    return True
+
+
+async def _all(lines: list[Line], key: str, status: int) -> bool:
+    return await statuses(lines, key) == [[status] * len(lines)]
+
+
+async def test_who_cannot_know_any_key_of_the_store_calls_none_invalid(tmp_path: Path) -> None:
+    """A first start, without the file, while the database is away: the file's keys are served."""
+    with PostgresServer() as server:
+        async with two(tmp_path, store=server.url) as (r, _):
+            shop = secret_in(await command("add", "shop", "--workload", "api", *at(r)))
+        server.kill()
+        shutil.rmtree(tmp_path / "ledger")
+        async with two(tmp_path, "second", store=server.url) as (r, lines):
+            assert await statuses(lines, shop, API_KEY) == [[503, 503], [200, 200]]
+            assert len(r.events("stored_keys_unknown")) == 2
+            server.start()
+            await until(lambda: _all(lines, shop, 200), within_s=30)
+            assert await statuses(lines, "sk-ir-wrong") == [[401, 401]]
