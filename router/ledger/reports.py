@@ -90,12 +90,13 @@ async def usage(
 async def key_usage(store: Store, key: str, since: float, until: float, bucket: str) -> dict[str, object]:
     """A key's own figures: what its answers were, and what it is charged for them. `bucket`: of `BUCKETS`.
 
-    The period is made of whole buckets. Raises StoreError.
+    Requests that came as far as a model; to ask for figures is none. The period is made of whole buckets. Raises
+    StoreError.
     """
     length = BUCKETS[bucket]
     since, until = since - since % length, until + -until % length
     found = await usage(store, (bucket, "model"), since, until, key=key)
-    data = [{bucket: line.of[0], "model": line.of[1], **_own(line.sums)} for line in found.lines]
+    data = [{bucket: line.of[0], "model": line.of[1], **_own(line.sums)} for line in found.lines if line.of[1]]
     total = {name: sum(int(each[name]) for each in data) for name in _own(dict.fromkeys(SUMS, 0))}
     period = {"since": _moment(since), "until": _moment(until), "bucket": bucket}
     return {"object": "usage", "key": key, **period, "data": data, "total": total}

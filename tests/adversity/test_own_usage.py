@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from router.transport.channel import ClosedError, FailedError
+from tests.adversity.client import ask, chat
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router
 
 
@@ -125,3 +127,31 @@ async def test_questions_are_few_at_a_time_and_end_with_their_clients() -> None:
         assert [status for status, _, _ in await asyncio.gather(*waiting[1:])] == [200, 200, 200]
         assert (await get(r))[0] == 200
         await r.assert_nothing_is_left(within_s=1)
+
+
+async def test_what_was_answered_is_told_a_moment_later(tmp_path: Path) -> None:
+    """Through the ledger's own process: the figures are those of the answers, and each key sees its own alone."""
+    async with router(Cloud("azure"), ledger={"dir": str(tmp_path / "ledger")}) as r:
+        replies = [await ask(r, chat(stream=number == 1)) for number in range(3)]
+        assert {reply.status for reply in replies} == {200}
+
+        async def told(key: str) -> Any:
+            status, body, _ = await get(r, key=key)
+            assert status in (200, 503), body
+            return body if status == 200 else None
+
+        async def all_told() -> bool:
+            mine = await told(API_KEY)
+            return mine is not None and mine["total"]["requests"] == 3
+
+        async with asyncio.timeout(10):
+            while not await all_told():
+                await asyncio.sleep(0.05)
+        mine, theirs = await told(API_KEY), await told(INTERNAL_KEY)
+        await r.until(lambda: len([each for each in r.records() if each["operation"] == "chat"]) == 3)
+        usages = [each["usage"] for each in r.records() if each["operation"] == "chat"]
+        assert mine["key"] == "api"
+        assert mine["total"]["prompt_tokens"] == sum(usage["prompt_tokens"] for usage in usages)
+        assert mine["total"]["completion_tokens"] == sum(usage["completion_tokens"] for usage in usages)
+        assert [line["model"] for line in mine["data"]] == ["gpt-4o"]
+        assert (theirs["data"], theirs["total"]["requests"]) == ([], 0)

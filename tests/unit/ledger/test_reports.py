@@ -112,6 +112,7 @@ async def test_a_keys_own_figures_are_its_answers_and_nobody_elses(store: Store)
         record(2, NOON + HOUR, model="gpt-4o-mini"),
         record(3, NOON + 24 * HOUR),
         record(4, NOON, key="other"),
+        record(5, NOON, model="", operation="usage"),
     )
     found = await key_usage(store, "acme", NOON, NOON + 30 * HOUR, "day")
     day_1 = {"prompt_tokens": 101, "cached_tokens": 5, "completion_tokens": 10, "reasoning_tokens": 1}
