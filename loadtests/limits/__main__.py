@@ -13,9 +13,9 @@ from loadtests.bench.subjects import ROOT
 from loadtests.drills.__main__ import run
 from loadtests.drills.outcome import Drill
 from loadtests.drills.report import print_table, write_json
-from loadtests.limits import accuracy
+from loadtests.limits import accuracy, redis
 
-DRILLS: Final[tuple[Drill, ...]] = accuracy.DRILLS
+DRILLS: Final[tuple[Drill, ...]] = (*accuracy.DRILLS, *redis.DRILLS)
 _NAMES: Final = [drill.name for drill in DRILLS]
 
 

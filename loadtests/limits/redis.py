@@ -1,4 +1,4 @@
-"""`python -m loadtests.limits.redis`: four routers on one Redis, which is then killed under them.
+"""Four routers on one Redis, which is then killed under them.
 
 Each router is a process of its own with the same keys; the cloud notes when each request reached it.
 """
@@ -10,23 +10,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import click
 import orjson
-from rich.console import Console
 
 from loadtests.bench.processes import BenchError, answers_200, find_program
-from loadtests.bench.subjects import ROOT
-from loadtests.drills.__main__ import run
 from loadtests.drills.fleet import API, Endpoint, Fleet
 from loadtests.drills.load import Load, Shot, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
-from loadtests.drills.report import RESULTS, Run, print_table, write_json
 from loadtests.drills.site import Program, Site, quiet_port, site
 from router.config.keys import digest
 
@@ -292,34 +286,3 @@ DRILLS: Final = (
         quick=Scale(300, 3, 4, 4),
     ),
 )
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--only", default="", help=f"Comma-separated: {', '.join(drill.name for drill in DRILLS)}. Empty: all.")
-@click.option("--quick", is_flag=True, help="Shorter and smaller: shows that everything runs.")
-@click.option("--write/--no-write", default=True, help="Write the result to loadtests/results/.")
-def main(only: str, quick: bool, write: bool) -> None:
-    """Measures how exactly several routers keep limits that they share, and what that costs Redis.
-
-    Exit: 0 when every bar was kept, 3 when one was not or was void, 1 when something could not be run.
-    """
-    console = Console()
-    console.width = max(console.width, 120)
-    runs: list[Run] = []
-    try:
-        for drill in DRILLS:
-            if not only or drill.name in only.split(","):
-                runs.append(run(drill, quick=quick, console=console))
-                print_table(console, runs[-1:])
-    except BenchError as error:
-        console.print(str(error), style="red", highlight=False, markup=False)
-        sys.exit(1)
-    if write and runs:
-        path = write_json(runs, datetime.now(UTC), quick=quick, folder=RESULTS)
-        path = path.rename(path.with_name(path.name.replace("drills-", "limits-redis-")))
-        console.print(f"written: {path.relative_to(ROOT)}", highlight=False)
-    sys.exit(0 if runs and all(each.outcome.kept and not each.outcome.void for each in runs) else 3)
-
-
-if __name__ == "__main__":
-    main()
