@@ -13,11 +13,11 @@ from rich.console import Console
 from loadtests.bench.__main__ import chosen
 from loadtests.bench.processes import BenchError
 from loadtests.bench.subjects import ROOT
-from loadtests.drills import chaos, outages, quota, regions
+from loadtests.drills import chaos, fairness, outages, quota, regions
 from loadtests.drills.outcome import Drill
 from loadtests.drills.report import Run, print_table, write_json
 
-DRILLS: Final[tuple[Drill, ...]] = (*chaos.DRILLS, *regions.DRILLS, *quota.DRILLS, *outages.DRILLS)
+DRILLS: Final[tuple[Drill, ...]] = (*chaos.DRILLS, *regions.DRILLS, *quota.DRILLS, *outages.DRILLS, *fairness.DRILLS)
 VOID_RUNS_MAX: Final = 3
 _NAMES: Final = [drill.name for drill in DRILLS]
 
