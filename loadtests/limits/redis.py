@@ -195,7 +195,7 @@ async def _accuracy(scale: Scale) -> Outcome:
 
 
 async def _trips(scale: Scale) -> Outcome:
-    """wrk keeps all routers busy with one key that is far over its limit: it is refused, and asked for, all the time."""
+    """wrk keeps all routers busy with one key that is far over its limit: refused, and asked for, all the time."""
     outcome, key = Outcome(), Key("k0", scale.rate, 1.0)
     async with routers([key]) as four:
         script = four.site.folder / "post.lua"
