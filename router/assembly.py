@@ -16,6 +16,7 @@ from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
 from router.jobs.anchoring import Anchoring
 from router.jobs.bookkeeping import Bookkeeping
+from router.jobs.budgets import Budgets
 from router.jobs.engine_load import EngineLoads
 from router.jobs.key_book import KeyBook
 from router.jobs.keyring import KeyRing
@@ -26,6 +27,7 @@ from router.jobs.supplies import supply_of
 from router.jobs.sweeps import Sweeps
 from router.jobs.tokens import TokenKeeper
 from router.jobs.upkeep import Upkeep
+from router.ledger.settings import LedgerSettings
 from router.ledger.writer import Ledger, LedgerWriter, NoLedger
 from router.model.outcome import RequestRecord
 from router.proxy.figures import fleet_numbers, limit_numbers, limits_left
@@ -100,11 +102,7 @@ class Assembly:
         settings, writer = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
         self.decisions = DecisionLog(settings, clock=clock, writer=writer) if settings is not None else NoDecisionLog()
         decided = Path(settings.folder) / writer if settings is not None else None
-        self.bookkeeping: Bookkeeping | None = None  # several processes have one in common
         if snapshot.ledger is not None:
-            if worker is None:
-                self.bookkeeping = Bookkeeping(loop, snapshot.ledger, self.books.event)
-                self.bookkeeping.adopt(snapshot)
             self.books.ledger = LedgerWriter(snapshot.ledger, loop, writer=writer, event=self.books.event)
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
@@ -120,16 +118,15 @@ class Assembly:
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
         self.keyring = KeyRing(loop, lambda: self.runtime.snapshot, self.runtime.adopt_keys, self.books.event)
+        self.bookkeeping: Bookkeeping | None = None  # several processes have one in common
         self.key_book: KeyBook | None = None
-        if self.bookkeeping is not None and snapshot.ledger is not None:
-            self.runtime.own_usage.ask = self.bookkeeping.usage
-            self.key_book = KeyBook(self.bookkeeping, snapshot.ledger.folder, self.books.event, self.keyring.put)
+        self.budgets: Budgets | None = None
+        if snapshot.ledger is not None and self._alone:
+            self._keep_ledger(snapshot, snapshot.ledger)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
-            lambda: self.fleet.identities.items(),
-            self._identity_failed,
-            self._identity_refreshed,
+            *(lambda: self.fleet.identities.items(), self._identity_failed, self._identity_refreshed),
             self._surprised,
         )
         outlook = Outlook(self.runtime)
@@ -145,12 +142,22 @@ class Assembly:
         self.reloads = {"ok": 0, "refused": 0}
         self.loaded_at = clock.wall()  # the configuration in force
 
+    def _keep_ledger(self, snapshot: Snapshot, settings: LedgerSettings) -> None:
+        """What comes back out of a ledger that is this process's alone: keys, figures, what budgets have left."""
+        bookkeeping = self.bookkeeping = Bookkeeping(self.loop, settings, self.books.event)
+        bookkeeping.adopt(snapshot)
+        self.runtime.own_usage.ask = bookkeeping.usage
+        self.key_book = KeyBook(bookkeeping, settings.folder, self.books.event, self.keyring.put)
+        self.budgets = Budgets(self.loop, self.runtime.clock, bookkeeping.spent, self.supply.begin, self._surprised)
+
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
         if self.bookkeeping is not None:
             self.bookkeeping.start()
         if self.key_book is not None and self.key_book.known is not None:
             await self.keyring.take(self.key_book.known)
+        if self.budgets is not None:
+            self.budgets.start()
         self.wheel.start()
         await self.supply.start()
         self.upkeep.start()
@@ -164,6 +171,8 @@ class Assembly:
     async def close(self) -> None:
         """Ends the jobs, the connections to clouds and the books, in this order."""
         self.sweeps.stop()
+        if self.budgets is not None:
+            await self.budgets.stop()
         await self.supply.stop()
         for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
             await job.stop()

@@ -27,6 +27,7 @@ from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.bookkeeping import Bookkeeping
+from router.jobs.budgets import Budgets
 from router.jobs.supplies import supply_of
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
@@ -72,15 +73,18 @@ class Supervisor:
         self.event = self._log.event
         self._sockets, self._copies = sockets, copies
         self._crew = Crew((), self)
-        self._supply = supply_of(
-            snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised
-        )
+        self._supply = supply_of(snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised)
         self._limits = SharedLimits(self._supply)
         self._limits.adopt(snapshot)
         self._bookkeeping: Bookkeeping | None = None
+        self._budgets: Budgets | None = None
         if snapshot.ledger is not None:
             self._bookkeeping = Bookkeeping(asyncio.get_running_loop(), snapshot.ledger, self.event)
             self._bookkeeping.adopt(snapshot)
+            self._budgets = Budgets(
+                *(asyncio.get_running_loop(), self._clock, self._bookkeeping.spent),
+                *(self._supply.begin, self._surprised),
+            )
         self._keys = SharedKeys(
             self._bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event
         )
@@ -109,6 +113,8 @@ class Supervisor:
             await self._supply.start()
             if self._bookkeeping is not None:
                 self._bookkeeping.start()
+            if self._budgets is not None:
+                self._budgets.start()
             await self._keys.spread()
             self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
@@ -162,6 +168,8 @@ class Supervisor:
     async def close(self) -> None:
         """Ends everything that is left."""
         await self._crew.gone(0.0)
+        if self._budgets is not None:
+            await self._budgets.stop()
         await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()

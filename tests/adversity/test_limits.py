@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -192,7 +193,9 @@ async def test_however_a_request_ends_it_gives_everything_back_once(kind: str) -
         }
 
         def cost(key: str) -> int:
-            attempts = [attempt for record in r.records() if record.get("key") == key for attempt in record["attempts"]]
+            attempts = [
+                attempt for record in r.records() if record.get("key") == key for attempt in record.get("attempts", ())
+            ]
             return sum(attempt.get("cost_nano_usd", 0) for attempt in attempts)
 
         for gate in gates:
@@ -334,3 +337,18 @@ async def test_numbers_of_limits_move_with_them() -> None:
         assert await r.metric("router_limit_refusals_total", **labels) == 1
         assert await r.metric("router_limit_left_ratio", **labels) < 0.34
         assert await r.metric("router_limit_lease_waits_total") == 0, "nobody is above"
+
+
+async def test_a_restart_forgets_no_budget_that_the_ledger_has(tmp_path: Path) -> None:
+    cloud = Cloud("azure", settings=Settings(tokens=Distribution(50.0)), deployment_extra=PRICE)
+    config: dict[str, Any] = {"keys": keys(budget={"month_usd": 0.06}), "ledger": {"dir": str(tmp_path / "ledger")}}
+    async with router(cloud, **config) as r:
+        assert (await ask(r, chat())).status == 200
+        spent = left(r, "key/api/month_usd")
+        assert spent < 60 * TOKEN_NANO_USD
+    async with router(cloud, **config) as r:
+        budgets = r.worker.assembly.budgets
+        assert budgets is not None
+        await r.until(lambda: budgets.known, within_s=20)
+        assert (await ask(r, chat())).status == 429
+        assert left(r, "key/api/month_usd") == spent
