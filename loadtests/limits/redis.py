@@ -20,7 +20,7 @@ import orjson
 from loadtests.bench.processes import BenchError, answers_200, find_program
 from loadtests.drills.fleet import API, Endpoint, Fleet
 from loadtests.drills.load import Load, Shot, Traffic
-from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
+from loadtests.drills.outcome import Drill, Outcome, Scale, failures
 from loadtests.drills.site import Program, Site, quiet_port, site
 from router.config.keys import digest
 
@@ -185,7 +185,6 @@ async def _accuracy(scale: Scale) -> Outcome:
         times = {key: four.arrivals(key) for key in keys}
         used = {key.name: len(found) / (key.burst + key.per_s * took_s) for key, found in times.items()}
         over = {key.name: excess(found, key) for key, found in times.items()}
-    outcome.late_ms = late_p99_ms(shots)
     outcome.at_least("the least used limit", min(used.values()), USED_MIN)
     outcome.at_most("the most used limit", max(used.values()), 2 - USED_MIN)
     outcome.at_most("requests above burst + rate × T, worst window and key", max(over.values()), EXCESS_MAX)
@@ -247,7 +246,6 @@ async def _killed(scale: Scale) -> Outcome:
         if not key.skewed
     ]
     quiet = [shot for shot in shots if shot.traffic.name.startswith("c")]
-    outcome.late_ms = late_p99_ms(shots)
     outcome.none("requests of keys within their limits that were not answered", sum(not one.ok for one in quiet))
     outcome.none("answers that were neither 200 nor 429", _other(shots))
     outcome.at_most("requests above burst + rate × T, worst window and key", max(over.values()), EXCESS_MAX)
