@@ -14,6 +14,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "keys": ("router.cli.keys", "keys", "Make keys for clients."),
     "audit": ("router.cli.audit", "audit", "Verify the decision log; make signing keys."),
     "report": ("router.cli.report", "report", "Add up refusals, usage and cost."),
+    "ledger": ("router.cli.ledger", "ledger", "Look at the usage ledger's store; make its tables."),
     "top": ("router.cli.top", "top", "Show what a running router does, in the terminal."),
     "demo": ("router.cli.demo", "demo", "Emulated clouds, the router, and a region that dies."),
     "emulate": ("router.cli.emulate", "emulate", "Serve the emulated endpoints of a configuration."),

@@ -3,12 +3,12 @@
 One process writes to it for each folder of segments. Whoever reads has connections of their own, which cannot write.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, case, delete, func, select, union_all
+from sqlalchemy import Connection, Select, Table, case, delete, func, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -36,6 +36,16 @@ class Position:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Requests and attempts that were ever stored, and the first and last arrival of those that still are."""
+
+    requests: int
+    attempts: int
+    since: float | None  # wall seconds
+    until: float | None
+
+
 class Store:
     """Raises StoreError, from whatever it is asked."""
 
@@ -47,19 +57,26 @@ class Store:
 
     async def migrate(self) -> list[str]:
         """Brings the tables to what this code works with; returns the steps that were taken."""
-        return await self._run_sync(migrations.migrate)
+        async with reached(), self.writes.begin() as connection:
+            return await _stepped(connection, migrations.migrate)
 
     async def pending(self) -> list[str]:
         """The steps that `migrate` would take."""
-        return await self._run_sync(migrations.pending)
+        async with reached(), self.reads.connect() as connection:
+            return await _stepped(connection, migrations.pending)
 
-    async def _run_sync(self, step: Any) -> list[str]:
-        async with reached(), self.writes.begin() as connection:
-            try:
-                steps: list[str] = await connection.run_sync(step)
-            except migrations.NewerError as error:
-                raise StoreError(str(error)) from None
-            return steps
+    async def extent(self) -> Extent:
+        """How much there is; of a store whose tables are made."""
+        async with reached(), self.reads.connect() as connection:
+            requests, attempts = (
+                await connection.execute(select(func.sum(USAGE_HOURS.c.requests), func.sum(USAGE_HOURS.c.attempts)))
+            ).one()
+            since, until = (
+                await connection.execute(select(func.min(REQUESTS.c.at_us), func.max(REQUESTS.c.at_us)))
+            ).one()
+        if since is None:
+            return Extent(int(requests or 0), int(attempts or 0), None, None)
+        return Extent(int(requests), int(attempts), since / _SECOND_US, until / _SECOND_US)
 
     async def close(self) -> None:
         async with reached():
@@ -167,6 +184,13 @@ class Store:
                 result = await connection.execute(delete(table).where(table.c.id.in_(old)))
                 pruned += result.rowcount
         return pruned
+
+
+async def _stepped(connection: AsyncConnection, steps: Callable[[Connection], list[str]]) -> list[str]:
+    try:
+        return await connection.run_sync(steps)
+    except migrations.NewerError as error:
+        raise StoreError(str(error)) from None
 
 
 def _spent_by(owner: str, month: int, day: int, hour: int, until: float) -> Select[Any]:
