@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -14,25 +13,26 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from router.base.clock import SystemClock
+from router.cli import main
+from router.config.keys import digest, new_key
+from router.ledger.key_desk import key_desk
+from router.model.keys import AddKey, RevokeKey
 from tests.adversity.client import chat
 from tests.e2e.workers import Line, Workers, until, workers
 from tests.postgres_kit import PostgresServer
 from tests.router_kit import API_KEY, Cloud
 
 WITHIN_S = 1.0
-ROUTER = [sys.executable, "-m", "router"]
 
 
 async def command(*words: str) -> str:
     """What `inference-router keys …` prints."""
-    process = await asyncio.create_subprocess_exec(
-        *ROUTER, "keys", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["keys", *words])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def secret_in(printed: str) -> str:
@@ -92,16 +92,31 @@ async def test_a_key_is_made_changed_and_ended_on_all_workers_by_command(tmp_pat
 
 @pytest.mark.timed
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_what_is_written_straight_into_the_store_takes_effect_within_a_second(tmp_path: Path, kind: str) -> None:
+async def test_what_somebody_else_writes_into_the_store_takes_effect_within_a_second(tmp_path: Path, kind: str) -> None:
     with contextlib.ExitStack() as stack:
         more = {"store": stack.enter_context(PostgresServer()).url} if kind == "postgresql" else {}
-        async with two(tmp_path, **more) as (r, lines):
-            for number in range(3):
-                name = f"shop-{number}"
-                shop = secret_in(await command("add", name, "--workload", "api", "--config", str(r.file)))
+        url = more.get("store", f"sqlite:///{tmp_path}/ledger/ledger.db")
+        async with two(tmp_path, **more) as (_, lines), key_desk(url, SystemClock()) as desk:
+            for number in range(4):
+                shop = new_key()
+                terms = '{"workload":"api","models":["*"]}'
+                await desk.change_key(AddKey(f"shop-{number}", terms, digest(shop).hex()))
                 assert await take_effect(partial(_all, lines, shop, 200)) < WITHIN_S
-                await command("revoke", name, "--config", str(r.file))
+                await desk.change_key(RevokeKey(f"shop-{number}"))
                 assert await take_effect(partial(_all, lines, shop, 401)) < WITHIN_S
+
+
+async def test_a_command_needs_no_router(tmp_path: Path) -> None:
+    async with two(tmp_path) as (r, lines):
+        here = ["--config", str(r.file)]
+        shop = secret_in(await command("add", "shop", "--workload", "api", *here))
+        await until(partial(_all, lines, shop, 200))
+        newer = secret_in(await command("rotate", "shop", "--overlap", "1h", *here))
+        await until(partial(_all, lines, newer, 200))
+        assert await _all(lines, shop, 200)
+        await command("revoke", "shop", *here)
+        await until(partial(_all, lines, newer, 401))
+        assert "revoked" in await command("list", "--all", *here)
 
 
 async def test_the_limits_of_a_stored_key_are_shared_by_the_workers(tmp_path: Path) -> None:
@@ -155,7 +170,7 @@ async def test_who_cannot_know_any_key_of_the_store_calls_none_invalid(tmp_path:
         shutil.rmtree(tmp_path / "ledger")
         async with two(tmp_path, "second", store=server.url) as (r, lines):
             assert await statuses(lines, shop, API_KEY) == [[503, 503], [200, 200]]
-            assert len(r.events("stored_keys_unknown")) == 2
+            await until(lambda: len(r.events("stored_keys_unknown")) == 2)
             server.start()
             await until(lambda: _all(lines, shop, 200), within_s=30)
             assert await statuses(lines, "sk-ir-wrong") == [[401, 401]]
