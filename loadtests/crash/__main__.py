@@ -82,6 +82,7 @@ def _write(result: Result, *, durable: bool, seed: int) -> Path:
         "seed": seed,
         "kept": result.kept,
         **asdict(result),
+        "kills": dict(result.kills),  # of a Counter `asdict` makes another thing
     }
     path = RESULTS / f"crash-{'durable-' if durable else ''}{now:%Y-%m-%d-%H%M%S}.json"
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

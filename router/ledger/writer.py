@@ -84,7 +84,8 @@ class LedgerWriter:
         self.entries = 0  # requests that are in a segment, since the start
         self.dropped = 0  # requests that are not, and never will be
         self.held_bytes = 0
-        self._loop, self._event = loop, event
+        self.event = event
+        self._loop = loop
         self._payload_bytes_max = settings.segment_bytes - FRAME_BYTES
         self._held: deque[tuple[bytes, int]] = deque()  # payloads without a segment, and how many requests each has
         self._told = ""
@@ -213,9 +214,9 @@ class LedgerWriter:
         if trouble != self._told:
             self._told = trouble
             if trouble:
-                self._event("ledger_trouble", reason=trouble)
+                self.event("ledger_trouble", reason=trouble)
             else:
-                self._event("ledger_recovered", dropped=self.dropped)
+                self.event("ledger_recovered", dropped=self.dropped)
 
     def _news(self) -> None:
         """On the keeper's thread: there may be a segment, or none."""
