@@ -5,14 +5,18 @@ was written after a window's begin and arrived before its end was surely taken w
 """
 
 import asyncio
+import os
+import random
+import signal
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from loadtests.bench.procfs import tree
 from loadtests.drills.fleet import Endpoint, Fleet, key_of
 from loadtests.drills.load import Load, Shot, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
-from loadtests.drills.site import site
+from loadtests.drills.site import Site, site
 from router.config.keys import digest
 
 WORKERS: Final = 4
@@ -24,11 +28,24 @@ BEYOND_MAX: Final = 1.0  # request a key
 # Long answers spread each key over many connections, and so over all workers; the upstream itself limits nothing.
 ENDPOINT: Final = Endpoint(emulator={"head_ms": 500, "tokens": 2})
 
+KILLS: Final = 5
+FULL: Final = Scale(rate=OFFERED * sum(RPM) / 60, before_s=0, fault_s=60)
+QUICK: Final = Scale(rate=FULL.rate, before_s=0, fault_s=15)
+
 Span = tuple[float, float]  # from a client's write to the arrival at the cloud, in monotonic seconds
 
 
 async def accuracy(scale: Scale) -> Outcome:
     """`scale.rate`: of all keys together; `fault_s`: for how long they send."""
+    return await _offered(scale, kills=0)
+
+
+async def killed(scale: Scale) -> Outcome:
+    """As `accuracy`, while workers die one after the other."""
+    return await _offered(scale, kills=KILLS)
+
+
+async def _offered(scale: Scale, kills: int) -> Outcome:
     outcome = Outcome()
     factor = scale.rate / (OFFERED * sum(RPM) / 60)
     limits = {f"k{index}": max(1, round(rpm * factor)) for index, rpm in enumerate(RPM)}
@@ -36,10 +53,20 @@ async def accuracy(scale: Scale) -> Outcome:
     traffics = [Traffic(name, key_of(name), OFFERED * rpm / 60, stream_every=0) for name, rpm in limits.items()]
     async with site(fleet) as running:
         async with Load(running.port, traffics) as load:
-            await asyncio.sleep(scale.fault_s)
+            for _ in range(kills):
+                await asyncio.sleep(scale.fault_s / (kills + 1))
+                os.kill(random.choice(_workers(running)), signal.SIGKILL)
+            await asyncio.sleep(scale.fault_s / (kills + 1))
         arrivals = {one.marker: one.at for one in running.journal("azure")}
         waits = await running.metric("router_limit_lease_waits_total")
-    _judge(outcome, limits, load.shots, arrivals, scale.fault_s)
+    # With each death at most a slice is lost, of each key: nobody knows whether it was spent.
+    lost = round(kills * BURST_SHARE / (2 * WORKERS) / (BURST_SHARE + scale.fault_s / 60), 3)
+    _judge(outcome, limits, load.shots, arrivals, scale.fault_s, USED_SHARE - lost)
+    broken = sum(one.status not in {200, 429} for one in load.shots)
+    if kills:
+        outcome.figures["broken_by_the_kills"] = broken
+    else:
+        outcome.none("answers that are neither 200 nor 429", broken, str(len(load.shots)))
     outcome.figures |= {
         "requests_that_waited_for_the_supervisor": waits,
         "load_left_late_p99_ms": late_p99_ms(load.shots),
@@ -55,8 +82,19 @@ def _keys(limits: dict[str, int]) -> list[dict[str, Any]]:
     ]
 
 
+def _workers(running: Site) -> list[int]:
+    """The processes of those that serve now."""
+    assert running.router.pid is not None
+    return [pid for pid in tree(running.router.pid) if pid != running.router.pid]
+
+
 def _judge(
-    outcome: Outcome, limits: dict[str, int], shots: Sequence[Shot], arrivals: dict[str, float], seconds: float
+    outcome: Outcome,
+    limits: dict[str, int],
+    shots: Sequence[Shot],
+    arrivals: dict[str, float],
+    seconds: float,
+    share: float,
 ) -> None:
     keys: dict[str, Any] = {}
     for name, rpm in limits.items():
@@ -77,12 +115,10 @@ def _judge(
     served, allowed = (sum(key[what] for key in keys.values()) for what in ("served", "allowed"))
     beyond = max(key["most_beyond"] for key in keys.values())
     outcome.at_most("requests beyond b + rate × T, any window of any key", beyond, BEYOND_MAX, form="{:.2f}")
-    outcome.at_least("of b + rate × T used, all the time, all keys", served / allowed, USED_SHARE, form="{:.4f}")
+    outcome.at_least("of b + rate × T used, all the time, all keys", served / allowed, share, form="{:.4f}")
     # One request is more than a hundredth of what the smallest key may have: the last one may be due after the end.
     least = min((key["served"] + 1) / key["allowed"] for key in keys.values())
-    outcome.at_least("the same of the worst key, with the request that was due next", least, USED_SHARE, form="{:.4f}")
-    others = sum(one.status not in {200, 429} for one in shots)
-    outcome.none("answers that are neither 200 nor 429", others, str(len(shots)))
+    outcome.at_least("the same of the worst key, with the request that was due next", least, share, form="{:.4f}")
     outcome.figures["keys"] = keys
 
 
@@ -106,7 +142,15 @@ DRILLS: Final = (
         "it, send three times that, and each of their connections ends at whatever worker the kernel chose; what was "
         "served is what arrived at the cloud; used is measured against the burst and the rate over the whole time",
         accuracy,
-        Scale(rate=OFFERED * sum(RPM) / 60, before_s=0, fault_s=60),
-        Scale(rate=OFFERED * sum(RPM) / 60, before_s=0, fault_s=15),
+        FULL,
+        QUICK,
+    ),
+    Drill(
+        "killed",
+        f"as accuracy, while a worker is killed (-9) {KILLS} times and started again: its stock may be spent or not, "
+        "so nobody spends it once more, and what is used may lack that",
+        killed,
+        FULL,
+        QUICK,
     ),
 )

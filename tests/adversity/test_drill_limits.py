@@ -37,3 +37,11 @@ async def test_four_workers_pass_no_limit_and_use_it() -> None:
     assert others.kept, outcome.figures
     assert float(used.figure) >= 0.96, "a second in which a small machine was away is a twentieth of the rate"
     assert outcome.figures["requests_that_waited_for_the_supervisor"] > 0
+
+
+@pytest.mark.timed
+async def test_a_killed_worker_leaves_nothing_that_is_spent_twice() -> None:
+    outcome = await accuracy.killed(Scale(rate=435, before_s=0, fault_s=5))
+
+    assert outcome.bars[0].kept, outcome.figures
+    assert outcome.figures["broken_by_the_kills"] > 0, "somebody was there"
