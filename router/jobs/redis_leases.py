@@ -46,7 +46,8 @@ class RedisLeases:
         self.up = False
         self.losses = 0  # times that Redis was lost
         self.pots = RedisPots(settings)
-        self._loop, self._settings, self._event, self._surprised = loop, settings, event, surprised
+        self.event, self._settings = event, settings
+        self._loop, self._surprised = loop, surprised
         self._shares = Shares(settings.on_loss, self.pots.accounts, settings.routers)
         self._leases: dict[str, Lease] = {}
         self._parting: list[Ask] = []  # of limits that are no more
@@ -246,7 +247,7 @@ class RedisLeases:
         self._shares.owe(monotonic())
         self.up = True
         if self._lost_at is not None:
-            self._event("redis_back", lost_s=round(monotonic() - self._lost_at, 1))
+            self.event("redis_back", lost_s=round(monotonic() - self._lost_at, 1))
             self._lost_at = None
 
     def _lose(self, why: str) -> None:
@@ -259,7 +260,7 @@ class RedisLeases:
         if self._lost_at is None:
             self._lost_at = monotonic()
             self.losses += 1
-            self._event("redis_lost", reason=why, on_loss=self._settings.on_loss, routers=self.pots.routers)
+            self.event("redis_lost", reason=why, on_loss=self._settings.on_loss, routers=self.pots.routers)
 
 
 def _slice(terms: Terms, routers: int) -> float:
