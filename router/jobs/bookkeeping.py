@@ -89,9 +89,9 @@ class Bookkeeping:
             raise ClosedError(_AWAY)
         return await self._channel.call(kind, timeout_s, verb, *arguments)
 
-    async def spent(self, until: float) -> dict[str, int]:
-        """Nano-dollars by limit id, as `Store.spent`; `until`: wall seconds. Raises as `ask`."""
-        return await self.ask(dict[str, int], SPENT_S, "spent", until)
+    async def spent(self, at: float) -> dict[str, int]:
+        """Nano-dollars by limit id, as `Store.spent`; `at`: wall seconds. Raises as `ask`."""
+        return await self.ask(dict[str, int], SPENT_S, "spent", at)
 
     async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
         """A key's own figures, as `reports.key_usage`. Raises as `ask`."""

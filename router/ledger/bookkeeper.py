@@ -46,7 +46,7 @@ class Bookkeeper:
         """Raises ValueError for a store that it does not know."""
         self.event = event
         self.store = Store(order.url)
-        self._order, self._tell, self._clock = order, tell, clock or SystemClock()
+        self._order, self._word, self._clock = order, tell, clock or SystemClock()
         self._keys = KeyKeeper(order.url, order.folder, self.store.writes, partial(tell, "keys"), self._clock)
         self._drain: Drain | None = None
         self._migrated = self._away = False
@@ -102,7 +102,7 @@ class Bookkeeper:
 
     async def _report(self) -> None:
         while True:
-            self._tell("state", self.state())
+            self._word("state", self.state())
             await asyncio.sleep(TELL_EVERY_S)
 
     async def _keep(self) -> None:
@@ -147,13 +147,13 @@ class Bookkeeper:
         else:
             self.event("ledger_store_back")
 
-    async def _spent(self, until: float) -> dict[str, int]:
+    async def _spent(self, at: float) -> dict[str, int]:
         """See `Store.spent`. What was written before the question is in the answer, unless that is more than can be
         stored in a moment.
         """
         await self._catch_up()
         try:
-            return await self.store.spent(until)
+            return await self.store.spent(at)
         except StoreError as error:
             raise FailedError(str(error)) from None
 

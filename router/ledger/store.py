@@ -3,18 +3,19 @@
 One process writes to it for each folder of segments. Whoever reads has connections of their own, which cannot write.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, case, delete, func, select, union_all
+from sqlalchemy import Connection, Table, case, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from router.ledger import migrations
 from router.ledger.engines import StoreError, TakenError, UnstorableError, database_of, reached
-from router.ledger.rows import HOUR_S, SUMS, Rows, mended
+from router.ledger.rows import SUMS, Rows, mended
 from router.ledger.tables import ATTEMPTS, POSITIONS, PRICES, REQUESTS, USAGE_HOURS
 from router.model.fleet import Price
 from router.model.outcome import RequestRecord
@@ -155,23 +156,27 @@ class Store:
             async with reached(), self.writes.begin() as connection:
                 await self._put(connection, PRICES, new)
 
-    async def spent(self, until: float) -> dict[str, int]:
-        """Nano-dollars by limit id: what attempts of requests that arrived before `until` (wall seconds) have cost,
-        since the begin of that moment's day and month in UTC. Who has spent nothing is left out.
+    async def spent(self, at: float) -> dict[str, int]:
+        """Nano-dollars by limit id: what attempts have cost since the begin of that moment's day and month in UTC, the
+        hour of that moment (wall seconds) included. Who has spent nothing is left out.
         """
-        now = datetime.fromtimestamp(until, UTC)
+        now = datetime.fromtimestamp(at, UTC)
         day = int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
         month = int(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
-        hour = int(until // HOUR_S) * HOUR_S
-        spent: dict[str, int] = {}
+        sums = USAGE_HOURS.c
+        of_day = func.sum(case((sums.hour >= day, sums.cost_nano_usd), else_=0))
+        owners = [sums[owner] for owner in _OWNERS]
+        wanted = select(*owners, func.sum(sums.cost_nano_usd), of_day).group_by(*owners)
+        spent: Counter[str] = Counter()
         async with reached(), self.reads.connect() as connection:
-            for owner in _OWNERS:
-                for name, of_month, of_day in await connection.execute(_spent_by(owner, month, day, hour, until)):
-                    if name and of_month:
-                        spent[f"{owner}/{name}/month_usd"] = int(of_month)
-                    if name and of_day:
-                        spent[f"{owner}/{name}/day_usd"] = int(of_day)
-        return spent
+            for *names, cost_of_month, cost_of_day in await connection.execute(
+                wanted.where(sums.hour >= month, sums.hour <= at)
+            ):
+                for owner, name in zip(_OWNERS, names, strict=True):
+                    if name:
+                        spent[f"{owner}/{name}/month_usd"] += int(cost_of_month)
+                        spent[f"{owner}/{name}/day_usd"] += int(cost_of_day)
+        return {limit_id: cost for limit_id, cost in spent.items() if cost}
 
     async def prune(self, before: float) -> int:
         """Deletes some entries of requests that arrived before that moment (wall seconds); the sums of their hours
@@ -191,16 +196,3 @@ async def _stepped(connection: AsyncConnection, steps: Callable[[Connection], li
         return await connection.run_sync(steps)
     except migrations.NewerError as error:
         raise StoreError(str(error)) from None
-
-
-def _spent_by(owner: str, month: int, day: int, hour: int, until: float) -> Select[Any]:
-    """Whole hours from their sums, the hour that runs from its entries."""
-    sums, raw = USAGE_HOURS.c, ATTEMPTS.c
-    of_day = case((sums.hour >= day, sums.cost_nano_usd), else_=0)
-    whole = select(sums[owner].label("owner"), sums.cost_nano_usd.label("month"), of_day.label("day"))
-    edge = select(raw[owner], raw.cost_nano_usd, raw.cost_nano_usd)
-    both = union_all(
-        whole.where(sums.hour >= month, sums.hour < hour),
-        edge.where(raw.at_us >= hour * _SECOND_US, raw.at_us < round(until * _SECOND_US)),
-    ).subquery()
-    return select(both.c.owner, func.sum(both.c.month), func.sum(both.c.day)).group_by(both.c.owner)

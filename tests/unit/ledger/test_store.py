@@ -218,13 +218,13 @@ async def test_what_was_spent_is_of_this_day_and_of_this_month(store: Store) -> 
             record(2, 10, at=NOON - 2 * 86400),
             record(3, 100, at=NOON - 3600),
             record(4, 1000, 1000),
-            record(5, 10_000, at=NOON + 1),  # not before the question
+            record(5, 10_000, at=NOON + 3600),  # not before the question
             record(6, 100_000, key="", workload="internal", model="gpt-4o"),
         ],
         HERE,
     )
 
-    spent = await store.spent(NOON + 0.5)
+    spent = await store.spent(NOON)
 
     assert spent == {
         "key/acme/day_usd": 2100,
@@ -234,7 +234,7 @@ async def test_what_was_spent_is_of_this_day_and_of_this_month(store: Store) -> 
         "model/gpt-4o/day_usd": 100_000,
         "model/gpt-4o/month_usd": 100_000,
     }
-    assert (await store.spent(NOON + 86400))["key/acme/month_usd"] == 12_110
+    assert (await store.spent(NOON + 86_400))["key/acme/month_usd"] == 12_110
 
 
 async def test_old_entries_go_and_their_sums_stay(store: Store) -> None:
