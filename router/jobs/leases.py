@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Final
 
 from router.jobs.loops import Surprised, every
-from router.limits.lease import TICK_S, Ask, Grant, Lease, slice_of
-from router.limits.terms import Places, Rate, Terms, largest
+from router.limits.lease import TICK_S, Ask, Grant, Lease
+from router.limits.terms import Places, Rate, Terms, largest, stock_of
 from router.telemetry.reading import Numbers
 from router.transport.channel import NO_ANSWER
 
@@ -129,6 +129,6 @@ class Leases:
 
 
 def _set(lease: Lease, terms: Terms, holders: int) -> None:
-    lease.slice_units = slice_of(terms.full, holders)
+    lease.slice_units = stock_of(terms, holders)
     lease.full, lease.largest = terms.full, largest(terms)
     lease.rate_per_s = terms.per_s if isinstance(terms, Rate) else 0.0

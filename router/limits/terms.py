@@ -1,15 +1,19 @@
 """What a limit says, apart from how much of it is used: enough to make its source, here or above."""
 
 from dataclasses import dataclass
+from math import floor
 from typing import Final, Literal, TypeAlias
 
 from router.limits.bucket import Bucket
+from router.limits.lease import slice_of
 from router.limits.purse import Purse
 from router.limits.slots import Slots
 from router.limits.source import Source
 from router.model.limits import Limits
 
 _MINUTE_S: Final = 60.0
+BUDGET_IN_STOCK: Final = 0.01
+"""Of a budget, with all workers together: at midnight it counts for the day that is over, whoever spends it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +102,10 @@ def adapt(source: Source, terms: Terms, now: float) -> None:
             source.count = count
         case Purse(), Money(limit):
             source.limit = limit
+
+
+def stock_of(terms: Terms, holders: int) -> int:
+    """What each of several workers may keep in stock."""
+    if isinstance(terms, Money):
+        return floor(terms.limit * BUDGET_IN_STOCK / holders)
+    return slice_of(terms.full, holders)
