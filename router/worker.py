@@ -198,7 +198,7 @@ class Worker:
     @property
     def keys(self) -> KeyOffice:
         assembly = self.assembly
-        return KeyOffice(lambda: assembly.runtime.snapshot, assembly.key_book, assembly.books.event, self._clock)
+        return KeyOffice(lambda: assembly.runtime.snapshot, assembly.key_book, self._clock)
 
     def is_ready(self) -> bool:
         return bool(self._listening) and not self.assembly.gateway.server.draining

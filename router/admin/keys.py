@@ -49,11 +49,9 @@ class KeyStore(Protocol):
 class KeyOffice:
     """Raises, from all that changes something, what `KeyStore` does, and KeyRefusedError."""
 
-    def __init__(
-        self, snapshot: Callable[[], Snapshot], store: KeyStore | None, event: Callable[..., None], clock: Clock
-    ) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot], store: KeyStore | None, clock: Clock) -> None:
         """`snapshot`: the configuration in force; `store` None: it has none."""
-        self._snapshot, self._store, self.event, self._clock = snapshot, store, event, clock
+        self._snapshot, self._store, self._clock = snapshot, store, clock
         self._reader = StoredKeys()
 
     async def shown(self) -> list[dict[str, object]]:
@@ -73,7 +71,6 @@ class KeyOffice:
             raise KeyRefusedError("; ".join(f"{fault.path}: {fault.message}" for fault in faults), faults)
         secret, kept = _secret(sha256)
         answer = await self._change(AddKey(name, orjson.dumps(terms).decode(), kept))
-        self.event("key_added", key=name)
         return {"name": name, **secret, **answer}
 
     async def rotate(self, name: str, overlap_s: float = OVERLAP_S, sha256: str | None = None) -> dict[str, object]:
@@ -83,14 +80,12 @@ class KeyOffice:
         self._must_be_stored(name)
         secret, kept = _secret(sha256)
         answer = await self._change(RotateKey(name, kept, overlap_s))
-        self.event("key_rotated", key=name, overlap_s=overlap_s)
         return {"name": name, **secret, **answer}
 
     async def revoke(self, name: str) -> dict[str, object]:
         """Ends a key for good."""
         self._must_be_stored(name)
         answer = await self._change(RevokeKey(name))
-        self.event("key_revoked", key=name)
         return {"name": name, **answer}
 
     async def _change(self, change: KeyChange) -> dict[str, object]:

@@ -97,16 +97,12 @@ class _Stored:
 
         async def main() -> T:
             async with key_desk(settings.url, clock) as desk:
-                return await do(KeyOffice(lambda: self._snapshot, desk, _unheard, clock))
+                return await do(KeyOffice(lambda: self._snapshot, desk, clock))
 
         try:
             return asyncio.run(main())
         except (KeyRefusedError, LookupError, StoreError) as error:
             raise click.ClickException(str(error)) from None
-
-
-def _unheard(*_: object, **__: object) -> None:
-    """A command has no log: its operator sees what it does."""
 
 
 def _where(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from router.jobs.bookkeeping import Bookkeeping
 from router.ledger.key_cache import read_cache
-from router.model.keys import KeyAnswer, KeyChange, StoredKey
+from router.model.keys import AddKey, KeyAnswer, KeyChange, RotateKey, StoredKey
 
 CHANGE_S: Final = 10.0  # a batch of entries may be on its way into the store
 
@@ -44,4 +44,15 @@ class KeyBook:
         return self.known or []
 
     async def change_key(self, change: KeyChange) -> KeyAnswer:
-        return await self._bookkeeping.ask(KeyAnswer, CHANGE_S, "change_key", change)
+        answer = await self._bookkeeping.ask(KeyAnswer, CHANGE_S, "change_key", change)
+        if answer.key is not None:
+            self._log(change)
+        return answer
+
+    def _log(self, change: KeyChange) -> None:
+        if isinstance(change, AddKey):
+            self.event("key_added", key=change.name)
+        elif isinstance(change, RotateKey):
+            self.event("key_rotated", key=change.name, overlap_s=change.overlap_s)
+        else:
+            self.event("key_revoked", key=change.name)

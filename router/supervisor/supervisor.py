@@ -88,7 +88,7 @@ class Supervisor:
         self._keys = SharedKeys(
             self._bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event
         )
-        self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self.event, self._clock)
+        self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self._clock)
         self._live = Live()
         self._scenes: list[Scene] = []
         self._admin = AdminServer(self, snapshot.server.admin_token)
