@@ -7,6 +7,7 @@ older one: so all who look see the same, however many they are, and while nobody
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
+from heapq import nsmallest
 from operator import attrgetter
 from typing import Final
 
@@ -17,6 +18,8 @@ from router.admin.picture import (
     Brief,
     Deployment,
     Flow,
+    LedgerNow,
+    LimitNow,
     Picture,
     Placing,
     Proof,
@@ -46,7 +49,13 @@ OLD_S: Final = 60.0  # older ones are compared with no more: that would tell of 
 # least.
 _GRAVITY: Final = ("unknown", "up", "degraded", "probing", "throttled", "ejected", "draining")
 
-_COUNTED: Final = (names.REQUESTS, names.TOKENS, names.COST, names.ATTEMPTS, names.OFFERS)
+LOW: Final = 0.1  # of a limit is left: it is near its end
+LIMITS: Final = 50  # of those that are shown, the worst
+
+_COUNTED: Final = (
+    *(names.REQUESTS, names.TOKENS, names.COST, names.ATTEMPTS, names.OFFERS),
+    names.LIMIT_REFUSALS,
+)
 _TIMED: Final = (names.FIRST_BYTE, names.ATTEMPT_FIRST_BYTE)
 
 NOTHING: Final = Scene("", decision_log=False, signed=False, workloads=[], deployments=[], recent=[], notable=[])
@@ -116,6 +125,8 @@ class _Painter:
             flows=[Flow(workload, cloud, rate) for (workload, cloud), rate in flows.items() if cloud != NO_CLOUD],
             deployments=self._deployments(scenes),
             refusals=self._refusals(),
+            limits=self._limits(),
+            ledger=self._ledger(),
             waiting={model: int(count) for (model,), count in self._series(names.WAITING).items() if count},
             first_byte=self._spreads.by(names.FIRST_BYTE, wanted=partial(_served, known)).get((), Spread()),
             recent=_newest(scene.recent for scene in scenes),
@@ -173,6 +184,35 @@ class _Painter:
             if reason != ACCEPTED
         ]
         return sorted(found, key=lambda each: (-each.rate, -each.total))
+
+    def _limits(self) -> list[LimitNow]:
+        left, shadowed = self._series(names.LIMIT_LEFT), self._series(names.LIMIT_SHADOWED)
+        refused = self._series(names.LIMIT_REFUSALS)
+        rates = self._rates.by(names.LIMIT_REFUSALS, *names.LIMIT_REFUSALS.labels)
+        told = {which for which, ratio in left.items() if ratio < LOW}
+        told |= {which for series in (refused, shadowed) for which, total in series.items() if total}
+        found = [
+            LimitNow(
+                *(scope, name, limit, left.get((scope, name, limit))),
+                refused=rates.get((scope, name, limit), 0.0),
+                total=int(refused.get((scope, name, limit), 0)),
+                shadowed=int(shadowed.get((scope, name, limit), 0)),
+            )
+            for scope, name, limit in told
+        ]
+        return nsmallest(LIMITS, found, key=lambda each: (-each.refused, each.left or 0.0, -each.total, each.name))
+
+    def _ledger(self) -> LedgerNow | None:
+        if names.LEDGER_UP.name not in self._numbers:
+            return None
+        return LedgerNow(
+            up=bool(self._number(names.LEDGER_UP)),
+            lag_s=self._number(names.LEDGER_LAG),
+            waiting_bytes=int(self._number(names.LEDGER_WAITING)),
+            held_bytes=int(self._number(names.LEDGER_HELD)),
+            dropped=int(self._number(names.LEDGER_DROPPED)),
+            cost_today_usd=self._number(names.LEDGER_COST_TODAY),
+        )
 
     def _workers(self) -> list[WorkerNow]:
         lags = self._series(names.EVENT_LOOP_LAG)

@@ -120,6 +120,33 @@ class Refusal(msgspec.Struct):
     total: int
 
 
+class LimitNow(msgspec.Struct):
+    """A limit of a key, a workload or a model that is near its end, or has turned somebody away.
+
+    `left`: from 0 to 1, None where it is not known; `refused`: a second; `total`: refused since the start; `shadowed`:
+    likewise of requests that it would have refused, did it not only count.
+    """
+
+    scope: str
+    name: str
+    limit: str
+    left: float | None
+    refused: float
+    total: int
+    shadowed: int
+
+
+class LedgerNow(msgspec.Struct):
+    """The books. `up`: what is used reaches its store; `held_bytes`: is in memory alone; `dropped`: requests lost."""
+
+    up: bool
+    lag_s: float
+    waiting_bytes: int
+    held_bytes: int
+    dropped: int
+    cost_today_usd: float
+
+
 class WorkerNow(msgspec.Struct):
     """A process that serves."""
 
@@ -156,6 +183,8 @@ class Picture(msgspec.Struct):
     flows: list[Flow]
     deployments: list[Deployment]
     refusals: list[Refusal]
+    limits: list[LimitNow]
+    ledger: LedgerNow | None  # None: none is kept
     waiting: dict[str, int]  # by model
     first_byte: Spread
     recent: list[Brief]

@@ -103,7 +103,7 @@ def _look(admin: str, token: str | None) -> Picture:
         ) from error
     except ValueError as error:
         raise click.ClickException(f"{admin} did not answer with JSON: is this a router's control plane?") from error
-    if not isinstance(picture, dict) or "deployments" not in picture:
+    if not isinstance(picture, dict) or not {"deployments", "ledger"} <= picture.keys():
         raise click.ClickException(f"{admin} is no router's control plane, or another version's")
     return picture
 
@@ -124,6 +124,8 @@ def page(picture: Picture, trouble: str = "") -> RenderableType:
     parts += [Text(), _workloads(picture), Text(), _deployments(picture)]
     if picture["refusals"]:
         parts += [Text(), _refusals(picture)]
+    if picture["limits"]:
+        parts += [Text(), _limits(picture)]
     if picture["recent"]:
         parts += [Text(), _requests(picture)]
     return Group(*parts)
@@ -147,11 +149,21 @@ def _proof(picture: Picture) -> Text:
             not down,
         ),
     ]
+    if (ledger := picture["ledger"]) is not None:
+        facts.append((f"ledger {_books(ledger)}", ledger["up"] and not ledger["dropped"] and not ledger["held_bytes"]))
     line = Text.assemble(("inference router ", "bold"), (f"configuration {picture['config_version']}  ", "dim"))
     for text, good in facts:
         mark, style = _MARKS[good]
         line.append(f"{mark} {text}  ", style)
     return line
+
+
+def _books(ledger: Mapping[str, Any]) -> str:
+    """Whether what is used reaches its store; and what waits for it, where it does not."""
+    waiting = f", {ledger['waiting_bytes'] / 2**20:.1f} MiB wait" if not ledger["up"] else ""
+    held = f", {ledger['held_bytes']:,} bytes in memory alone" if ledger["held_bytes"] else ""
+    lost = f", {ledger['dropped']:,} requests lost" if ledger["dropped"] else ""
+    return f"{'up' if ledger['up'] else 'away'}{waiting}{held}{lost}"
 
 
 def _figures(picture: Picture) -> Text:
@@ -172,6 +184,8 @@ def _figures(picture: Picture) -> Text:
         "cost/h": f"${sum(workload['usd_per_h'] for workload in workloads):,.2f}" if known else _UNKNOWN,
         "clients": str(picture["client_connections"]),
     }
+    if picture["ledger"] is not None:
+        figures["today"] = f"${picture['ledger']['cost_today_usd']:,.2f}"
     return Text("  ").join(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in figures.items())
 
 
@@ -218,6 +232,15 @@ def _refusals(picture: Picture) -> Table:
     table = _table("refusals", "cloud", "reason", numbers=("/s", "since the start"))
     for each in picture["refusals"][:_REFUSALS]:
         _add(table, each["workload"], each["cloud"], _words(each["reason"]), _rate(each["rate"]), f"{each['total']:,}")
+    return table
+
+
+def _limits(picture: Picture) -> Table:
+    table = _table("limits", numbers=("left", "refused/s", "since the start", "would be"))
+    for each in picture["limits"][:_REFUSALS]:
+        left = f"{each['left']:.0%}" if each["left"] is not None else _UNKNOWN
+        counts = f"{each['total']:,}", f"{each['shadowed']:,}"
+        _add(table, f"{each['scope']} {each['name']}: {_words(each['limit'])}", left, _rate(each["refused"]), *counts)
     return table
 
 

@@ -32,6 +32,7 @@ FIRST_WAIT_S: Final = 0.5
 HEALTHY_S: Final = 60.0  # who lived so long was not ended by what ended the one before
 LONGEST_WAIT_S: Final = 30.0
 _PROGRAM: Final = "router.ledger.bookkeeper"
+_NANO: Final = 1_000_000_000
 _AWAY: Final = "the bookkeeper is not running"
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class Bookkeeping:
             names.LEDGER_LAG.name: {(): state.lag_s},
             names.LEDGER_WAITING.name: {(): state.waiting_bytes},
             names.LEDGER_DAMAGED.name: {(): state.damaged},
+            names.LEDGER_COST_TODAY.name: {(): state.today_nano_usd / _NANO},
         }
 
     def start(self) -> None:

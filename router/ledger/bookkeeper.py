@@ -19,7 +19,7 @@ from typing import Any, Final
 from router.base.clock import Clock, SystemClock
 from router.ledger.drain import Drain
 from router.ledger.key_keeper import KeyKeeper
-from router.ledger.reports import key_usage
+from router.ledger.reports import cost_since, key_usage
 from router.ledger.state import LedgerState, Order
 from router.ledger.store import PRUNED_AT_ONCE, Store, StoreError
 from router.model.fleet import Price
@@ -29,6 +29,7 @@ ORDER_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.25
 RETRY_S: Final = 1.0
 TELL_EVERY_S: Final = 1.0
+RECKON_EVERY_S: Final = 5.0
 PRUNE_EVERY_S: Final = 600.0
 SILENT_S: Final = 5.0  # without an answer of the store
 NICE: Final = 10  # beside a process that serves requests, and has all it can use, about a tenth of a core
@@ -51,7 +52,8 @@ class Bookkeeper:
         self._drain: Drain | None = None
         self._migrated = self._away = False
         self._trouble = "the store has not been reached yet"
-        self._prunes_at = 0.0
+        self._prunes_at = self._reckons_at = 0.0
+        self._today_nano_usd = 0
         self._passed = asyncio.Event()  # of the pass that runs
         self._prices: list[Price] = []
 
@@ -98,6 +100,7 @@ class Bookkeeper:
             lag_s=drain.lag_s,
             waiting_bytes=waiting_bytes,
             damaged=drain.damaged,
+            today_nano_usd=self._today_nano_usd,
         )
 
     async def _report(self) -> None:
@@ -130,6 +133,10 @@ class Bookkeeper:
             await self.store.price(self._prices, self._clock.wall())
             self._prices = []
         stored = await self._drain.run_once()
+        if monotonic() >= self._reckons_at:
+            wall = self._clock.wall()
+            self._today_nano_usd = await cost_since(self.store, wall - wall % _DAY_S)
+            self._reckons_at = monotonic() + RECKON_EVERY_S
         if stored or monotonic() < self._prunes_at:
             return 0.0 if stored > _FULL_PASS else LOOK_EVERY_S
         pruned = await self.store.prune(self._clock.wall() - self._order.retain_days * _DAY_S)

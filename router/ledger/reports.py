@@ -102,6 +102,13 @@ async def key_usage(store: Store, key: str, since: float, until: float, bucket: 
     return {"object": "usage", "key": key, **period, "data": data, "total": total}
 
 
+async def cost_since(store: Store, since: float) -> int:
+    """Nano-dollars that attempts have cost from that hour's begin (wall seconds) on. Raises StoreError."""
+    wanted = select(func.sum(USAGE_HOURS.c.cost_nano_usd)).where(USAGE_HOURS.c.hour >= int(since))
+    async with reached(), store.reads.connect() as connection:
+        return int((await connection.execute(wanted)).scalar() or 0)
+
+
 def _own(sums: Mapping[str, int]) -> dict[str, Any]:
     """Requests and what they are charged: how often they were tried, and at what cost, is not the client's to pay."""
     tokens = {kind: sums[charged] for charged, kind in _CHARGED.items()}

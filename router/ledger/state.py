@@ -20,3 +20,4 @@ class LedgerState(msgspec.Struct, frozen=True, array_like=True):
     lag_s: float = 0.0  # all that is older is in the store
     waiting_bytes: int = 0  # of segments, and not in the store
     damaged: int = 0  # segments that could not be read to their end, and were set aside
+    today_nano_usd: int = 0  # what the day in UTC has cost, of what is stored

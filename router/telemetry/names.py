@@ -332,6 +332,13 @@ LEDGER_WAITING: Final = _gauge(
     unit="bytes",
     across=Across.MAX,
 )
+LEDGER_COST_TODAY: Final = _gauge(
+    "router_ledger_cost_today_usd",
+    (),
+    "What all attempts of the day in UTC have cost, of those that are in the ledger's store; every few seconds.",
+    unit="usd",
+    across=Across.MAX,
+)
 LEDGER_HELD: Final = _gauge(
     "router_ledger_held_bytes",
     (),

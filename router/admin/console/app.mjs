@@ -3,9 +3,9 @@
 import * as api from "./api.mjs";
 import { Drain, Story, Token } from "./dialogs.mjs";
 import { Flow } from "./flow.mjs";
-import { clock, ms, number, rate, sum, usd } from "./format.mjs";
+import { bytes, clock, ms, number, rate, sum, usd } from "./format.mjs";
 import { Component, html, render } from "./html.mjs";
-import { Deployments, Refusals, Requests, Workers, Workloads } from "./tables.mjs";
+import { Deployments, Limits, Refusals, Requests, Workers, Workloads } from "./tables.mjs";
 
 const EVERY_MS = 1000;
 const AGAIN_MS = 3000;
@@ -135,6 +135,7 @@ class App extends Component {
         <${Section} title="Workloads"><${Workloads} workloads=${picture.workloads} /><//>
         <${Section} title="Refusals"><${Refusals} refusals=${picture.refusals} /><//>
       </div>
+      ${picture.limits.length > 0 && html`<${Section} title="Limits" note="near their end, or that turned somebody away"><${Limits} limits=${picture.limits} /><//>`}
       <${Section} title="Recent decisions" tools=${html`
         <label class="check"><input type="checkbox" checked=${notable} onChange=${(event) => this.setState({ notable: event.currentTarget.checked, held: null })} /> refused or failed only</label>
         <label class="check"><input type="checkbox" checked=${held !== null} onChange=${(event) => this.setState({ held: event.currentTarget.checked ? briefs : null })} /> hold</label>`}>
@@ -180,8 +181,16 @@ function Proof({ picture }) {
     ["log lines dropped", number(proof.access_log_dropped), proof.access_log_dropped === 0],
     ["workers", down === 0 ? `${workers.length} up` : `${down} of ${workers.length} down`, down === 0],
   ];
+  if (picture.ledger !== null) facts.push(["ledger", ...books(picture.ledger)]);
   return html`<dl class="proof" aria-label="Contract">${facts.map(([name, value, good]) => html`<div class=${good ? "good" : good === null ? "unproved" : "alarm"}>
     <dt>${name}</dt><dd><${Mark} good=${good} />${value}</dd></div>`)}</dl>`;
+}
+
+// Whether what is used reaches its store, and what waits for it where it does not.
+function books({ up, waiting_bytes, held_bytes, dropped }) {
+  if (dropped > 0) return [`${number(dropped)} requests lost`, false];
+  if (held_bytes > 0) return [`${bytes(held_bytes)} in memory alone`, false];
+  return up ? ["up", true] : [`away, ${bytes(waiting_bytes)} wait`, false];
 }
 
 const Mark = ({ good }) => html`<svg width="13" height="13" viewBox="0 0 12 12" role="img" aria-label=${good ? "good" : good === null ? "no proof" : "alarm"}>
@@ -205,6 +214,7 @@ function Figures({ picture, history }) {
     ["tokens/s in", known ? rate(over((each) => each.prompt_tokens)) : "–"],
     ["tokens/s out", known ? rate(over((each) => each.completion_tokens)) : "–"],
     ["cost/h", known ? usd(over((each) => each.usd_per_h)) : "–"],
+    ...(picture.ledger !== null ? [["cost today", usd(picture.ledger.cost_today_usd)]] : []),
     ["without a key/s", known ? rate(picture.strangers) : "–"],
     ["clients", number(picture.client_connections)],
   ];

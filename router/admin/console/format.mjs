@@ -31,6 +31,11 @@ export function usd(value) {
   return `$${value >= 100 ? number(Math.round(value)) : value.toFixed(value >= 1 ? 2 : 4)}`;
 }
 
+export function bytes(value) {
+  const [size, unit] = value >= 2 ** 30 ? [2 ** 30, "GiB"] : value >= 2 ** 20 ? [2 ** 20, "MiB"] : [2 ** 10, "KiB"];
+  return `${(value / size).toFixed(1)} ${unit}`;
+}
+
 export const share = (value) => `${Math.round(value * 100)} %`;
 
 export const words = (text) => text.replaceAll("_", " ");

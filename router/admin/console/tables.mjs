@@ -94,6 +94,22 @@ export const Refusals = ({ refusals }) => refusals.length === 0
     ]} />`)}
   <//>`;
 
+const LIMITS = [
+  ["limit", ""],
+  ["left", ""],
+  ["refused/s", "right"],
+  ["since the start", "right"],
+  ["would be refused", "right"],
+];
+
+export const Limits = ({ limits }) => html`<${Table} label="Limits" columns=${LIMITS}>
+  ${limits.map((each) => html`<${Row} key=${`${each.scope} ${each.name} ${each.limit}`} columns=${LIMITS} cells=${[
+    html`<b>${each.name}</b> <span class="detail">${each.scope}, ${words(each.limit)}</span>`,
+    html`${each.left !== null && html`<${Meter} name="" value=${each.left} low=${each.left < LOW} />`}`,
+    rate(each.refused), number(each.total), number(each.shadowed),
+  ]} />`)}
+<//>`;
+
 const WORKERS = [
   ["worker", ""],
   ["state", ""],

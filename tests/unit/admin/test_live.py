@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.admin.live import OLD_S, RATE_S, SPARSE_S, SPREAD_S, Live, unjudged
+from router.admin.live import LIMITS, OLD_S, RATE_S, SPARSE_S, SPREAD_S, Live, unjudged
 from router.admin.picture import Brief, Placing, Scene, Stand, Standing
 from router.admin.rates import quantile_ms
 from router.telemetry import names
@@ -165,3 +165,58 @@ def test_verdicts_of_processes_that_are_gone_are_not_shown_as_those_of_now() -> 
     assert shown["stand"]["standing"] == {"state": "unknown", "reason": "no_worker", "for_s": None}
     assert (shown["stand"]["refusal"], shown["states"]) == ("no_worker", {"unknown": 1})
     assert [brief["at"] for brief in picture["recent"]] == [9.0]
+
+
+def limits(refused: int, left: float = 0.5) -> Reading:
+    """Of three keys: `a` refuses, `b` is near its end, `c` only counts, and `d` is well."""
+    return Reading(
+        {
+            names.LIMIT_LEFT.name: {
+                ("key", "a", "rpm"): left,
+                ("key", "b", "tpm"): 0.01,
+                ("key", "c", "rpm"): 1.0,
+                ("key", "d", "rpm"): 0.1,
+            },
+            names.LIMIT_REFUSALS.name: {("key", "a", "rpm"): refused, ("key", "d", "rpm"): 0},
+            names.LIMIT_SHADOWED.name: {("key", "c", "rpm"): 5},
+        }
+    )
+
+
+def test_limits_are_shown_that_refuse_or_would_or_soon_will_the_worst_first() -> None:
+    live = Live()
+    look(live, 0.0, limits(3))
+    shown = look(live, 2.0, limits(9))["limits"]
+    assert [(each["name"], each["left"], each["refused"], each["total"], each["shadowed"]) for each in shown] == [
+        ("a", 0.5, 3.0, 9, 0),
+        ("b", 0.01, 0.0, 0, 0),
+        ("c", 1.0, 0.0, 0, 5),
+    ]
+    assert look(live, 4.0, reading(0))["limits"] == []
+
+
+def test_of_many_limits_a_few_are_shown() -> None:
+    many = Reading({names.LIMIT_LEFT.name: {("key", str(number), "rpm"): 0.0 for number in range(10_000)}})
+    assert len(look(Live(), 0.0, many)["limits"]) == LIMITS
+
+
+def test_a_ledger_is_shown_where_one_is_kept() -> None:
+    assert look(Live(), 0.0, reading(0))["ledger"] is None
+    kept = Reading(
+        {
+            names.LEDGER_UP.name: {(): 0},
+            names.LEDGER_LAG.name: {(): 61.5},
+            names.LEDGER_WAITING.name: {(): 4096},
+            names.LEDGER_HELD.name: {(): 10},
+            names.LEDGER_DROPPED.name: {(): 2},
+            names.LEDGER_COST_TODAY.name: {(): 12.25},
+        }
+    )
+    assert look(Live(), 0.0, kept)["ledger"] == {
+        "up": False,
+        "lag_s": 61.5,
+        "waiting_bytes": 4096,
+        "held_bytes": 10,
+        "dropped": 2,
+        "cost_today_usd": 12.25,
+    }

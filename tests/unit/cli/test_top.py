@@ -56,6 +56,24 @@ def picture(**more: Any) -> dict[str, Any]:
         "refusals": [
             {"workload": "internal", "cloud": "azure", "reason": "over_quota", "rate": 2.5, "total": 1000},
         ],
+        "limits": [
+            {
+                "scope": "key",
+                "name": "acme",
+                "limit": "day_usd",
+                "left": 0.03,
+                "refused": 1.5,
+                "total": 42,
+                "shadowed": 7,
+            },
+        ],
+        "ledger": {
+            "up": False,
+            "waiting_bytes": 3 << 20,
+            "held_bytes": 0,
+            "dropped": 0,
+            "cost_today_usd": 1234.5,
+        },
         "waiting": {"gpt-4o": 4},
         "first_byte": SPREAD,
         "recent": [
@@ -75,7 +93,7 @@ def picture(**more: Any) -> dict[str, Any]:
 
 
 def printed(shown: dict[str, Any], trouble: str = "") -> str:
-    console = Console(width=160, color_system=None)
+    console = Console(width=200, color_system=None)
     with console.capture() as capture:
         console.print(page(shown, trouble))
     return capture.get()
@@ -98,8 +116,24 @@ def test_all_that_matters_is_there() -> None:
         "azure throttled",
         "cost/h $7.50",
         "waiting 4",
+        "! ledger away, 3.0 MiB wait",
+        "today $1,234.50",
+        "key acme: day usd",
+        "3%",
+        "42",
     ):
         assert wanted in text, wanted
+
+
+def test_the_books_are_good_where_all_that_is_used_reaches_them() -> None:
+    ledger = picture()["ledger"]
+    assert "✓ ledger up  " in printed(picture(ledger={**ledger, "up": True}))
+    assert "! ledger up, 9 requests lost" in printed(picture(ledger={**ledger, "up": True, "dropped": 9}))
+    assert "! ledger up, 4,096 bytes in memory" in printed(picture(ledger={**ledger, "up": True, "held_bytes": 4096}))
+    none = printed(picture(ledger=None, limits=[]))
+    assert "ledger" not in none
+    assert "today" not in none
+    assert "limits" not in none
 
 
 def test_a_violation_is_no_good_sign() -> None:
