@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests.ledger.databases import postgres
+from loadtests.ledger.databases import PostgresServer
 from loadtests.ledger.entries import entries
 from router.accounting.entries import frame
 from router.base.segments import segment_path
@@ -151,8 +151,8 @@ async def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             found.append(await measure("sqlite", f"sqlite:///{folder}/ledger.db", folder / "a", **counts))
             (folder / "ledger.db").unlink()
         if "postgresql" in arguments.databases:
-            with postgres() as url:
-                found.append(await measure("postgresql", url, folder / "b", **counts))
+            with PostgresServer() as server:
+                found.append(await measure("postgresql", server.url, folder / "b", **counts))
     return found
 
 
