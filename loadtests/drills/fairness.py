@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -11,7 +11,7 @@ from loadtests.bench.figures import percentile
 from loadtests.drills.fleet import API, Endpoint, Fleet, key_of
 from loadtests.drills.load import Load, Shot, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms, p99_first_ms
-from loadtests.drills.site import Site, site
+from loadtests.drills.site import site
 from router.config.keys import digest
 from router.emulator.quota import estimate
 
@@ -19,7 +19,10 @@ FLOOD: Final = "flood"
 OTHERS: Final = ("anna", "bert", "cleo", "dora")
 FLOOD_TIMES: Final = 50  # its share
 USED_SHARE: Final = 0.8  # of theirs, which the others use
-HEAD_S: Final = 0.2
+MILD_TIMES: Final = 2  # enough for the capacity to be short
+HEAD_S: Final = 0.4
+PACE: Final[Mapping[str, Any]] = {"head_ms": {"median": HEAD_S * 1000, "sigma": 0.2}, "tokens": 5, "token_gap_ms": 0}
+NO_WAIT_MS: Final = 10.0  # below which a wait is none
 GROWTH_MAX: Final = 1.2
 WARM_S: Final = 1.5
 USED_MIN: Final = 0.85  # of the capacity: nothing is held back for who does not come
@@ -32,23 +35,23 @@ def _keys(*names: str) -> list[dict[str, Any]]:
 
 
 async def slots(scale: Scale) -> Outcome:
-    """`scale.rate`: the capacity. `before_s`: without the flood; `fault_s`: with it."""
-    pace = {"head_ms": {"median": HEAD_S * 1000, "sigma": 0.2}, "tokens": 5, "token_gap_ms": 0}
-    concurrent = max(1, round(scale.rate * HEAD_S))
-    return await _flooded(scale, Endpoint(emulator=pace, deployment={"concurrent": concurrent}), WARM_S, 0.0)
+    """`scale.rate`: the capacity. `before_s`: without the fifth key, and with twice its share; `fault_s`: the flood."""
+    endpoint = Endpoint(emulator=PACE, deployment={"concurrent": max(1, round(scale.rate * HEAD_S))})
+    return await _flooded(scale, endpoint, (WARM_S, WARM_S), errors_max=0.0)
 
 
 async def quota(scale: Scale) -> Outcome:
-    """As `slots`, but short are the tokens of a minute; the first with the flood is unlike those that follow."""
+    """As `slots`, but short are the tokens of a minute; the first that is short is unlike those that follow."""
     each = estimate(orjson.loads(Shot(Traffic("any", "", 1.0), 1, 0.0).wire().partition(b"\r\n\r\n")[2]))
-    pace = {"head_ms": {"median": HEAD_S * 1000, "sigma": 0.2}, "tokens": 5, "token_gap_ms": 0, "quota": True}
-    return await _flooded(
-        scale, Endpoint(emulator=pace, deployment={"tpm": int(scale.rate * 60 * each)}), MINUTE_S, 1.0
-    )
+    endpoint = Endpoint(emulator={**PACE, "quota": True}, deployment={"tpm": int(scale.rate * 60 * each)})
+    return await _flooded(scale, endpoint, (MINUTE_S, WARM_S), errors_max=1.0)
 
 
-async def _flooded(scale: Scale, endpoint: Endpoint, settle_s: float, errors_max: float) -> Outcome:
-    """`settle_s`: of the flood, before it is measured what the others notice. `errors_max`: of theirs, in percent."""
+async def _flooded(scale: Scale, endpoint: Endpoint, settle_s: tuple[float, float], errors_max: float) -> Outcome:
+    """`settle_s`: of twice the share, and of the flood, before it is measured what the others notice.
+
+    `errors_max`: of theirs, in percent.
+    """
     outcome = Outcome()
     fleet = Fleet(
         {"azure": endpoint},
@@ -57,33 +60,43 @@ async def _flooded(scale: Scale, endpoint: Endpoint, settle_s: float, errors_max
     )
     share = scale.rate / (len(OTHERS) + 1)  # of each key
     others = [Traffic(name, key_of(name), USED_SHARE * share) for name in OTHERS]
-    flood = Traffic(FLOOD, key_of(FLOOD), FLOOD_TIMES * share)
+    mild, flood = (Traffic(FLOOD, key_of(FLOOD), times * share) for times in (MILD_TIMES, FLOOD_TIMES))
+    seconds = {"alone": scale.before_s, "twice": scale.before_s, "flood": scale.fault_s}
+    begins: dict[str, float] = {}
     async with site(fleet) as running:
         async with Load(running.port, others) as load:
-            await asyncio.sleep(WARM_S + scale.before_s)
-            at = time.monotonic()
-            async with Load(running.port, [flood]) as offered:
-                await asyncio.sleep(settle_s + scale.fault_s)
-        waited = await _waited_ms(running)
-    since, until = at + settle_s, at + settle_s + scale.fault_s
-    alone, beside = load.between(load.began + WARM_S, at), load.between(since, until)
-    refused = sum(not one.ok for one in [*alone, *beside])
-    served = sum(one.ok for one in offered.between(since, until))
-    answered = served + sum(one.ok for one in beside)
-    outcome.late_ms = late_p99_ms([*alone, *beside])
-    ratio = p99_first_ms(beside) / p99_first_ms(alone)
-    outcome.at_most("the others' p99 to first byte, beside the flood ÷ without it", ratio, GROWTH_MAX)
-    outcome.at_most("errors that the others saw", 100 * refused / (len(alone) + len(beside)), errors_max, " %")
+            await asyncio.sleep(WARM_S)
+            begins["alone"] = time.monotonic()
+            await asyncio.sleep(scale.before_s)
+            for name, traffic, first_s in (("twice", mild, settle_s[0]), ("flood", flood, settle_s[1])):
+                async with Load(running.port, [traffic]) as offered:
+                    begins[name] = time.monotonic() + first_s
+                    await asyncio.sleep(first_s + seconds[name])
+        await asyncio.sleep(1.0)  # the access log is written in batches
+        waited = {record["client_request_id"]: record["queued_ms"] for record in running.records()}
+    seen = {name: load.between(begin, begin + seconds[name]) for name, begin in begins.items()}
+    floods = offered.between(begins["flood"], begins["flood"] + scale.fault_s)
+    answered = sum(one.ok for one in [*floods, *seen["flood"]])
+    first_ms = {name: p99_first_ms(shots) for name, shots in seen.items()}
+    waited_ms = {name: _p99(waited.get(one.marker, 0.0) for one in shots) for name, shots in seen.items()}
+    refused, of = sum(not one.ok for shots in seen.values() for one in shots), sum(map(len, seen.values()))
+    outcome.late_ms = max(late_p99_ms(shots) for shots in seen.values())
+    growth = first_ms["flood"] / first_ms["alone"]
+    outcome.at_most("the others' p99 to first byte, beside the flood ÷ alone", growth, GROWTH_MAX)
+    growth = waited_ms["flood"] / max(waited_ms["twice"], NO_WAIT_MS)
+    outcome.at_most("their p99 wait, beside the flood ÷ beside twice the share", growth, GROWTH_MAX)
+    outcome.at_most("errors that the others saw", 100 * refused / of, errors_max, " %")
     outcome.at_least("answers in all beside the flood, ÷ capacity", answered / (scale.rate * scale.fault_s), USED_MIN)
     outcome.figures |= {
         "offered_per_s": {"flood": flood.rate, "each other": others[0].rate},
-        "p99_first_ms": {"alone": p99_first_ms(alone), "beside": p99_first_ms(beside)},
-        "p50_first_ms": {"alone": _p50_ms(alone), "beside": _p50_ms(beside)},
-        "queued_p99_ms": waited,
-        "flood": {"requests": len(offered.shots), "served": served, "failures": failures(offered.shots)},
-        "failures": failures(load.shots),
-        "failures_until_settled": failures(load.between(at, since)),
-        "left_late_p99_ms": late_p99_ms(load.shots),
+        "p99_first_ms": first_ms,
+        "p50_first_ms": {name: _p50_ms(shots) for name, shots in seen.items()},
+        "p99_waited_ms": waited_ms,
+        "requests": {name: len(shots) for name, shots in seen.items()},
+        "flood": {"requests": len(floods), "served": sum(one.ok for one in floods), "failures": failures(floods)},
+        "failures": {name: failures(shots) for name, shots in seen.items()},
+        "failures_until_settled": failures(load.between(begins["twice"] - settle_s[0], begins["twice"])),
+        "left_late_p99_ms": outcome.late_ms,
     }
     return outcome
 
@@ -93,37 +106,29 @@ def _p50_ms(shots: Sequence[Shot]) -> float:
     return percentile(times, 0.5) * 1000 if times else float("inf")
 
 
-async def _waited_ms(running: Site) -> dict[str, float]:
-    """In the waiting room, of those that were in it and were served."""
-    await asyncio.sleep(1.0)  # the access log is written in batches
-    found = {}
-    for name in (FLOOD, "others"):
-        times = sorted(
-            record["queued_ms"]
-            for record in running.records()
-            if record["queued_ms"] and record["outcome"] == "ok" and (record["key"] == FLOOD) is (name == FLOOD)
-        )
-        found[name] = percentile(times, 0.99) if times else 0.0
-    return found
+def _p99(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return percentile(ordered, 0.99) if ordered else 0.0
 
 
 _FIVE_KEYS: Final = (
-    "five keys of one weight in one workload: four use four fifths of their shares all the time, the fifth offers "
-    "fifty times its own from some moment on; times count from when a request was due to its first byte, of the four"
+    "five keys of one weight in one workload: four use four fifths of their shares all the time; the fifth comes "
+    "later, with twice its share at first, so that the capacity is short, and then with fifty times; times count from "
+    "when a request was due to its first byte, waits are those in the waiting room, of all requests of the four"
 )
 DRILLS: Final = (
     Drill(
         "fairness-slots",
         f"one deployment that takes so many requests at one time; {_FIVE_KEYS}",
         slots,
-        Scale(rate=100, before_s=20, fault_s=30),
+        Scale(rate=100, before_s=30, fault_s=30),
         Scale(rate=100, before_s=6, fault_s=8),
     ),
     Drill(
         "fairness-quota",
-        f"one deployment with a quota of tokens a minute; {_FIVE_KEYS}, from a minute after the flood began",
+        f"one deployment with a quota of tokens a minute; {_FIVE_KEYS}, from the second short minute on",
         quota,
-        Scale(rate=20, before_s=20, fault_s=120),
-        Scale(rate=20, before_s=10, fault_s=60),
+        Scale(rate=20, before_s=60, fault_s=120),
+        Scale(rate=20, before_s=20, fault_s=60),
     ),
 )
