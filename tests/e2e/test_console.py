@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ AZURE: Final = "azure-east/gpt-4o-dep"
 CHAT: Final = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 WITHIN_S: Final = 8
 TABLE: Final = 'table[aria-label="{}"]'
+LIMITS: Final = TABLE.format("Limits")
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +324,28 @@ async def test_a_phone_needs_no_sideways_scroll(browser: webdriver.Chrome) -> No
             whole, dialog, _ = page.script(_WIDTHS)
             assert whole == 360
             assert dialog <= 336
+
+        await s.seen(look)
+
+
+async def test_limits_that_refuse_and_the_ledger_are_shown(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """As wide as a screen, and as narrow as a phone."""
+    limited = {"models": {"gpt-4o": {"limits": {"rpm": 10}}}, "ledger": {"dir": str(tmp_path / "ledger")}}
+    async with site(browser, **limited) as s:
+        for _ in range(4):
+            await s.ask()
+
+        def look(page: Page) -> None:
+            page.open()
+            page.until(lambda: re.search(r"gpt-4o model, rpm \d+ % [\d.]+ 3 0$", " ".join(page.text(LIMITS).split())))
+            page.until(lambda: re.search(r"ledger\s+up", page.text(".proof")), "a ledger that is up")
+            page.until(lambda: re.search(r"cost today\s+\$0\.", page.text(".figures")), "a cost")
+            assert page.script(_CONTRASTS)
+            assert [pair for pair in page.script(_CONTRASTS) if pair[0] < 4.5] == []
+            page.open(width=360, height=740)
+            page.until_text("gpt-4o", LIMITS)
+            assert page.script(_WIDTHS) == [360, 0, 360]
+            assert page.errors() == []
 
         await s.seen(look)
 
