@@ -1,0 +1,76 @@
+"""What the supervisor hands out: of limits that there are, by the figures in force, and back from whoever has ended."""
+
+from types import MappingProxyType
+from typing import Any, cast
+
+import pytest
+
+from router.base.clock import ManualClock
+from router.config.snapshot import Snapshot
+from router.jobs.own_limits import OwnLimits
+from router.limits.lease import Ask
+from router.model.keys import ApiKey
+from router.model.limits import Limits
+from router.supervisor.limits import SharedLimits, parts_of
+from router.telemetry import names
+
+
+def snapshot(models: dict[str, Limits] | None = None, **keys: Limits) -> Snapshot:
+    """As far as limits go."""
+    found = {name.encode(): ApiKey(name, "api", name.encode(), None, limits) for name, limits in keys.items()}
+    made: dict[str, Any] = {"keys": found, "workloads": {}, "model_limits": MappingProxyType(models or {})}
+    return cast(Snapshot, type("Some", (), made))
+
+
+def shared(found: Snapshot) -> SharedLimits:
+    limits = SharedLimits(OwnLimits(cast(Any, None), ManualClock(), lambda *_: None))
+    limits.adopt(found)
+    return limits
+
+
+async def asked(limits: SharedLimits, limit: str, wanted: float, holder: str = "0", held: float = 0.0) -> float:
+    (grant,) = await limits.lend(holder, [Ask(limit, wanted, 0.0, held)])
+    return grant.units
+
+
+async def test_units_of_a_limit_are_given_to_whoever_asks_until_there_are_none() -> None:
+    limits = shared(snapshot(acme=Limits(rpm=600)))
+
+    assert await asked(limits, "key/acme/rpm", 40) == 40
+    assert await asked(limits, "key/acme/rpm", 40, holder="1") == 20
+    assert await asked(limits, "key/acme/rpm", 1, holder="1", held=20.0) == 0
+    assert limits.left()[names.LIMIT_LEFT.name] == {("key", "acme", "rpm"): pytest.approx(1.0, abs=0.01)}, "all unspent"
+
+
+@pytest.mark.parametrize("limit", ["key/gone/rpm", "key/acme/tpm", "model/x/rpm"])
+async def test_what_is_not_limited_is_granted_nothing_and_makes_nothing(limit: str) -> None:
+    limits = shared(snapshot(acme=Limits(rpm=600)))
+
+    assert await asked(limits, limit, 1) == 0
+    assert limits.left() == {names.LIMIT_LEFT.name: {}}
+
+
+async def test_a_model_s_name_may_have_strokes() -> None:
+    assert parts_of("model/org/llama/3/tpm") == ("model", "org/llama/3", "tpm")
+    limits = shared(snapshot(models={"org/llama": Limits(concurrent=3)}))
+    assert await asked(limits, "model/org/llama/concurrent", 5) == 3
+
+
+async def test_places_come_back_from_a_worker_that_has_ended() -> None:
+    limits = shared(snapshot(acme=Limits(concurrent=4)))
+    assert await asked(limits, "key/acme/concurrent", 4) == 4
+    assert await asked(limits, "key/acme/concurrent", 1, holder="1") == 0
+    limits.forget("0")
+
+    assert await asked(limits, "key/acme/concurrent", 4, holder="1") == 4
+
+
+async def test_a_reload_changes_figures_and_takes_limits_away() -> None:
+    limits = shared(snapshot(acme=Limits(concurrent=4, rpm=600)))
+    assert await asked(limits, "key/acme/concurrent", 3) == 3
+    assert await asked(limits, "key/acme/rpm", 1) == 1
+    limits.adopt(snapshot(acme=Limits(concurrent=5)))
+
+    assert await asked(limits, "key/acme/concurrent", 4, holder="1") == 2
+    assert await asked(limits, "key/acme/rpm", 1, holder="1") == 0
+    assert list(limits.left()[names.LIMIT_LEFT.name]) == [("key", "acme", "concurrent")]
