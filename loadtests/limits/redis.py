@@ -5,7 +5,6 @@ Each router is a process of its own with the same keys; the cloud notes when eac
 
 import asyncio
 import contextlib
-import re
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,8 +19,9 @@ import orjson
 from loadtests.bench.processes import BenchError, answers_200, find_program
 from loadtests.drills.fleet import API, Endpoint, Fleet
 from loadtests.drills.load import Load, Shot, Traffic
-from loadtests.drills.outcome import Drill, Outcome, Scale, failures
+from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
 from loadtests.drills.site import Program, Site, quiet_port, site
+from loadtests.limits.accuracy import Span, most_in_a_window
 from router.config.keys import digest
 
 ROUTERS: Final = 4
@@ -115,10 +115,15 @@ class Routers:
                 for index, port in enumerate(self.ports)
             ]
 
-    def arrivals(self, key: Key) -> list[float]:
-        """When a key's requests reached the cloud."""
-        name = re.compile(rf"{key.name}r\d")
-        return sorted(line.at for line in self.site.journal("azure-a") if name.fullmatch(line.traffic))
+    def spans(self, keys: Sequence[Key], loads: Sequence[Load]) -> dict[Key, list[Span]]:
+        """Of each request that reached the cloud: when it was written, and when it arrived there."""
+        arrived = {line.marker: line.at for line in self.site.journal("azure-a")}
+        found: dict[str, list[Span]] = {key.name: [] for key in keys}
+        for shot in (shot for load in loads for shot in load.shots):
+            name = shot.traffic.name.partition("r")[0]
+            if name in found and shot.marker in arrived:
+                found[name].append((shot.begun, arrived[shot.marker]))
+        return {key: found[key.name] for key in keys}
 
 
 @contextlib.asynccontextmanager
@@ -159,14 +164,9 @@ async def routers(keys: Sequence[Key]) -> AsyncIterator[Routers]:
             yield four
 
 
-def excess(times: Sequence[float], key: Key) -> float:
+def excess(spans: Sequence[Span], key: Key) -> float:
     """By how many requests the worst window exceeds burst + rate × T."""
-    lowest, worst = 0.0, 0.0
-    for count, at in enumerate(times):
-        spent = count - key.per_s * (at - times[0])
-        lowest = min(lowest, spent)
-        worst = max(worst, spent + 1 - lowest - key.burst)
-    return worst
+    return most_in_a_window(spans, key.per_s) - key.burst
 
 
 def _keys(scale: Scale) -> list[Key]:
@@ -182,14 +182,19 @@ async def _accuracy(scale: Scale) -> Outcome:
             await asyncio.sleep(scale.fault_s)
             took_s = time.monotonic() - began
         shots = [shot for load in loads for shot in load.shots]
-        times = {key: four.arrivals(key) for key in keys}
-        used = {key.name: len(found) / (key.burst + key.per_s * took_s) for key, found in times.items()}
-        over = {key.name: excess(found, key) for key, found in times.items()}
+        losses = await four.metric("router_redis_losses_total")
+        spans = four.spans(keys, loads)
+    used = {
+        key.name: sum(at <= began + took_s for _, at in found) / (key.burst + key.per_s * took_s)
+        for key, found in spans.items()
+    }
+    over = {key.name: excess(found, key) for key, found in spans.items()}
     outcome.at_least("the least used limit", min(used.values()), USED_MIN)
     outcome.at_most("the most used limit", max(used.values()), 2 - USED_MIN)
     outcome.at_most("requests above burst + rate × T, worst window and key", max(over.values()), EXCESS_MAX)
     outcome.none("answers that were neither 200 nor 429", _other(shots))
-    outcome.figures = {"used": used, "above": over, "offered": len(shots), "granted": sum(map(len, times.values()))}
+    outcome.figures = {"used": used, "above": over, "offered": len(shots), "granted": sum(map(len, spans.values()))}
+    outcome.figures |= {"times_that_redis_was_given_up": losses, "load_left_late_p99_ms": late_p99_ms(shots)}
     return outcome
 
 
@@ -238,11 +243,11 @@ async def _killed(scale: Scale) -> Outcome:
             await asyncio.sleep(scale.after_s)
             up = await four.metric("router_redis_up")
         shots = [shot for load in loads for shot in load.shots]
-        times = {key: four.arrivals(key) for key in greedy}
-    over = {key.name: excess(found, key) for key, found in times.items()}
+        spans = four.spans(greedy, loads)
+    over = {key.name: excess(found, key) for key, found in spans.items()}
     without = [
-        sum(killed_at + 1 < at < back_at for at in found) / (key.per_s * (back_at - killed_at - 1))
-        for key, found in times.items()
+        sum(killed_at + 1 < at < back_at for _, at in found) / (key.per_s * (back_at - killed_at - 1))
+        for key, found in spans.items()
         if not key.skewed
     ]
     quiet = [shot for shot in shots if shot.traffic.name.startswith("c")]
@@ -264,7 +269,7 @@ DRILLS: Final = (
     Drill(
         "redis_accuracy",
         f"{ROUTERS} routers, {KEYS} keys at {OFFERED:g} times their limit, half of them nearly all at one router; "
-        "windows are of arrivals at the cloud",
+        "windows are of what was written and arrived within them",
         _accuracy,
         full=Scale(1200, 0, 60),
         quick=Scale(300, 0, 8),

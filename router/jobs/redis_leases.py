@@ -22,7 +22,7 @@ from router.limits.terms import Money, Places, Rate, Terms, largest
 from router.telemetry import names
 from router.telemetry.reading import Numbers
 
-PATIENCE_S: Final = 0.15  # a Redis that hangs is given up before, and who waits is served by the stand-in
+PATIENCE_S: Final = 0.3  # a Redis that hangs is given up before, and who waits is served by the stand-in
 TRIPS_PER_S: Final = 10.0  # for long; as many may follow each other at once
 HEARTBEAT_S: Final = 1.0  # a router that has nothing to ask still lives
 REFRESH_S: Final = 30.0  # places that long streams hold are told again, so that Redis may forget what nobody uses

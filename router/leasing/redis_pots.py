@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-TRIP_S: Final = 0.1  # an answer that takes longer is none: whoever waits for a lease waits for it
+TRIP_S: Final = 0.2  # an answer that takes longer is none: whoever waits for a lease waits for it
 ALIVE_S: Final = 5.0  # a router that is not heard of for so long is dead, and what it held is others' again
 SETTLE_S: Final = 1.0  # that a Redis which knows of nobody only listens; routers look for it far more often
 ASKS_MAX: Final = 500  # of one call: Redis does nothing else meanwhile, some milliseconds

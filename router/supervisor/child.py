@@ -32,7 +32,7 @@ from router.worker import Seat, Worker, raise_open_files
 ORDER_S: Final = 30.0
 USAGE_S: Final = 10.0
 LEASE_S: Final = 2.0  # then it is asked anew
-BEYOND_S: Final = 0.2  # that a request waits where the supervisor itself may have to ask
+BEYOND_S: Final = 0.4  # that a request waits where the supervisor itself may have to ask
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 
