@@ -28,11 +28,12 @@ _STREAM: Final = _request(b'{"model":"%b","stream":true,"messages":[{"role":"use
 class Clients:
     """All of them. `answered`: the ids of all requests whose answer's last byte has arrived."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pause_s: float = 0.0) -> None:
+        """`pause_s`: of each client, between an answer and the next request."""
         self.answered: list[str] = []
         self.broken = 0  # requests whose connection ended first
         self.refused = 0  # whole answers that were no success
-        self._port = port
+        self._port, self._pause_s = port, pause_s
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -71,6 +72,8 @@ class Clients:
                 status, request_id = await _read_answer(reader)
             self.answered.append(request_id)
             self.refused += status != 200
+            if self._pause_s:
+                await asyncio.sleep(self._pause_s)
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, str]:

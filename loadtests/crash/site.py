@@ -28,7 +28,7 @@ class Site:
 
     def __init__(self, folder: Path, ledger: Mapping[str, Any]) -> None:
         self.folder, self.ledger = folder, folder / "ledger"
-        self.port, self._admin_port, self._cloud_port = quiet_port(), quiet_port(), quiet_port()
+        self.port, self.admin_port, self._cloud_port = quiet_port(), quiet_port(), quiet_port()
         self._file, self._ledger_section = folder / "router.json", {"dir": str(self.ledger), **ledger}
         module = [sys.executable, "-m", "router"]
         self._router = Program("router", [*module, "serve", "--config", str(self._file)], folder)
@@ -44,7 +44,7 @@ class Site:
         self._file.write_bytes(orjson.dumps(self._config(workers)))
         self._router.start()
         self._group = self._router.pid or 0
-        await self._router.until(lambda: answers_200(self._admin_port, "/readyz"))
+        await self._router.until(lambda: answers_200(self.admin_port, "/readyz"))
 
     def kill_router(self) -> None:
         """All of its processes at once, the supervisor and the bookkeeper too."""
@@ -58,6 +58,12 @@ class Site:
 
     def kill_bookkeeper(self, rng: random.Random) -> bool:
         return _kill([pid for pid, command in self._children() if _BOOKKEEPER in command], rng)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the router's first process, and of those that it has started."""
+        first = self._router.pid
+        return [] if first is None else [first, *(pid for pid, _ in self._children())]
 
     def end_router(self) -> None:
         self._router.end()
@@ -95,7 +101,7 @@ class Site:
         return {
             "server": {
                 "listen": f"127.0.0.1:{self.port}",
-                "admin": f"127.0.0.1:{self._admin_port}",
+                "admin": f"127.0.0.1:{self.admin_port}",
                 "access_log": str(self.folder / "access.log"),
                 "workers": workers,
                 "drain_s": 5,
