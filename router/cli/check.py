@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 import click
 import orjson
@@ -17,6 +18,7 @@ from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot, Workload
 from router.model.fleet import Deployment
+from router.model.keys import ApiKey
 from router.placement import written
 
 WIDTH_OF_A_PIPE = 100  # columns, where no terminal says how many there are; machines read JSON
@@ -47,9 +49,15 @@ def check(file: str, as_json: bool) -> None:
         click.echo(line)
     for alias, model in sorted(snapshot.aliases.items()):
         click.echo(f"alias: {alias} means {model}")
+    keys = _keys(snapshot)
+    for name, key in keys.items():
+        if key.expires_at != inf:
+            click.echo(
+                f"key: {name} {'ends' if key in snapshot.keys.values() else 'has ended'} at {written(key.expires_at)}"
+            )
     for warning in snapshot.warnings:
         click.secho(f"warning: {warning}", fg="yellow")
-    numbers = {"endpoint": len(snapshot.endpoints), "deployment": len(snapshot.deployments), "key": len(snapshot.keys)}
+    numbers = {"endpoint": len(snapshot.endpoints), "deployment": len(snapshot.deployments), "key": len(keys)}
     counts = ", ".join(count(number, noun) for noun, number in numbers.items())
     click.echo(f"{file}: good; {counts}; version {snapshot.version}")
     return None
@@ -64,6 +72,11 @@ def _check_as_json(file: str) -> None:
     click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
     if "faults" in shown:
         sys.exit(1)
+
+
+def _keys(snapshot: Snapshot) -> dict[str, ApiKey]:
+    """Of the file, by name: the two of one that is being rotated differ in nothing that is shown."""
+    return {key.name: key for key in snapshot.file_keys}
 
 
 def schedules(snapshot: Snapshot) -> dict[str, list[Workload]]:
@@ -168,6 +181,9 @@ def _as_json(snapshot: Snapshot) -> dict[str, object]:
             {"name": each.name, "declared": written(each.declared), "by": each.by} for each in snapshot.conditions
         ],
         "aliases": dict(snapshot.aliases),
-        "keys": [{"name": key.name, "workload": key.workload} for key in snapshot.keys.values()],
+        "keys": [
+            {"name": name, "workload": key.workload, "expires": written(key.expires_at)}
+            for name, key in _keys(snapshot).items()
+        ],
         "warnings": snapshot.warnings,
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from router.config.faults import suggest
 from router.config.snapshot import Snapshot
 from router.model.operation import CHAT, OPERATIONS
-from router.placement import explain, make_plan
+from router.placement import explain, make_plan, written
 
 
 class UnknownNameError(LookupError):
@@ -23,7 +23,7 @@ def explain_request(
     """
     key = next((each for each in snapshot.keys.values() if each.name == key_name), None)
     if key is None:
-        raise _unknown("key", key_name, (each.name for each in snapshot.keys.values()))
+        raise _no_key(snapshot, key_name)
     fleet = tuple(snapshot.deployments.values())
     canonical = snapshot.aliases.get(model, model)
     models = dict.fromkeys(deployment.model for deployment in fleet)
@@ -45,6 +45,13 @@ def explain_request(
         "allowed": key.may_use(canonical),
         **explain(plan, workload.period, workload.schedule, refusals),
     }
+
+
+def _no_key(snapshot: Snapshot, name: str) -> UnknownNameError:
+    ended = [key.expires_at for key in (*snapshot.file_keys, *snapshot.stored_keys) if key.name == name]
+    if ended:
+        return UnknownNameError(f"the key {name!r} has ended at {written(max(ended))}")
+    return _unknown("key", name, {key.name for key in snapshot.keys.values()})
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
