@@ -123,7 +123,7 @@ class Assembly:
         self.budgets: Budgets | None = None
         if snapshot.ledger is not None and self._alone:
             self._keep_ledger(snapshot, snapshot.ledger)
-        self.upkeep = Upkeep(loop, self.fleet, self.names, self._look_after_memory, self._surprised)
+        self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(
             *(lambda: self.fleet.identities.items(), self._identity_failed, self._identity_refreshed),
@@ -193,8 +193,10 @@ class Assembly:
             await self.bookkeeping.stop()
         self.books.log.close()
 
-    def _look_after_memory(self) -> None:
+    def _tidy(self) -> None:
         server = self.gateway.server
+        server.outbox.flush()  # first: what it finds settled, its answers wait for
+        self.books.ledger.commit()  # requests whose clients had gone: no answer took them along
         server.heap.look(server.buffered_bytes, idle=not any(self.runtime.in_flight.values()))
 
     def _surprised(self, job: str, error: str) -> None:
