@@ -156,8 +156,15 @@ class RedisLeases:
         self._wanted.clear()
         await self._tell_overdue()
         now = monotonic()
-        asks = [ask for lease in self._leases.values() if (ask := lease.ask(now)) is not None]
-        self._hand_out(asks, await self._each_part(asks))
+        leases = [lease for lease in self._leases.values() if not lease.idle]
+        asks = [ask for lease in leases if (ask := lease.ask(now)) is not None]
+        try:
+            self._hand_out(asks, await self._each_part(asks))
+        except BaseException:
+            for ask in asks:  # or nobody would ask for them ever again
+                if (lease := self._leases.get(ask.limit)) is not None:
+                    lease.unanswered()
+            raise
         self._cut_slices()
 
     async def _each_part(self, asks: Sequence[Ask]) -> list[Grant]:

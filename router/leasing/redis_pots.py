@@ -178,6 +178,9 @@ class RedisPots:
         except Lost:
             self.failures += 1
             raise
+        except msgspec.MsgspecError:
+            self.failures += 1
+            raise Lost("it answers what this version does not understand") from None
 
     async def _connected(self) -> "Redis":
         """Raises Lost where the URL cannot be used."""

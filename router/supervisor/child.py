@@ -42,6 +42,8 @@ class Child:
     def __init__(self, index: int, worker: Worker, channel: Channel) -> None:
         self._index, self.worker = index, worker
         assembly = worker.assembly
+        assert isinstance(assembly.supply, Leases)
+        self._leases = assembly.supply
         self.sharing = Sharing(
             assembly.loop,
             assembly.fleet,
@@ -66,10 +68,14 @@ class Child:
             "keys": self._keys,
             "apply": self._apply,
             "picture": self._picture,
+            "recall": self._recall,
         }
 
     async def _stop(self) -> None:
         self.worker.stop()
+
+    async def _recall(self, limit_ids: list[str]) -> None:
+        await self._leases.recall(limit_ids)
 
     async def _reopen_logs(self) -> None:
         self.worker.reopen_logs()
@@ -151,8 +157,10 @@ def _leases(channel: Channel, snapshot: Snapshot) -> Callable[[Surprised], Lease
     async def lend(asks: Sequence[Ask]) -> list[Grant]:
         return await channel.call(list[Grant], LEASE_S, "lease", asks)
 
-    patience_s = BEYOND_S if snapshot.redis is not None else PATIENCE_S
-    return partial(Leases, asyncio.get_running_loop(), lend, snapshot.server.workers, patience_s)
+    workers, redis = snapshot.server.workers, snapshot.redis
+    if redis is None:
+        return partial(Leases, asyncio.get_running_loop(), lend, workers, PATIENCE_S)
+    return partial(Leases, asyncio.get_running_loop(), lend, workers * redis.routers, BEYOND_S)
 
 
 async def _stop_when_closed(channel: Channel, worker: Worker) -> None:
