@@ -174,7 +174,7 @@ def _keys(scale: Scale) -> list[Key]:
     return [Key(f"k{index}", per_s, OFFERED, skewed=index >= KEYS // 2) for index in range(KEYS)]
 
 
-async def _accuracy(scale: Scale) -> Outcome:
+async def accuracy(scale: Scale) -> Outcome:
     outcome, keys = Outcome(), _keys(scale)
     async with routers(keys) as four:
         began = time.monotonic()
@@ -198,13 +198,13 @@ async def _accuracy(scale: Scale) -> Outcome:
     return outcome
 
 
-async def _trips(scale: Scale) -> Outcome:
+async def trips(scale: Scale) -> Outcome:
     """wrk keeps all routers busy with one key that is far over its limit: refused, and asked for, all the time."""
     outcome, key = Outcome(), Key("k0", scale.rate, 1.0)
     async with routers([key]) as four:
         script = four.site.folder / "post.lua"
         script.write_text(LUA % key.secret)
-        asked, trips = await _counted(four)
+        asked_before, made_before = await _counted(four)
         options = ["-t", "1", "-c", "8", "-d", f"{scale.fault_s:g}s", "-s", str(script)]
         wrks = [
             await asyncio.create_subprocess_exec(
@@ -215,8 +215,8 @@ async def _trips(scale: Scale) -> Outcome:
         ]
         for each in wrks:
             await each.wait()
-        asked_after, trips_after = await _counted(four)
-    requests, made = asked_after - asked, trips_after - trips
+        asked, made = await _counted(four)
+    requests, made = asked - asked_before, made - made_before
     outcome.at_most("trips to Redis for 100 requests", 100 * made / requests, TRIPS_MAX)
     outcome.figures = {"requests": requests, "trips": made, "requests_per_s": requests / scale.fault_s}
     return outcome
@@ -226,7 +226,7 @@ async def _counted(four: Routers) -> tuple[float, float]:
     return await four.metric("router_requests_total"), await four.metric("router_redis_trips_total")
 
 
-async def _killed(scale: Scale) -> Outcome:
+async def killed(scale: Scale) -> Outcome:
     """Half of the keys keep within their limits, and half are at three times."""
     greedy = [Key(f"g{index}", scale.rate / OFFERED / KEYS, OFFERED, skewed=index > 2) for index in range(KEYS // 2)]
     calm = [Key(f"c{index}", scale.rate / OFFERED / KEYS, CALM) for index in range(KEYS // 2)]
@@ -270,21 +270,21 @@ DRILLS: Final = (
         "redis_accuracy",
         f"{ROUTERS} routers, {KEYS} keys at {OFFERED:g} times their limit, half of them nearly all at one router; "
         "windows are of what was written and arrived within them",
-        _accuracy,
+        accuracy,
         full=Scale(1200, 0, 60),
         quick=Scale(300, 0, 8),
     ),
     Drill(
         "redis_trips",
         f"{ROUTERS} routers kept busy by wrk with one key over its limit; requests and trips as the routers count them",
-        _trips,
+        trips,
         full=Scale(500, 0, 20),
         quick=Scale(200, 0, 5),
     ),
     Drill(
         "redis_killed",
         f"{ROUTERS} routers; Redis is killed with -9 under load, and starts again empty",
-        _killed,
+        killed,
         full=Scale(900, 10, 60, 10),
         quick=Scale(300, 3, 4, 4),
     ),
