@@ -66,7 +66,8 @@ class MinuteShares:
         if now >= self._look_at:
             self._look(left, ends_at, now)
         use = self._use(name, weight, priority)
-        if use.used + tokens <= use.level or left - tokens >= self._kept - self._wanted_still(use, now):
+        # The request that crosses its level passes, else one that is larger than a level never would.
+        if use.used < use.level or left - tokens >= self._kept - self._wanted_still(use, now):
             return 0.0
         return max(ends_at - now, 0.001)
 

@@ -191,20 +191,20 @@ class WaitingRoom:
         contest = self.contest
         level = contest.levels[priority]
         share = level.share(name, weight)
+        last = None
         if not contest.has_place(priority):
             last = contest.less_entitled(priority, share)
             if last is None:
                 level.forget(share)
                 return None
-            level.take(share)  # before the other leaves: it may be the last one that the level has
+        contest.arrivals += 1
+        ticket = Ticket(share, priority, deadline, contest.arrivals, wake)
+        level.take(share)
+        self._ready[priority].add(ticket)
+        if last is not None:  # only now: who is woken goes on at once, maybe with another request
             _out(last, contest)
             last.evicted = True
             last.wake()
-        else:
-            level.take(share)
-        contest.arrivals += 1
-        ticket = Ticket(share, priority, deadline, contest.arrivals, wake)
-        self._ready[priority].add(ticket)
         return ticket
 
     def postpone(self, ticket: Ticket, until: float) -> None:

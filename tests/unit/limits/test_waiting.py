@@ -142,6 +142,24 @@ def test_a_flood_cannot_fill_the_room_for_others() -> None:
     assert crowd.enter("heavy", key="heavy", weight=9.0)
 
 
+def test_who_gives_way_may_come_back_at_once_with_another_request() -> None:
+    """On the same connection, say: the wake runs it up to its next wait."""
+    contest = Contest(5)
+    room = WaitingRoom(contest)
+    returned: list[Ticket | None] = []
+
+    def come_back() -> None:
+        returned.append(room.enter("heavy", 9.0, NORMAL, 9.0, lambda: None))
+
+    for _ in range(4):
+        assert room.enter("flood", 1.0, NORMAL, 9.0, come_back) is not None
+    light = room.enter("light", 0.5, NORMAL, 9.0, lambda: None)
+    assert light is not None
+    assert [ticket is not None and ticket.present for ticket in returned] == [True] * 3
+    assert light.present
+    assert len(room) == len(contest) == 4
+
+
 def test_of_many_who_have_one_place_each_none_gives_way() -> None:
     crowd = Crowd(size_max=10)
     assert [crowd.enter(f"{number}") for number in range(9)] == [True] * 8 + [False]

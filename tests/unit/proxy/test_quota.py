@@ -37,12 +37,14 @@ def test_who_is_beyond_its_part_waits_for_the_minutes_end_and_is_counted() -> No
     quota.turned_away(*ACME, 10, 1.0)
     quota.turned_away("other", 1.0, Priority.NORMAL, 10, 1.0)
     quota.twin.wait_s(1, 60.0)
-    assert quota.share_wait_s(*ACME, 400, 60.0) == 0.0
-    assert quota.share_wait_s(*ACME, 600, 60.0) == 60.0
-    quota.turned_away(*ACME, 600, 60.0)
+    assert quota.share_wait_s(*ACME, 600, 60.0) == 0.0, "it had nothing yet"
+    quota.twin.charge(600, 60.0)
+    assert quota.shares is not None
+    quota.shares.charge(*ACME, 600)
+    assert quota.share_wait_s(*ACME, 1, 60.0) == 60.0
+    quota.turned_away(*ACME, 1, 60.0)
     assert quota.shares is not None
     assert quota.shares.uses["acme"].missed
-    quota.turned_away(*ACME, 1, 60.0)
 
 
 def test_where_no_limit_is_known_nothing_is_divided() -> None:
