@@ -39,14 +39,18 @@ Gates = tuple[Gate, ...]
 
 
 class Charge:
-    """What a request of one plan takes once its body is read. `arrival`: one unit each; `places`: come back."""
+    """What a request of one plan takes once its body is read. `arrival`: one unit each.
 
-    __slots__ = ("_completion_price", "_prompt_price", "arrival", "gates", "money", "places", "tokens")
+    `all_places`: of them and of those that were taken before it, what comes back.
+    """
 
-    def __init__(self, model: Gates, every: Gates, plan: LivePlan) -> None:
-        """`model`: all of the model's; `every`: all of key, workload and model."""
+    __slots__ = ("_completion_price", "_prompt_price", "all_places", "arrival", "gates", "money", "tokens")
+
+    def __init__(self, allowance: "Allowance", model: Gates, plan: LivePlan) -> None:
+        """`model`: the gates of the plan's model."""
+        every = allowance.gates + model
         self.arrival = tuple(gate for gate in model if gate.limit in ("rpm", "concurrent"))
-        self.places = places_of(self.arrival)
+        self.all_places = places_of(every)
         self.tokens = tuple(gate for gate in every if gate.limit == "tpm")
         self.money = tuple(gate for gate in every if gate.limit in ("day_usd", "month_usd"))
         self.gates = (*self.arrival, *self.tokens, *self.money)  # in the order in which they are taken

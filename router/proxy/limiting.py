@@ -161,30 +161,32 @@ class Limiting:
 
     def settle(self, ctx: Context, record: RequestRecord, now: float) -> None:
         """Gives back places, and what was reserved of tokens and money and not used; takes what was used beyond."""
-        admitted, charge, untaken = ctx.admitted, ctx.charged, ctx.untaken
-        assert admitted is not None
-        for gate in admitted.places:
-            if not untaken or gate not in untaken:
-                gate.put(1.0, now)
-        if charge is None:
+        charge = ctx.charged
+        if charge is None or ctx.untaken:
+            self._settle_part(ctx, record, now)
             return
-        for gate in charge.places:
-            if not untaken or gate not in untaken:
-                gate.put(1.0, now)
+        for gate in charge.all_places:
+            gate.put(1.0, now)
         if charge.tokens:
-            unused = ctx.tokens
-            for attempt in record.attempts:
-                usage = attempt.usage
-                if usage is not None:
-                    unused -= usage.prompt_tokens + usage.completion_tokens
+            unused = _unused(ctx, record)
             for gate in charge.tokens:
-                if not untaken or gate not in untaken:
-                    gate.put(unused, now)
+                gate.put(unused, now)
         if charge.money:
-            unspent = ctx.reserved_nano_usd - sum([attempt.cost_nano_usd for attempt in record.attempts])
+            unspent = _unspent(ctx, record)
             for gate in charge.money:
-                if not untaken or gate not in untaken:
-                    gate.put(unspent, now)
+                gate.put(unspent, now)
+
+    def _settle_part(self, ctx: Context, record: RequestRecord, now: float) -> None:
+        """Likewise of one that ended before its body was read, or passed gates that only count."""
+        admitted, charge = ctx.admitted, ctx.charged
+        assert admitted is not None
+        back = [(gate, 1.0) for gate in (charge.all_places if charge is not None else admitted.places)]
+        if charge is not None:
+            back += [(gate, _unused(ctx, record)) for gate in charge.tokens]
+            back += [(gate, _unspent(ctx, record)) for gate in charge.money]
+        for gate, units in back:
+            if gate not in ctx.untaken:
+                gate.put(units, now)
 
     def _stop(self, ctx: Context, gates: Gates, at: Gate, wait_s: float, now: float) -> Gate:
         """Gives back what was taken of `gates` before `at`. Raises LimitedError where no superior knows better."""
@@ -218,7 +220,7 @@ class Limiting:
         plan = ctx.plan
         assert plan is not None
         of_model = self._gates("model", plan.plan.model)
-        charge = allowance.charges[plan] = Charge(of_model, allowance.gates + of_model, plan)
+        charge = allowance.charges[plan] = Charge(allowance, of_model, plan)
         return charge
 
     def _gates(self, scope: str, name: str) -> Gates:
@@ -243,6 +245,21 @@ def _only_counts(ctx: Context, gate: Gate, units: float, wait_s: float, now: flo
     else:
         ctx.untaken += (gate,)
     return True
+
+
+def _unused(ctx: Context, record: RequestRecord) -> int:
+    """Of the tokens that were reserved; less than 0 where more were used."""
+    unused = ctx.tokens
+    for attempt in record.attempts:
+        usage = attempt.usage
+        if usage is not None:
+            unused -= usage.prompt_tokens + usage.completion_tokens
+    return unused
+
+
+def _unspent(ctx: Context, record: RequestRecord) -> int:
+    """Likewise of the money."""
+    return ctx.reserved_nano_usd - sum([attempt.cost_nano_usd for attempt in record.attempts])
 
 
 def _units(ctx: Context, gate: Gate) -> float:
