@@ -32,7 +32,7 @@ async def wait_for_target(ctx: Context, rt: Runtime) -> Target | None:
     rt.waiting.entered(plan.queue)
     target: Target | None = None
     try:
-        while target is None:
+        while target is None and not ticket.evicted:
             await ctx.inbound.park(until, _nothing)
             now = monotonic()
             if ticket.evicted or now >= until:
