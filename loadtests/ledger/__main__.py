@@ -42,7 +42,12 @@ async def measure(database: str, url: str, folder: Path, *, drained: int, stored
     """`drained`: requests that come through segments; `stored`: that the reports are over."""
     store = Store(url)
     await store.migrate()
-    figures: dict[str, Any] = {"database": database, "drain": await drain(store, folder / "segments", drained)}
+    load = round(os.getloadavg()[0], 1)  # of all programs of this machine; beyond its cores they wait for each other
+    figures: dict[str, Any] = {
+        "database": database,
+        "load_average": load,
+        "drain": await drain(store, folder / "segments", drained),
+    }
     told(database, figures["drain"])
     figures["fill"] = await fill(store, stored)
     told(database, figures["fill"])
@@ -50,6 +55,7 @@ async def measure(database: str, url: str, folder: Path, *, drained: int, stored
     told(database, figures["again"])
     figures["reports_s"] = await reports(store)
     told(database, figures["reports_s"])
+    figures["load_average_at_end"] = round(os.getloadavg()[0], 1)
     figures["bytes"] = await size(store)
     await store.close()
     return figures

@@ -137,12 +137,11 @@ class Bookkeeper:
             wall = self._clock.wall()
             self._today_nano_usd = await cost_since(self.store, wall - wall % _DAY_S)
             self._reckons_at = monotonic() + RECKON_EVERY_S
-        if stored or monotonic() < self._prunes_at:
-            return 0.0 if stored > _FULL_PASS else LOOK_EVERY_S
-        pruned = await self.store.prune(self._clock.wall() - self._order.retain_days * _DAY_S)
-        if pruned < PRUNED_AT_ONCE:
-            self._prunes_at = monotonic() + PRUNE_EVERY_S
-        return LOOK_EVERY_S
+        if monotonic() >= self._prunes_at:  # in between, and also where there is never a moment's rest
+            pruned = await self.store.prune(self._clock.wall() - self._order.retain_days * _DAY_S)
+            if pruned < PRUNED_AT_ONCE:
+                self._prunes_at = monotonic() + PRUNE_EVERY_S
+        return 0.0 if stored > _FULL_PASS else LOOK_EVERY_S
 
     def _say(self, trouble: str) -> None:
         self._trouble = trouble

@@ -12,7 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from router.accounting.entries import walk
+import msgspec
+
+from router.accounting.entries import decode, frames
 from router.base.segments import lock_folder, segments_in, sync_folder, written_segments
 from router.ledger.store import Position, Store
 from router.model.outcome import RequestRecord
@@ -87,8 +89,8 @@ class Drain:
         folder = path.parent
         with path.open("rb") as file:
             while True:
-                length, records = _read(file.fileno(), start)
-                if not records:
+                length, records = self._read(path, file.fileno(), start)
+                if not length:
                     return start
                 start += length
                 place = self._places[folder]
@@ -100,6 +102,31 @@ class Drain:
                 if length < READ_BYTES // 2:  # whoever writes to it is not far ahead: the others have their turn
                     return start
 
+    def _read(self, path: Path, fd: int, start: int) -> tuple[int, list[RequestRecord]]:
+        """The whole frames from an offset on: their bytes, and what they hold. 0 where there is none."""
+        size = READ_BYTES
+        while True:
+            data = os.pread(fd, size, start)
+            end, records = 0, []
+            for frame in frames(data):
+                try:
+                    records += decode(frame.payload)
+                except msgspec.MsgspecError:  # whole, and of a router that writes otherwise: the others must go on
+                    self._set_aside(path, start + end, data[end : frame.end])
+                end = frame.end
+            if end or len(data) < size:
+                return end, records
+            size *= 2  # a frame that is longer than that
+
+    def _set_aside(self, path: Path, position: int, data: bytes) -> None:
+        kept = path.with_name(f"{path.stem}-{position}.damaged")
+        kept.write_bytes(data)
+        self._tell_damaged(kept, position, len(data))
+
+    def _tell_damaged(self, kept: Path, position: int, size: int) -> None:
+        self.damaged += 1
+        self.event("ledger_segment_damaged", file=str(kept), position=position, bytes=size)
+
     def _finish(self, path: Path, end: int) -> None:
         """Deletes a segment that nobody writes to any more, unless there is more in it than could be read."""
         with path.open("rb") as file:
@@ -108,22 +135,8 @@ class Drain:
         if not left:
             path.unlink()
             return
-        path.rename(path.with_suffix(".damaged"))
-        self.damaged += 1
-        self.event("ledger_segment_damaged", file=str(path.with_suffix(".damaged")), position=end, bytes=len(left))
-
-
-def _read(fd: int, start: int) -> tuple[int, list[RequestRecord]]:
-    """The whole frames from an offset on: their bytes, and what they hold. Nothing where there is none."""
-    size = READ_BYTES
-    while True:
-        data = os.pread(fd, size, start)
-        end, records = 0, []
-        for end, some in walk(data):  # noqa: B007 - the last one's is what counts
-            records += some
-        if end or len(data) < size:
-            return end, records
-        size *= 2  # a frame that is longer than that
+        kept = path.rename(path.with_suffix(".damaged"))
+        self._tell_damaged(kept, end, len(left))
 
 
 def _written_bytes(path: Path) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from router.accounting.entries import frame
+from router.accounting.entries import checksum, frame
 from router.ledger import drain as module
 from router.ledger.drain import Drain
 from router.ledger.store import Position, Store, StoreError
@@ -185,6 +187,24 @@ async def test_what_cannot_be_read_is_set_aside_and_told_of(stage: Stage) -> Non
     assert stage.events == [
         ("ledger_segment_damaged", {"file": str(broken.with_suffix(".damaged")), "position": position, "bytes": 45})
     ]
+
+
+async def test_a_frame_of_another_kind_of_router_holds_nothing_up(stage: Stage) -> None:
+    payload = msgspec.msgpack.encode([{"id": 7}])
+    stage.writer.write(record(1, 5))
+    stage.writer.sequence += 1
+    header = struct.pack("<IIQ", len(payload), checksum(payload, stage.writer.sequence), stage.writer.sequence)
+    position = stage.writer.position
+    stage.writer.put(header + payload)
+    stage.writer.write(record(2, 6))
+
+    assert await stage.drain.run_once() == 2
+
+    kept = stage.writer.path.with_name(f"00000001-{position}.damaged")
+    assert kept.read_bytes() == header + payload
+    assert [event for event, _ in stage.events] == ["ledger_segment_damaged"]
+    assert await stage.drain.run_once() == 0
+    assert stage.drain.damaged == 1
 
 
 async def test_what_waits_is_known_to_a_page(stage: Stage) -> None:
