@@ -240,6 +240,13 @@ class Assembly:
             requests.histograms,
         )
 
+    def _keys(self) -> dict[tuple[str, ...], float]:
+        """By where they stand. One that is being rotated counts once."""
+        snapshot = self.runtime.current()
+        stored = {key.name for key in snapshot.stored_keys}
+        names_of = {key.name for key in snapshot.keys.values()}
+        return {("file",): len(names_of - stored), ("store",): len(names_of & stored)}
+
     def _own_numbers(self, worker: str) -> Numbers:
         runtime, server = self.runtime, self.gateway.server
         return {
@@ -257,6 +264,7 @@ class Assembly:
             names.BUILD.name: {(self._version,): 1},
             names.CONFIG.name: {(runtime.snapshot.version,): 1},
             names.CONFIG_LOADED.name: {(): self.loaded_at},
+            names.KEYS.name: self._keys(),
             names.RELOADS.name: {(result,): count for result, count in self.reloads.items()},
             names.DECISIONS.name: {(): self.decisions.sequence},
             names.DECISIONS_DROPPED.name: {(): self.decisions.dropped},

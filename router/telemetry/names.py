@@ -305,6 +305,12 @@ CONFIG_LOADED: Final = _gauge(
     unit="seconds",
     across=Across.MIN,
 )
+KEYS: Final = _gauge(
+    "router_keys",
+    ("source",),
+    "Clients' keys that are valid now, of the configuration (`file`) and of the ledger's store (`store`).",
+    across=Across.MIN,
+)
 RELOADS: Final = _counter("router_reloads_total", ("result",), "Reloads of the configuration.", across=Across.MAX)
 DECISIONS: Final = _counter(
     "router_decision_log_records_total", (), "Records in the decision log's chain, since it began."

@@ -47,8 +47,10 @@ async def test_a_stored_key_is_served_beside_those_of_the_file_until_it_is_revok
         assert await statuses(r, SHOP, API_KEY) == [401, 200]
         await take(r, stored())
         assert await statuses(r, SHOP, API_KEY) == [200, 200]
+        assert [await r.metric("router_keys", source=source) for source in ("file", "store")] == [2, 1]
         await take(r, stored(revoked_at=time.time()))
         assert await statuses(r, SHOP, API_KEY) == [401, 200]
+        assert [await r.metric("router_keys", source=source) for source in ("file", "store")] == [2, 0]
         told = [record for record in r.decisions() if isinstance(record, Event) and record.event == "configuration"]
         assert len(told) == 1, "no rule has changed"
 
