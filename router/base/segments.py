@@ -79,9 +79,12 @@ def written_segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def is_begun(path: Path) -> bool:
-    """Whether anything was written to it; else it is being prepared, or prepared."""
-    with path.open("rb") as file:
-        return any(file.read(_FIRST_BYTES))
+    """Whether anything was written to it; else it is being prepared, prepared, or given up since the disk is full."""
+    try:
+        with path.open("rb") as file:
+            return any(file.read(_FIRST_BYTES))
+    except FileNotFoundError:
+        return False
 
 
 def segment_path(folder: Path, number: int) -> Path:

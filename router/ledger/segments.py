@@ -43,14 +43,14 @@ class SegmentKeeper:
         self._folder = Path(settings.folder) / writer
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._owner = lock_folder(self._folder, "the ledger")
-        self._ready, self._wanted = threading.Event(), threading.Event()
+        self._wanted = threading.Event()
+        self._tried = threading.Event()  # to prepare one since the last was taken, with whatever success
         self._closing = self._late = False
-        self._next: Segment | None = None
         self._older_bytes, self._older_segments = 0, 0
         try:
             self._number, self.sequence, unused = _recover(self._folder)
-            self._prepare(min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
-            if self._ready.is_set():  # else the highest number would be gone with them
+            self._next = self._prepare(min(settings.segment_bytes, FIRST_SEGMENT_BYTES))
+            if self._next is not None:  # else the highest number would be gone with them
                 for path in unused:
                     path.unlink()
         except OSError:
@@ -72,15 +72,17 @@ class SegmentKeeper:
         Where the disk is in order and the segment is only late, it is waited for, once: for 0.1 s the loop stands
         still, because what has no segment would be lost to a kill.
         """
-        if not self._ready.is_set() and (self.trouble or self._late or not self._ready.wait(LATE_S)):
+        if self._next is None and not self.trouble and not self._late:
+            self._tried.wait(LATE_S)
+        segment = self._next
+        if segment is None:
             self._late = True
             return None
-        segment, self._next = self._next, None
-        assert segment is not None
         if full is not None:
             self.retired.append((full, written))
         self._late, self._number = False, segment.number
-        self._ready.clear()  # from here on the thread may prepare the one after
+        self._tried.clear()
+        self._next = None  # from here on the thread may prepare the one after
         self._wanted.set()
         return segment
 
@@ -102,8 +104,9 @@ class SegmentKeeper:
     def _keep(self) -> None:
         while not self._closing:
             self._wanted.clear()
-            if not self._ready.is_set():
+            if self._next is None:
                 self._prepare_or_tell()
+                self._tried.set()
                 self._changed()
             self._retire()
             self._look()
@@ -112,26 +115,35 @@ class SegmentKeeper:
 
     def _prepare_or_tell(self) -> None:
         try:
-            self._prepare(self._settings.segment_bytes)
+            self._next = self._prepare(self._settings.segment_bytes)
         except OSError as error:
             self.trouble = error.strerror or type(error).__name__
 
-    def _prepare(self, size: int) -> None:
-        """Makes the next segment, or says why not. Raises OSError for what is neither a full disk nor the bound."""
+    def _prepare(self, size: int) -> Segment | None:
+        """The next segment; None for a full disk and the bound, which `trouble` then names. Raises OSError for all else."""
         own = len(segments_in(self._folder))
         if own >= _OWN_SEGMENTS_MIN and self._kept_bytes() + size > self._settings.keep_bytes:
             self.trouble = f"keep_bytes is reached: {self._settings.keep_bytes} bytes wait for the store"
-            return
+            return None
         try:
-            self._next = Segment(self._folder, self._number + 1, size, lasting=self._settings.durable)
-            sync_folder(self._folder)  # its name: no loss of power must make the number be given again
+            segment = self._new_segment(size)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             self.trouble = error.strerror or "the disk is full"
-            return
+            return None
         self.trouble = ""
-        self._ready.set()
+        return segment
+
+    def _new_segment(self, size: int) -> Segment:
+        segment = Segment(self._folder, self._number + 1, size, lasting=self._settings.durable)
+        try:
+            sync_folder(self._folder)  # its name: no loss of power must make the number be given again
+        except OSError:
+            segment.mapping.close()
+            segment.discard()
+            raise
+        return segment
 
     def _kept_bytes(self) -> int:
         """Of the segments of all writers: they share one disk, and one bound."""

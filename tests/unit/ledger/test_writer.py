@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.accounting.entries import FRAME_BYTES, encode, frames, walk
-from router.base.segments import segments_in, written_segments
+from router.base.segments import is_begun, segments_in, written_segments
 from router.ledger import segments as module
 from router.ledger import writer as writer_module
 from router.ledger.writer import LedgerWriter, NoLedger
@@ -209,10 +209,27 @@ def fill(ledger: LedgerWriter) -> int:
     return number
 
 
+def test_a_folder_that_cannot_be_synced_leaves_no_segment_behind(
+    desk: Desk, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = desk.writer()
+    desk.until(lambda: ledger._keeper._next is not None)
+
+    def fails(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "sync_folder", fails)
+        held = fill(ledger)
+        desk.until(lambda: ledger.trouble == os.strerror(errno.EIO))
+    desk.until(lambda: not ledger.held_bytes and not ledger.trouble)
+    assert desk.ids() == names(range(held))
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_a_disk_that_fails_holds_entries_until_it_is_well(desk: Desk, disk: Disk, error: int) -> None:
     ledger = desk.writer()
-    desk.until(lambda: ledger._keeper._ready.is_set())
+    desk.until(lambda: ledger._keeper._next is not None)
     disk.error = error
     held = fill(ledger)
     write(ledger, range(held, held + 500), a_turn=50)
@@ -237,7 +254,7 @@ def test_memory_is_bounded_and_what_is_beyond_it_is_counted(
 ) -> None:
     monkeypatch.setattr(writer_module, "HELD_BYTES_MAX", 20_000)
     ledger = desk.writer()
-    desk.until(lambda: ledger._keeper._ready.is_set())
+    desk.until(lambda: ledger._keeper._next is not None)
     disk.error = errno.ENOSPC
     number = 0
     while ledger.dropped < 100:
@@ -276,7 +293,7 @@ def test_a_segment_that_is_late_is_waited_for(desk: Desk, disk: Disk) -> None:
     """A healthy disk that is slow costs a pause, and not the promise."""
     disk_opens = threading.Timer(0.05, disk.gate.set)
     ledger = desk.writer()
-    desk.until(lambda: ledger._keeper._ready.is_set())
+    desk.until(lambda: ledger._keeper._next is not None)
     disk.gate.clear()
     disk_opens.start()
     write(ledger, range(1000), a_turn=10)
@@ -288,11 +305,11 @@ def test_a_segment_that_is_late_is_waited_for(desk: Desk, disk: Disk) -> None:
 def test_a_disk_that_hangs_is_waited_for_once(desk: Desk, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LATE_S", 0.01)
     ledger = desk.writer()
-    desk.until(lambda: ledger._keeper._ready.is_set())
+    desk.until(lambda: ledger._keeper._next is not None)
     disk.gate.clear()
     waits = []
-    real = ledger._keeper._ready.wait
-    monkeypatch.setattr(ledger._keeper._ready, "wait", lambda timeout: waits.append(timeout) or real(timeout))
+    real = ledger._keeper._tried.wait
+    monkeypatch.setattr(ledger._keeper._tried, "wait", lambda timeout: waits.append(timeout) or real(timeout))
     write(ledger, range(fill(ledger), 800))
     assert waits == [0.01]
     disk.gate.set()
@@ -328,8 +345,7 @@ def test_the_bound_of_what_waits_is_held_and_told(desk: Desk, monkeypatch: pytes
 def test_all_writers_share_the_bound_and_each_may_have_a_few(desk: Desk) -> None:
     first = desk.writer("worker-0", keep_bytes=4 * SEGMENT)
     second = desk.writer("worker-1", keep_bytes=4 * SEGMENT)
-    assert first._keeper._ready.wait(10)
-    assert second._keeper._ready.wait(10)
+    desk.until(lambda: first._keeper._next is not None and second._keeper._next is not None)
     assert fill(first) > 200  # two segments' worth
     assert fill(second) > 200
     assert "keep_bytes is reached" in first.trouble
@@ -405,6 +421,11 @@ def test_a_lock_ends_with_its_process(desk: Desk) -> None:
             desk.writer()
         process.kill()
     desk.writer()
+
+
+def test_a_segment_that_vanishes_is_not_begun(tmp_path: Path) -> None:
+    """On a full disk the next one comes and goes, while somebody reads the folder."""
+    assert not is_begun(tmp_path / "00000001.seg")
 
 
 def test_no_ledger_takes_everything_and_keeps_nothing() -> None:
