@@ -14,8 +14,8 @@ const Row = ({ columns, cells, ...more }) => html`<tr role="row" ...${more}>
   ${cells.map((cell, index) => html`<td role="cell" class=${columns[index][1]} data-name=${columns[index][0]}>${cell}</td>`)}
 </tr>`;
 
-const Meter = ({ name, value, low }) => html`<span class="meter">
-  <span class="muted">${name}</span>
+const Meter = ({ name, value, low }) => html`<span class=${name ? "meter" : "meter bare"}>
+  ${name && html`<span class="muted">${name}</span>`}
   <span class=${`track ${low ? "low" : ""}`}><span style=${{ width: `${Math.min(1, value) * 100}%` }}></span></span>
   <span>${share(value)}</span>
 </span>`;
@@ -105,7 +105,7 @@ const LIMITS = [
 export const Limits = ({ limits }) => html`<${Table} label="Limits" columns=${LIMITS}>
   ${limits.map((each) => html`<${Row} key=${`${each.scope} ${each.name} ${each.limit}`} columns=${LIMITS} cells=${[
     html`<b>${each.name}</b> <span class="detail">${each.scope}, ${words(each.limit)}</span>`,
-    html`${each.left !== null && html`<${Meter} name="" value=${each.left} low=${each.left < LOW} />`}`,
+    html`${each.left !== null && html`<${Meter} value=${each.left} low=${each.left < LOW} />`}`,
     rate(each.refused), number(each.total), number(each.shadowed),
   ]} />`)}
 <//>`;
