@@ -120,7 +120,7 @@ class SegmentKeeper:
             self.trouble = error.strerror or type(error).__name__
 
     def _prepare(self, size: int) -> Segment | None:
-        """The next segment; None for a full disk and the bound, which `trouble` then names. Raises OSError for all else."""
+        """The next segment; None for a full disk or the bound, which `trouble` then names. Raises OSError otherwise."""
         own = len(segments_in(self._folder))
         if own >= _OWN_SEGMENTS_MIN and self._kept_bytes() + size > self._settings.keep_bytes:
             self.trouble = f"keep_bytes is reached: {self._settings.keep_bytes} bytes wait for the store"
