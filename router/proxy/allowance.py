@@ -34,6 +34,20 @@ class Gate:
         self.terms, self.full = terms, terms.full
         self.unit_ms = 1000 / terms.per_s if isinstance(terms, Rate) else 0.0  # until one that was taken is back
 
+    def retire(self) -> None:
+        """There is no such limit any more: requests that began while there was pass."""
+        self.take, self.put, self.left = _let_pass, _take_nothing, self._full
+
+    def _full(self, now: float) -> float:  # noqa: ARG002 - as of every source
+        return self.full
+
+
+def _let_pass(units: float, now: float) -> float:  # noqa: ARG001
+    return 0.0
+
+
+def _take_nothing(units: float, now: float) -> None: ...
+
 
 Gates = tuple[Gate, ...]
 

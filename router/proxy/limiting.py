@@ -86,6 +86,7 @@ class Limiting:
             terms = terms_of(limits).get(gate.limit)
             if terms is None:
                 del self.gates[gate.id]
+                gate.retire()
                 self._supply.release(gate.id)
                 continue
             gate.shadow = gate.limit in shadowed(limits)

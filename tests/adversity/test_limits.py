@@ -326,6 +326,19 @@ async def test_a_reload_changes_limits_and_forgets_nothing_that_is_used() -> Non
         assert not limits(r).gates
 
 
+async def test_a_limit_that_goes_while_a_body_comes_refuses_nobody() -> None:
+    """The request began under it, and has taken its place; then all limits change before its tokens are known."""
+    limited = keys(limits={"tpm": 60, "concurrent": 1, "burst_share": 1})
+    async with router(Cloud("azure"), keys=limited) as r:
+        async with sent(r, chat(max_tokens=1000), halves=True) as call:
+            await r.until(lambda: bool(limits(r).gates) and left(r, "key/api/concurrent") == 0)
+            await reload(r, keys=keys(limits={"rpm": 600, "concurrent": 2}))
+            assert left(r, "key/api/concurrent") == 1
+            call.send_rest()
+            assert (await call.rest()).status == 200
+        await r.until(lambda: left(r, "key/api/concurrent") == 2)
+
+
 async def test_numbers_of_limits_move_with_them() -> None:
     labels = {"scope": "key", "limit": "rpm"}
     async with router(Cloud("azure"), keys=keys(limits={"rpm": 60, "burst_share": 0.05})) as r:
