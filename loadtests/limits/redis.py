@@ -278,8 +278,8 @@ DRILLS: Final = (
         "redis_trips",
         f"{ROUTERS} routers kept busy by wrk with one key over its limit; requests and trips as the routers count them",
         trips,
-        full=Scale(500, 0, 20),
-        quick=Scale(200, 0, 5),
+        full=Scale(100, 0, 20),
+        quick=Scale(100, 0, 5),
     ),
     Drill(
         "redis_killed",

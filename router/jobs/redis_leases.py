@@ -27,6 +27,7 @@ TRIPS_PER_S: Final = 10.0  # for long; as many may follow each other at once
 HEARTBEAT_S: Final = 1.0  # a router that has nothing to ask still lives
 REFRESH_S: Final = 30.0  # places that long streams hold are told again, so that Redis may forget what nobody uses
 RETRY_S: Final = 0.2
+LONG_S: Final = 1.0  # without Redis: then others are without it too, and not only this router was slow
 START_S: Final = 1.0  # that a start waits for Redis
 BUDGET_SLICE: Final = 0.005  # of a budget may lie unspent at all routers together: a killed one's part is lost to it
 
@@ -197,6 +198,7 @@ class RedisLeases:
             Ask(limit, 0.0, 0.0, account.held)
             for limit, account in accounts.items()
             if account.owed
+            or account.distrusts
             or (account.held and isinstance(account.terms, Places) and now >= account.told_at + REFRESH_S)
         ]
         asks += parting
@@ -245,13 +247,14 @@ class RedisLeases:
             await self.pots.report()
         except SettlingError:
             if self.pots.routers != self._shares.routers:
-                self._shares.owe(monotonic())
+                self._shares.owe(monotonic(), long=True)
                 self._shares.begin(self.pots.routers)
             return
         except Lost as error:
             self._say_lost(str(error))
             return
-        self._shares.owe(monotonic())
+        now = monotonic()
+        self._shares.owe(now, long=now > self._spoke_at + LONG_S)
         self.up = True
         if self._lost_at is not None:
             self.event("redis_back", lost_s=round(monotonic() - self._lost_at, 1))

@@ -60,7 +60,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Reply, strict=False).decode
 class Account:
     """What this router knows of one limit."""
 
-    __slots__ = ("held", "left", "owed", "period", "reset_s", "seed", "seeded", "terms", "told_at", "used")
+    __slots__ = ("distrusts", "held", "left", "owed", "period", "reset_s", "seed", "seeded", "terms", "told_at", "used")
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -69,6 +69,7 @@ class Account:
         self.period = -1  # Redis' count of them
         self.seed, self.seeded = 0.0, -1  # what the ledger knew to be spent, and in which period
         self.owed = 0.0  # of a rate: spent without Redis, and not told yet
+        self.distrusts = False  # Redis' word of this rate: for long it heard of nobody
         self.left: float | None = None  # of the whole limit, when Redis last said it
         self.reset_s = self.told_at = 0.0
 
@@ -226,7 +227,9 @@ def _word(ask: Ask, account: Account, now: float, wall_s: float) -> tuple[float,
     """An ask as the script reads it."""
     match account.terms:
         case Rate(per_s, burst):
-            return 1, per_s, burst, ask.wanted, ask.least, ask.returned, ask.held, account.owed, account.believed(now)
+            owed, believed = account.owed, account.believed(now)
+            word = 1, per_s, burst, ask.wanted, ask.least, ask.returned, ask.held, owed, believed
+            return *word, int(account.distrusts)
         case Places(count):
             return 2, count, 0, ask.wanted, ask.least, 0, ask.held
         case Money(limit, period):
@@ -239,7 +242,7 @@ def _take_in(ask: Ask, account: Account, given: _Given, now: float) -> Grant:
     if given.period != account.period and isinstance(account.terms, Money):
         account.period, account.used = given.period, 0.0
     account.book(ask, given.units)
-    account.owed = 0.0
+    account.owed, account.distrusts = 0.0, False
     account.left, account.reset_s, account.told_at = given.left, given.reset_s, now
     return Grant(ask.limit, given.units, given.wait_s, given.left, given.reset_s)
 

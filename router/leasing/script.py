@@ -5,8 +5,9 @@ or a Redis which has forgotten the last minutes, is put right by the next word o
 
 - A rate is a level and its moment (a leaky bucket, as `limits.bucket`). It fills up only to the burst less what lies
   unspent at the routers that live, so that in any window of T seconds at most burst + rate × T units are spent,
-  whoever holds them. Where it was forgotten, it is what the first who asks believes. What routers owe for the time
-  without Redis never makes it a debt, since none of them spent more than its part.
+  whoever holds them. Where it was forgotten, it is what the first who asks believes. What a router owes for a moment
+  without Redis is taken off, but never makes it a debt, since none spends more than its part; after a longer time all
+  were without it, most likely, and none believes in more than what its own part says of the whole.
 - Places are counted by what the living hold: those of a router that died come back when its time is up.
 - Money is the sum of what each router took since midnight or the first of the month, and never forgets one that died.
 
@@ -83,7 +84,7 @@ end
 
 local function rate(key, ask)
   local per_us, burst, wanted, least, returned, held = ask[2] / 1000000, ask[3], ask[4], ask[5], ask[6], ask[7]
-  local owed, believed = ask[8], ask[9]
+  local owed, believed, distrusted = ask[8], ask[9], ask[10] == 1
   local fields, others = read(key)
   local level = fields.level or math.min(burst, believed)
   local full = burst - others - (fields.mine or 0)
@@ -91,7 +92,11 @@ local function rate(key, ask)
   if gone > 0 and level < full then level = math.min(full, level + gone * per_us) end
   full = burst - others - held
   level = math.min(level + returned, math.max(level, full), burst)
-  if fields.level and owed > 0 then level = math.max(level - owed, math.min(level, 0)) end
+  if fields.level and distrusted then
+    level = math.min(level, math.max(believed, 0))
+  elseif fields.level and owed > 0 then
+    level = math.max(level - owed, math.min(level, 0))
+  end
   local units, needs = part(level, wanted, least), 1
   if units == 0 and wanted > 0 then
     -- More than the burst passes when it is full, and leaves a debt. More than half of it: others may hold the rest.

@@ -98,8 +98,10 @@ class Shares:
         book_elsewhere(self._accounts, asks, grants, wall_s)
         return grants
 
-    def owe(self, now: float) -> None:
+    def owe(self, now: float, *, long: bool) -> None:
         """Writes into the accounts what rates owe to Redis: what is missing because it was used here.
+
+        `long`: it was away for so long that it was so for others too.
 
         Never more than a burst, since time has paid what was before. Of budgets and places accounts tell all anyway.
         """
@@ -110,6 +112,7 @@ class Shares:
             if limit in self._undrawn:
                 missing = self._undrawn[limit].left(now) - source.left(now) - self._pots.outstanding(limit)
                 account.left, account.told_at = source.left(now) * self.routers, now
+                account.distrusts = long
             else:
                 missing = source.spent if isinstance(source, Endless) else 0.0
             account.owed = min(account.terms.burst, account.owed + max(0.0, missing))

@@ -133,7 +133,7 @@ async def test_killed_and_started_again_no_window_holds_more(data: str) -> None:
     assert overshoot(members, TERMS) <= 4.0  # one a router
     assert all(0.8 * 50 <= count <= 1.2 * 50 + 15 for count in without), without
     assert after >= 0.8 * 150
-    assert all(each.said("redis_lost") == each.said("redis_back") == 1 for each in members)
+    assert all(each.said("redis_lost") == each.said("redis_back") >= 1 for each in members)
 
 
 async def test_a_redis_that_hangs_is_given_up_before_anybody_is_refused_for_it() -> None:

@@ -294,3 +294,11 @@ def test_what_is_given_back_is_there_for_others_and_never_more_than_the_burst(st
     assert store.call("a", now, (1, 10.0, 10.0, 8.0, 1.0, 0, 0, 0, 10.0))[1][2] == 2
     assert store.call("a", now, (1, 10.0, 10.0, 0, 0, 3.0, 5.0, 0, 10.0))[1][2] == 5
     assert store.call("a", now + 9, (1, 10.0, 10.0, 0, 0, 9.0, 0.0, 0, 10.0))[1][2] == 10
+
+
+def test_after_long_without_it_a_rate_is_no_more_than_a_router_believes(store: Store) -> None:
+    """Its data is of a minute ago: what that says is left was used since, by all who went on with their parts."""
+    now = store.open(START_S)
+    assert store.call("a", now, (1, 10.0, 100.0, 0, 0, 0, 0, 0, 100.0))[1][2] == 100
+    assert store.call("a", now + 1, (1, 10.0, 100.0, 50.0, 1.0, 0, 0, 90.0, 4.0, 1))[1][0] == 4
+    assert store.call("b", now + 1, (1, 10.0, 100.0, 50.0, 1.0, 0, 0, 90.0, 60.0, 1))[1][0] == 0
