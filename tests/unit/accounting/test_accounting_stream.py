@@ -275,3 +275,41 @@ def test_framing_has_nothing_to_look_for() -> None:
     watch.observe(b"\x00anything")
     assert watch.committed
     assert watch.complete
+
+
+@pytest.mark.parametrize(
+    ("ending", "events", "deltas"),
+    [
+        (
+            Ending.CHAT,
+            [
+                b'data: {"choices":[],"prompt_filter_results":[]}\n\n',
+                b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n',
+                b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n',
+                b'data: {"choices":[{"index":0,"delta":{"content":"b"}}]}\n\n'
+                b'data: {"choices":[{"index":1,"delta":{"content":"c"}}]}\n\n',
+            ],
+            3,
+        ),
+        (
+            Ending.RESPONSES,
+            [
+                b'event: response.created\ndata: {"type":"response.created"}\n\n',
+                b'data: {"type":"response.output_item.added"}\n\n',
+                b'data: {"type":"response.output_text.delta","delta":"a"}\n\n',
+                b'data: {"type":"response.function_call_arguments.delta","delta":"{"}\n\n',
+                b'data: {"type":"response.output_text.done"}\n\n',
+            ],
+            2,
+        ),
+        (Ending.DONE_EVENT, [b'data: {"type":"speech.audio.delta","audio":"AAAA"}\n\n'], 0),
+        (Ending.FRAMING, [b"data: x\n\n"], 0),
+    ],
+)
+def test_events_that_brought_text_are_counted_for_who_has_to_guess(
+    ending: Ending, events: list[bytes], deltas: int
+) -> None:
+    watch = watch_for(ending)
+    for event in events:
+        watch.observe(event)
+    assert watch.deltas == deltas
