@@ -75,6 +75,15 @@ class Leases:
         self._empty[limit_id] = self._leases[limit_id]
         return waiting
 
+    async def recall(self, limit_ids: Sequence[str]) -> None:
+        """Another worker is short: gives back what nobody needs here, and returns once the supervisor has it."""
+        leases = [self._leases[limit_id] for limit_id in limit_ids if limit_id in self._leases]
+        for lease in leases:
+            lease.recall()
+        now = monotonic()
+        if asks := [ask for lease in leases if (ask := lease.ask(now)) is not None]:
+            await self._trip(asks)
+
     def begin(self, spent: Mapping[str, int]) -> None:
         """Budgets are the supervisor's."""
         raise AssertionError(spent)

@@ -117,8 +117,8 @@ class Lease:
         self._wants = self._first = 0.0  # what those who wait take together, and the first of them
         self._sent = False  # an ask is under way,
         self._wanted = self._least = 0.0  # for so much
-        self._short = False  # the last grant was less than that: so much is not there,
-        self._refused = 0.0
+        self._short = False  # the last grant was less than that
+        self._refused = 0.0  # so much was not there at all,
         self._ask_at = self._until = 0.0  # may be asked for again, and should be there
         self._told_left, self._told_reset_s, self._told_at = full, 0.0, 0.0
 
@@ -167,6 +167,10 @@ class Lease:
             self._back += self._held
             self._held = self._low = 0.0
 
+    def recall(self) -> None:
+        """Another holder is short: what nobody waits for here goes back with the next ask, and no stock is kept."""
+        self._short, self._look_at, self._low = True, 0.0, max(0.0, self._held)
+
     def left(self, now: float) -> float:
         """Of the whole limit, as far as it is known: what the superior told, and what time has added since."""
         return min(self.full, self._told_left + (now - self._told_at) * self.rate_per_s + self._held)
@@ -201,9 +205,9 @@ class Lease:
         self._stock = self._low = self._held
         self._short = grant.units < self._wanted
         self._look_at = now + self._patience_s()
-        if self._short:
+        if self._least and not grant.units:  # only who asked for a request was given what others could spare
             shortest_s, longest_s = ASK_AGAIN_S
-            self._refused = 1.0 if grant.units else max(1.0, self._least)
+            self._refused = max(1.0, self._least)
             self._ask_at = now + min(max(grant.wait_s, shortest_s), longest_s)
             self._until = max(now + grant.wait_s, self._ask_at)
 

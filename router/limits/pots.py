@@ -48,6 +48,11 @@ class Pots:
         pot = self._pots.get(limit)
         return sum(pot.holders.values()) if pot is not None else 0.0
 
+    def others(self, limit: str, holder: str) -> list[str]:
+        """Who else has something, as far as they have told."""
+        pot = self._pots.get(limit)
+        return [name for name, held in pot.holders.items() if held > 0.0 and name != holder] if pot is not None else []
+
     def answer(self, holder: str, asks: Iterable[Ask], now: float) -> list[Grant]:
         """One grant for each ask, in their order."""
         return [self._grant(holder, ask, now) for ask in asks]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Verb
 
+RECALL_S: Final = 0.03  # a request waits for what comes of it
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
 HUNG_S: Final = 30.0  # without an answer from a process that lives
@@ -128,6 +129,14 @@ class Crew:
             elif slot.up and slot.channel is channel:  # else what it counted is kept already, and would count twice
                 found[slot.index] = answer
         return found
+
+    async def recall(self, holders: Collection[str], limit_ids: Sequence[str]) -> None:
+        """Has workers give back what they hold of limits and do not need; returns when they have, or are too busy."""
+        asked = [slot.channel for slot in self.up if str(slot.index) in holders]
+        calls = (channel.call(type(None), RECALL_S, "recall", limit_ids) for channel in asked)
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, NO_ANSWER):
+                raise answer
 
     async def read(self) -> None:
         """Takes the numbers of all who serve."""

@@ -1,14 +1,15 @@
 """What all workers may use together, handed out to them as leases."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from router.config.allowances import limits_in
 from router.config.snapshot import Snapshot
-from router.limits.lease import Ask, Grant
+from router.limits.lease import TICK_S, Ask, Grant
 from router.limits.pots import Pots
 from router.limits.source import Source
 from router.limits.terms import Places, Terms, terms_of
@@ -16,6 +17,8 @@ from router.model.limits import UNLIMITED, Limits
 from router.proxy.limiting import Supply
 from router.telemetry import names
 from router.telemetry.reading import Labels, Number, Numbers
+
+Recall: TypeAlias = Callable[[Collection[str], Sequence[str]], Awaitable[None]]
 
 
 class Fetching(Supply, Protocol):
@@ -29,11 +32,13 @@ class Fetching(Supply, Protocol):
 class SharedLimits:
     """Pots are made when a worker first asks for one."""
 
-    def __init__(self, supply: Fetching) -> None:
-        self._supply = supply
+    def __init__(self, supply: Fetching, recall: Recall) -> None:
+        """`recall`: has workers, by name, give back what they hold of limits and do not need."""
+        self._supply, self._recall = supply, recall
         self._pots = Pots()
         self._limits: Mapping[str, Mapping[str, Limits]] = {}  # by scope and name
         self._known: dict[str, tuple[Terms, Source]] = {}  # of the pots that there are
+        self._recalled: dict[str, float] = {}  # when
 
     def adopt(self, snapshot: Snapshot) -> None:
         """To be called before any worker follows: what a worker asks for is then known."""
@@ -42,6 +47,7 @@ class SharedLimits:
             terms = self._find(limit_id)
             if terms is None:
                 del self._known[limit_id]
+                self._recalled.pop(limit_id, None)
                 self._pots.drop(limit_id)
                 self._supply.release(limit_id)
             elif terms != old:
@@ -58,13 +64,36 @@ class SharedLimits:
         grants = self._pots.answer(holder, asks, monotonic())
         # Nothing lies here, and what lies above is not known: it is asked for, and they are answered again. Who has got
         # a part may go on with it.
-        lacking = {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}
-        if not lacking:
-            return grants
-        await self._supply.fetch(lacking)
-        again = [msgspec.structs.replace(ask, returned=0.0) for ask in asks if ask.limit in lacking]
+        if lacking := {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}:
+            await self._supply.fetch(lacking)
+            grants = self._answer_again(holder, asks, grants, lacking)
+        if idle := self._idle(holder, asks, grants):
+            await self._recall({other for others in idle.values() for other in others}, list(idle))
+            grants = self._answer_again(holder, asks, grants, idle)
+        return grants
+
+    def _answer_again(
+        self, holder: str, asks: Sequence[Ask], grants: Sequence[Grant], limit_ids: Container[str]
+    ) -> list[Grant]:
+        """The grants with others for those limits. What was returned with the asks is there already."""
+        again = [msgspec.structs.replace(ask, returned=0.0) for ask in asks if ask.limit in limit_ids]
         answered = {grant.limit: grant for grant in self._pots.answer(holder, again, monotonic())}
         return [answered.get(grant.limit, grant) for grant in grants]
+
+    def _idle(self, holder: str, asks: Sequence[Ask], grants: Sequence[Grant]) -> dict[str, list[str]]:
+        """Limits of which a request would be refused while other workers hold some, and who they are."""
+        now, found = monotonic(), {}
+        for ask, grant in zip(asks, grants, strict=True):
+            if ask.least and not grant.units and 0.0 < grant.wait_s < inf:
+                others = self._pots.others(ask.limit, holder)
+                # Of a rate that is used up all the time, others hold some at any moment, and need it themselves.
+                if others and (self._of_places(ask.limit) or now >= self._recalled.get(ask.limit, 0.0) + TICK_S):
+                    self._recalled[ask.limit] = now
+                    found[ask.limit] = others
+        return found
+
+    def _of_places(self, limit_id: str) -> bool:
+        return isinstance(self._known[limit_id][0], Places)
 
     def forget(self, holder: str) -> None:
         """A worker has ended: what it had unspent is there for the others."""

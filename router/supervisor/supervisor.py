@@ -74,7 +74,7 @@ class Supervisor:
         self._sockets, self._copies = sockets, copies
         self._crew = Crew((), self)
         self._supply = supply_of(snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised)
-        self._limits = SharedLimits(self._supply)
+        self._limits = SharedLimits(self._supply, lambda holders, limit_ids: self._crew.recall(holders, limit_ids))
         self._limits.adopt(snapshot)
         self._bookkeeping: Bookkeeping | None = None
         self._budgets: Budgets | None = None

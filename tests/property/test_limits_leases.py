@@ -141,6 +141,11 @@ class Sharing(RuleBasedStateMachine):
         here.lease.surrender()
 
     @rule(worker=WORKER)
+    def recall(self, worker: int) -> None:
+        """As when another is short."""
+        self.workers[worker].lease.recall()
+
+    @rule(worker=WORKER)
     def tick(self, worker: int) -> None:
         here = self.workers[worker]
         late = here.waits()

@@ -142,6 +142,36 @@ def test_where_units_are_short_idle_ones_go_back_with_the_next_tick() -> None:
     assert pots.outstanding("k") == 0
 
 
+def test_what_is_called_back_comes_at_once_but_for_what_is_in_use() -> None:
+    pots, slots = Pots(), Slots(16)
+    pots.set("k", slots)
+    lease = Lease("k", slice_of(16, 2), full=16, largest=16, borrows=True)
+    take(pots, "a", lease, 1, 0.0)
+    assert slots.left(0.0) == 12
+    assert pots.others("k", "b") == ["a"]
+    assert pots.others("k", "a") == pots.others("other", "b") == []
+    lease.recall()
+    exchange(pots, "a", lease, 0.0)
+    assert slots.left(0.0) == 15
+    assert take(pots, "a", lease, 1, 0.0) == 0.0
+    assert slots.left(0.0) == 14, "no stock is kept while others are short"
+
+
+def test_a_stock_that_cannot_be_filled_up_refuses_nobody() -> None:
+    """Only for a request does the superior call back what others hold, so only then is a refusal the truth."""
+    pots, bucket = rate(burst=80)
+    lease = of_rate()
+    take(pots, "a", lease, 1, 0.0)
+    for _ in range(8):
+        lease.take(1, 0.0)
+    bucket.take(70, 0.0)
+    ask = lease.ask(0.0)
+    assert ask is not None
+    assert ask.least == 0.0
+    lease.grant(Grant("k", 0.0, 0.1), 0.0)
+    assert [lease.take(1, 0.0), lease.take(1, 0.0)] == [0.0, ASK]
+
+
 def test_what_was_used_beyond_is_told_and_held_against_all() -> None:
     pots, bucket = rate()
     lease = of_rate()

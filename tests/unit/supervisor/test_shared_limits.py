@@ -1,5 +1,6 @@
 """What the supervisor hands out: of limits that there are, by the figures in force, and back from whoever has ended."""
 
+from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from router.model.limits import Limits
 from router.supervisor.limits import SharedLimits, parts_of
 from router.telemetry import names
 
+PLACES = "key/acme/concurrent"
+
 
 def snapshot(models: dict[str, Limits] | None = None, **keys: Limits) -> Snapshot:
     """As far as limits go."""
@@ -22,8 +25,12 @@ def snapshot(models: dict[str, Limits] | None = None, **keys: Limits) -> Snapsho
     return cast(Snapshot, type("Some", (), made))
 
 
+async def nobody_has_any(holders: Collection[str], limit_ids: Sequence[str]) -> None:
+    """A call for what others hold, that brings nothing."""
+
+
 def shared(found: Snapshot) -> SharedLimits:
-    limits = SharedLimits(OwnLimits(cast(Any, None), ManualClock(), lambda *_: None))
+    limits = SharedLimits(OwnLimits(cast(Any, None), ManualClock(), lambda *_: None), nobody_has_any)
     limits.adopt(found)
     return limits
 
@@ -74,3 +81,35 @@ async def test_a_reload_changes_figures_and_takes_limits_away() -> None:
     assert await asked(limits, "key/acme/concurrent", 4, holder="1") == 2
     assert await asked(limits, "key/acme/rpm", 1, holder="1") == 0
     assert list(limits.left()[names.LIMIT_LEFT.name]) == [("key", "acme", "concurrent")]
+
+
+async def test_what_others_hold_idle_is_called_back_before_a_request_is_refused() -> None:
+    called: list[tuple[Collection[str], Sequence[str]]] = []
+
+    async def call_back(holders: Collection[str], limit_ids: Sequence[str]) -> None:
+        called.append((holders, limit_ids))
+        await limits.lend("0", [Ask(PLACES, 0.0, 0.0, 5.0)])  # three of eight are free there
+
+    limits = SharedLimits(OwnLimits(cast(Any, None), ManualClock(), lambda *_: None), call_back)
+    limits.adopt(snapshot(acme=Limits(concurrent=8)))
+    await limits.lend("0", [Ask(PLACES, 8.0, 0.0, 0.0, 1.0)])
+
+    (grant,) = await limits.lend("1", [Ask(PLACES, 2.0, 0.0, 0.0)])
+    assert (grant.units, called) == (0.0, []), "nobody waits for it"
+    (grant,) = await limits.lend("1", [Ask(PLACES, 2.0, 0.0, 0.0, 1.0)])
+    assert (grant.units, called) == (2.0, [({"0"}, [PLACES])])
+
+
+async def test_a_rate_is_called_back_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.supervisor.limits.monotonic", lambda: 5.0)
+    called: list[Sequence[str]] = []
+
+    async def call_back(holders: Collection[str], limit_ids: Sequence[str]) -> None:
+        called.append(limit_ids)
+
+    limits = SharedLimits(OwnLimits(cast(Any, None), ManualClock(), lambda *_: None), call_back)
+    limits.adopt(snapshot(acme=Limits(rpm=1)))
+    await limits.lend("0", [Ask("key/acme/rpm", 1.0, 0.0, 0.0, 1.0)])
+    for _ in range(5):
+        await limits.lend("1", [Ask("key/acme/rpm", 1.0, 0.0, 0.0, 1.0)])
+    assert len(called) == 1
