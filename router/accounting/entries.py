@@ -34,7 +34,13 @@ write_frame: Final = _FRAME.pack_into
 checksum: Final = crc32
 """`checksum(payload, sequence)`: CRC-32, from the sequence's low 32 bits on."""
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+
+def _name_of_type(value: object) -> str:
+    """A field that holds what it should not is our bug, and costs that field: not the answers of a whole turn."""
+    return type(value).__name__
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_name_of_type).encode
 encode: Final[Callable[[Sequence[RequestRecord]], bytes]] = _encode
 """The payload of one frame. Raises one of `UNENCODABLE`."""
 UNENCODABLE: Final = (UnicodeEncodeError, OverflowError)
@@ -46,7 +52,7 @@ _decode: Final[Callable[[bytes | memoryview], list[RequestRecord]]] = msgspec.ms
 
 def encode_mended(records: Sequence[RequestRecord]) -> bytes:
     """As `encode`, with `?` and the nearest integer for what MessagePack has no form for."""
-    return _encode(_mended(msgspec.to_builtins(records)))
+    return _encode(_mended(msgspec.to_builtins(records, enc_hook=_name_of_type)))
 
 
 def decode(payload: bytes | memoryview) -> list[RequestRecord]:

@@ -10,6 +10,7 @@ up to a bound and written when there is room again; beyond it they are counted a
 
 import asyncio
 import mmap
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -88,6 +89,7 @@ class LedgerWriter:
         self._loop = loop
         self._payload_bytes_max = settings.segment_bytes - FRAME_BYTES
         self._held: deque[tuple[bytes, int]] = deque()  # payloads without a segment, and how many requests each has
+        self._writing = threading.RLock()  # `close` has a thread of its own, and the keeper's news may come meanwhile
         self._told = ""
         self._keeper = SegmentKeeper(settings, writer, self._news)
         self._sequence = self._keeper.sequence
@@ -152,12 +154,13 @@ class LedgerWriter:
         """Writes what is left, and lets go of the folder. Blocks; nothing may be added any more."""
         if self._closed:
             return
-        self.commit()
-        self._write_held()
-        self._closed, self._size = True, 0
-        self.dropped += sum(count for _, count in self._held)
-        self._held.clear()
-        self.held_bytes = 0
+        with self._writing:
+            self.commit()
+            self._write_held()
+            self._closed, self._size = True, 0
+            self.dropped += sum(count for _, count in self._held)
+            self._held.clear()
+            self.held_bytes = 0
         if self._syncer is not None:
             self._syncer.close()
         self._keeper.close(self._segment, self._position)
@@ -191,14 +194,15 @@ class LedgerWriter:
     def _write_held(self) -> None:
         """As much as there is room for."""
         held = self._held
-        while held:
-            payload, count = held[0]
-            if self._position + FRAME_BYTES + len(payload) <= self._size:
-                held.popleft()
-                self.held_bytes -= len(payload)
-                self._append(payload, count)
-            elif not self._roll():
-                break
+        with self._writing:
+            while held:
+                payload, count = held[0]
+                if self._position + FRAME_BYTES + len(payload) <= self._size:
+                    held.popleft()
+                    self.held_bytes -= len(payload)
+                    self._append(payload, count)
+                elif not self._roll():
+                    break
         self._tell()
 
     def _roll(self) -> bool:

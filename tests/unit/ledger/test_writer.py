@@ -374,16 +374,20 @@ def test_a_turn_that_is_larger_than_a_segment_is_written_in_parts(desk: Desk) ->
     assert desk.ids() == names(range(1000))
 
 
-def test_odd_strings_do_not_stop_it(desk: Desk) -> None:
+def test_odd_values_do_not_stop_it(desk: Desk) -> None:
     ledger = desk.writer()
     ledger.add(record(1, client_request_id="\ud800", cost_nano_usd=1 << 70))
+    ledger.commit()
+    ledger.add(record(2, code=object()))
+    ledger.commit()
+    ledger.add(record(3, code=object(), key="\ud800"))
     ledger.commit()
     for number in range(2000):  # and where they have to be held
         ledger.add(record(number, client_request_id="\ud800"))
     ledger.commit()
 
     assert ledger.dropped == 0
-    assert len(desk.ids()) == 2001
+    assert len(desk.ids()) == 2003
 
 
 def test_after_the_end_nothing_is_written_and_all_is_counted(desk: Desk) -> None:
