@@ -20,8 +20,8 @@ class KeyBook:
         event: Callable[..., None],
         on_change: Callable[[list[StoredKey]], None],
     ) -> None:
-        """`folder`: of the cache, which a start while the store is away goes by. `on_change` is given all keys,
-        whenever there is news of them.
+        """`folder`: of the cache, which a start while the store is away goes by: its keys are `known` from then on.
+        `on_change` is given all keys whenever they are others than those.
         """
         self._bookkeeping, self.event, self._on_change = bookkeeping, event, on_change
         self.known: list[StoredKey] | None = self._cached(folder)  # None: nobody has ever heard of any
@@ -35,9 +35,10 @@ class KeyBook:
             return None
 
     def _take(self, keys: list[StoredKey]) -> None:
-        if keys != self.known:
-            self.known = keys
-            self.event("stored_keys", keys=sum(key.revoked_at is None for key in keys))
+        if keys == self.known:
+            return  # it is said again and again, since a word may be lost
+        self.known = keys
+        self.event("stored_keys", keys=sum(key.revoked_at is None for key in keys))
         self._on_change(keys)
 
     async def stored_keys(self) -> list[StoredKey]:

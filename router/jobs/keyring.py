@@ -1,7 +1,7 @@
 """The store's keys in one process: read against the configuration in force whenever either of the two changes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from router.config.snapshot import Snapshot
@@ -42,13 +42,16 @@ class KeyRing:
 
     def put(self, stored: Sequence[StoredKey]) -> None:
         """As `take`, for who cannot wait."""
-        self._tasks.add(task := self._loop.create_task(self.take(stored)))
+        self._keep(self.take(stored))
+
+    def _keep(self, job: Coroutine[None, None, None]) -> None:
+        self._tasks.add(task := self._loop.create_task(job))
         task.add_done_callback(self._tasks.discard)
 
     def refresh(self) -> None:
         """Another configuration is in force, which may have a place for other keys."""
         if self._known.is_set():
-            self.put(self._stored)
+            self._keep(self._read())
 
     async def known(self) -> None:
         """Waits until the keys are known, for a while: a store that is away keeps nobody from serving."""

@@ -5,6 +5,8 @@ It has a connection of its own to look with, so that no report keeps a revoked k
 
 import asyncio
 from collections.abc import Callable
+from math import inf
+from time import monotonic
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,6 +20,7 @@ from router.transport.channel import FailedError
 
 LOOK_EVERY_S: Final = 0.3
 LOOK_S: Final = 5.0  # a server that hangs is asked anew
+TELL_AGAIN_S: Final = 30.0  # a word to somebody who hangs is lost
 
 
 class KeyKeeper:
@@ -34,7 +37,9 @@ class KeyKeeper:
         """`url`: of the store; `folder`: of the cache. Raises ValueError for a URL that names no database."""
         self._looks = database_of(url).engine(reads=True)
         self._folder, self._writes, self._tell, self._clock = folder, writes, tell, clock
-        self._version = -1  # that was told last
+        self._version = -1  # of `_keys`
+        self._keys: list[StoredKey] = []
+        self._told_at = -inf
         self._uncached: list[StoredKey] | None = None
         self._looking = asyncio.Lock()
         self.trouble = ""  # why keys are not what the store has, or the cache is not; empty: they are
@@ -75,9 +80,11 @@ class KeyKeeper:
             async with reached(), self._looks.connect() as connection:
                 found = await version(connection)
                 if found != self._version:
-                    self._uncached = await read_keys(connection)  # after the version: they are never older than it
-                    self._tell(self._uncached)
-                    self._version = found
+                    self._keys = self._uncached = await read_keys(connection)  # never older than their version
+                    self._version, self._told_at = found, -inf
+            if monotonic() - self._told_at >= TELL_AGAIN_S:
+                self._tell(self._keys)
+                self._told_at = monotonic()
             if self._uncached is not None:  # told already: a full disk must not keep a key alive
                 await asyncio.get_running_loop().run_in_executor(None, write_cache, self._folder, self._uncached)
                 self._uncached = None

@@ -1,7 +1,7 @@
 """The store's keys, brought to all workers: first their limits are known here, then the workers hear of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from router.config.snapshot import Snapshot
 from router.jobs.bookkeeping import Bookkeeping
@@ -18,7 +18,7 @@ class SharedKeys:
         bookkeeping: Bookkeeping | None,
         snapshot: Callable[[], Snapshot],
         adopt: Callable[[tuple[ApiKey, ...]], None],
-        tell: Callable[[list[StoredKey]], None],
+        tell: Callable[[list[StoredKey]], Awaitable[None]],
         event: Callable[..., None],
     ) -> None:
         """`adopt` takes them into the configuration in force, which is `snapshot`; `tell` is for the workers."""
@@ -27,10 +27,12 @@ class SharedKeys:
         self.book: KeyBook | None = None
         self._adopt, self._tell = adopt, tell
         self._ring = KeyRing(loop, snapshot, self._take, event)
+        self._loop, self._spreading = loop, asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = False  # a task for its turn, which will spread what is known by then
         ledger = snapshot().ledger
         if bookkeeping is not None and ledger is not None:
-            self.book = KeyBook(bookkeeping, ledger.folder, event, lambda _: self._tasks.add(self._spreading(loop)))
+            self.book = KeyBook(bookkeeping, ledger.folder, event, self._changed)
 
     @property
     def known(self) -> list[StoredKey] | None:
@@ -38,15 +40,25 @@ class SharedKeys:
         return self.book.known if self.book is not None else None
 
     async def spread(self) -> None:
-        """Reads them anew, and tells the workers."""
+        """Reads them anew, and tells the workers: one after the other, and each time the newest."""
+        async with self._spreading:
+            await self._spread()
+
+    def _changed(self, _: list[StoredKey]) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self._tasks.add(task := self._loop.create_task(self._spread_change()))
+            task.add_done_callback(self._tasks.discard)
+
+    async def _spread_change(self) -> None:
+        async with self._spreading:
+            self._waiting = False
+            await self._spread()
+
+    async def _spread(self) -> None:
         if self.known is not None:
             await self._ring.take(self.known)
-            self._tell(self.known)
-
-    def _spreading(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        task = loop.create_task(self.spread())
-        task.add_done_callback(self._tasks.discard)
-        return task
+            await self._tell(self.known)
 
     def _take(self, keys: tuple[ApiKey, ...]) -> None:
         self.read = keys

@@ -264,9 +264,12 @@ class Supervisor:
         self._snapshot = self._snapshot.joined(keys, self._clock.wall())
         self._limits.adopt(self._snapshot)
 
-    def _tell_keys(self, stored: list[StoredKey]) -> None:
-        for slot in self._crew.slots:  # also who does not serve yet, and has its order already
-            slot.channel.tell("keys", stored)
+    async def _tell_keys(self, stored: list[StoredKey]) -> None:
+        """Returns when all have them in force, or do not answer: who hangs must not keep them from others."""
+        for slot in self._crew.slots:
+            if not slot.up:
+                slot.channel.tell("keys", stored)  # it may have its order already
+        await self._crew.ask_all(type(None), ANSWER_S, "keys", stored)
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:
         if deployment_id not in self._snapshot.deployments:

@@ -174,3 +174,16 @@ async def test_who_cannot_know_any_key_of_the_store_calls_none_invalid(tmp_path:
             server.start()
             await until(lambda: _all(lines, shop, 200), within_s=30)
             assert await statuses(lines, "sk-ir-wrong") == [[401, 401]]
+
+
+async def test_of_many_changes_in_a_row_the_last_is_what_holds(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger/ledger.db"
+    async with two(tmp_path) as (r, lines), key_desk(url, SystemClock()) as desk:
+        secrets = [new_key() for _ in range(30)]
+        for number, secret in enumerate(secrets):
+            await desk.change_key(AddKey(f"shop-{number}", '{"workload":"api","models":["*"]}', digest(secret).hex()))
+            if number:
+                await desk.change_key(RevokeKey(f"shop-{number - 1}"))
+        await until(partial(_all, lines, secrets[-1], 200))
+        assert await statuses(lines, *secrets[:-1]) == [[401, 401]] * 29
+        assert await r.metric("router_keys", source="store") == 1

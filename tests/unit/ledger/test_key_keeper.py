@@ -86,6 +86,14 @@ async def test_what_somebody_else_changes_is_told_too_and_nothing_else_is(desk: 
     assert len(desk.told) == 2
 
 
+async def test_a_word_that_may_have_been_lost_is_said_again(desk: Desk) -> None:
+    with patch.object(key_keeper, "TELL_AGAIN_S", 0.1):
+        await desk.keeper.change(AddKey("acme", TERMS, digest("a")))
+        await desk.until(lambda: len(desk.told) > 3)
+    assert desk.told[-1] == desk.told[-2]
+    assert desk.names() == ["acme"]
+
+
 async def test_of_those_who_give_one_name_at_one_moment_one_wins(desk: Desk) -> None:
     adds = [AddKey("acme", TERMS, digest(f"{n}")) for n in range(4)]
     answers = await asyncio.gather(
