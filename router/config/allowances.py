@@ -73,10 +73,18 @@ def read_model_limits(
     return found
 
 
-def unpriced_budgets(
-    keys: Iterable[ApiKey], workloads: Mapping[str, Limits], models: Mapping[str, Limits], plans: Iterable[Plan]
+def budget_warnings(
+    keys: Collection[ApiKey],
+    workloads: Mapping[str, Limits],
+    models: Mapping[str, Limits],
+    plans: Iterable[Plan],
+    *,
+    kept: bool,
 ) -> list[str]:
-    """Warnings for budgets that some answers will cost nothing of, since nobody knows their price."""
+    """For budgets that some answers cost nothing of, since nobody knows their price, or that a restart forgets.
+
+    `kept`: there is a ledger, which remembers what was spent.
+    """
     of_keys = {key.workload for key in keys if has_budget(key.limits)}
     warnings: set[str] = set()
     for plan in plans:
@@ -88,6 +96,8 @@ def unpriced_budgets(
             where = f"keys of {plan.workload}: budget"
         else:
             continue
+        if not kept:
+            warnings.add("ledger: there is none, so what was spent of budgets is forgotten with each restart")
         unpriced = [each.id for tier in plan.tiers for each in tier if each.price is None]
         warnings |= {f"{where}: what {name} serves costs nothing of it: it has no `price`" for name in unpriced}
     return sorted(warnings)

@@ -11,7 +11,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from router.config import check
-from router.config.allowances import read_allowance, read_model_limits, unpriced_budgets
+from router.config.allowances import budget_warnings, read_allowance, read_model_limits
 from router.config.auth import written_secrets
 from router.config.clouds import Hosts, read_clouds
 from router.config.document import Document
@@ -98,7 +98,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     _check_keys(doc, file, keys, schedules, phases, models)
     warnings += _endpoint_warnings(doc, endpoints, has_keys=bool(keys) or ledger is not None)
     file_keys = tuple(chain.from_iterable(keys.values()))
-    warnings += unpriced_budgets(file_keys, allowances, model_limits, phases[0].plans.values())
+    warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
     if server is None:
         return None
     return Snapshot(

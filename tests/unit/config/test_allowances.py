@@ -49,3 +49,12 @@ def test_a_budget_warns_of_what_costs_nothing_of_it(bench: Workbench) -> None:
     of_key = GOOD.replace('    models: ["*"]\n', '    models: ["*"]\n    budget: {day_usd: 1}\n')
     assert f"keys of internal: budget: {unpriced}" in warned(of_key)
     assert not warned(GOOD.replace(KEY, f"{KEY}    budget: {{day_usd: 1}}\n")), "at azure gpt-4o has its list price"
+
+
+def test_a_budget_warns_that_it_is_forgotten_without_a_ledger(bench: Workbench) -> None:
+    forgotten = "ledger: there is none, so what was spent of budgets is forgotten with each restart"
+    of_key = GOOD.replace(KEY, f"{KEY}    budget: {{day_usd: 1}}\n")
+
+    assert forgotten not in bench.load(of_key).warnings
+    assert forgotten in bench.load(of_key.replace("ledger: {dir: ledger}\n", "")).warnings
+    assert forgotten not in bench.load(GOOD.replace("ledger: {dir: ledger}\n", "")).warnings
