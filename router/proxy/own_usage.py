@@ -15,7 +15,8 @@ from router.proxy.replies import retry_after
 from router.transport.channel import NO_ANSWER
 
 ANSWER_S: Final = 10.0
-AT_ONCE: Final = 4  # questions that one process has under way: reports must not keep the ledger from its books
+# Questions that one process has under way, one a key: they must not keep the ledger from its books, nor each other out.
+AT_ONCE: Final = 4
 BUSY_S: Final = 2.0
 _DAY_S: Final = 86_400
 # The longest period that is told by such a bucket, and the one that is told where the client names none.
@@ -31,7 +32,7 @@ class OwnUsage:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._running: set[asyncio.Task[dict[str, Any]]] = set()
+        self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}  # by key
         self.ask: AskLedger | None = None  # None: no ledger is kept
 
     async def body(self, ctx: Context, wall: float) -> bytes:
@@ -41,11 +42,9 @@ class OwnUsage:
         if self.ask is None:
             raise _unavailable("This router keeps no usage ledger.")
         since, until, bucket = _period(ctx.inbound.head.target, wall)
-        if len(self._running) >= AT_ONCE:
+        if key.name in self._running or len(self._running) >= AT_ONCE:
             raise RefusedError("Too many requests for usage at one time.", headers=retry_after(BUSY_S))
-        asking = self._loop.create_task(self.ask(key.name, since, until, bucket))
-        self._running.add(asking)
-        asking.add_done_callback(self._running.discard)
+        asking = self._running[key.name] = self._loop.create_task(self.ask(key.name, since, until, bucket))
         asking.add_done_callback(lambda _: ctx.inbound.wake())
         try:
             while not asking.done():
@@ -55,6 +54,7 @@ class OwnUsage:
             raise _late() from None
         finally:
             asking.cancel()
+            del self._running[key.name]
 
 
 def _late() -> RouterError:

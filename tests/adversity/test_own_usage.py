@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from router.proxy import own_usage
 from router.transport.channel import ClosedError, FailedError
 from tests.adversity.client import ask, chat
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router
@@ -111,21 +112,27 @@ async def test_no_ledger_and_one_that_is_away_are_told_apart() -> None:
         await r.assert_nothing_is_left(within_s=1)
 
 
-async def test_questions_are_few_at_a_time_and_end_with_their_clients() -> None:
-    """Reports must not keep the ledger from its books."""
+async def test_questions_are_few_at_a_time_and_end_with_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They must not keep the ledger from its books, and one key's must not keep others out."""
     async with router(Cloud("azure")) as r:
         ledger = Ledger(r)
         ledger.held.clear()
-        own_usage = r.worker.assembly.runtime.own_usage
-        waiting = [asyncio.ensure_future(get(r)) for _ in range(4)]
-        await r.until(lambda: len(ledger.asked) == 4)
+        running = r.worker.assembly.runtime.own_usage._running
+        first = asyncio.ensure_future(get(r))
+        await r.until(lambda: len(ledger.asked) == 1)
         status, _, headers = await get(r)
         assert (status, headers["retry-after"]) == (503, "2")
-        waiting[0].cancel()
-        await r.until(lambda: len(own_usage._running) == 3)
+        monkeypatch.setattr(own_usage, "AT_ONCE", 1)
+        assert (await get(r, key=INTERNAL_KEY))[0] == 503
+        monkeypatch.setattr(own_usage, "AT_ONCE", 2)
+        second = asyncio.ensure_future(get(r, key=INTERNAL_KEY))
+        await r.until(lambda: len(ledger.asked) == 2)
+        first.cancel()
+        await r.until(lambda: list(running) == ["internal"])
         ledger.held.set()
-        assert [status for status, _, _ in await asyncio.gather(*waiting[1:])] == [200, 200, 200]
+        assert (await second)[0] == 200
         assert (await get(r))[0] == 200
+        assert not running
         await r.assert_nothing_is_left(within_s=1)
 
 
