@@ -11,7 +11,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("router.cli.serve", "serve", "Serve what a configuration says."),
     "check": ("router.cli.check", "check", "Name all faults of a configuration, or show its routes."),
     "explain": ("router.cli.explain", "explain", "Show where a key's requests would go, and why nowhere else."),
-    "keys": ("router.cli.keys", "keys", "Make keys for clients."),
+    "keys": ("router.cli.keys", "keys", "Make keys for clients; change those of the store."),
     "audit": ("router.cli.audit", "audit", "Verify the decision log; make signing keys."),
     "report": ("router.cli.report", "report", "Add up refusals, usage and cost."),
     "ledger": ("router.cli.ledger", "ledger", "Look at the usage ledger's store; make its tables."),
