@@ -22,27 +22,70 @@ _STRICT: Final[Sequence[int]] = tuple(reversed(Priority))
 _SLACK: Final = 64  # entries of a heap beyond twice those that count, before it is made anew
 
 
+class Foremost:
+    """Which of the keys that wait has the least of something, found lazily: a heap whose entries may be too low.
+
+    So whoever has less than before is noted again; who has more is found out when its turn comes.
+    """
+
+    __slots__ = ("_entries", "_notes", "_of")
+
+    def __init__(self, of: Callable[[Share], float]) -> None:
+        self._of = of
+        self._entries: list[tuple[float, int, Share]] = []
+        self._notes = 0  # counts down, so that no shares are compared, and of two equals the later one is the first
+
+    def note(self, share: Share) -> None:
+        heappush(self._entries, self._entry(share))
+
+    def first(self) -> Share | None:
+        """None where nobody waits."""
+        entries = self._entries
+        while entries:
+            said, _, share = entries[0]
+            if not share.places:
+                heappop(entries)
+            elif said == self._of(share):
+                return share
+            else:
+                heapreplace(entries, self._entry(share))
+        return None
+
+    def tidy(self, waiting: int) -> None:
+        """Drops what is no longer true, where there is much of it: so many tickets wait."""
+        if len(self._entries) > 2 * waiting + _SLACK:
+            self._entries = [
+                self._entry(share) for share in dict.fromkeys(entry[2] for entry in self._entries) if share.places
+            ]
+            heapify(self._entries)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def _entry(self, share: Share) -> tuple[float, int, Share]:
+        self._notes -= 1
+        return self._of(share), self._notes, share
+
+
 class Level:
     """The keys of one priority that wait, or have got more than others since somebody waits."""
 
-    __slots__ = ("_crowd", "_notes", "passed", "places", "shares", "virtual")
+    __slots__ = ("_fullest", "_last", "_least", "passed", "places", "shares")
 
     def __init__(self) -> None:
         self.shares: dict[str, Share] = {}
         self.places = 0
         self.passed = 0  # requests of higher priorities that began on what somebody here waits for, in a row
-        self.virtual = 0.0  # time: where the last one stood who was served, and where a newcomer begins
-        # The fullest share first, lazily: of each, one entry says at least what is true.
-        self._crowd: list[tuple[float, int, int, Share]] = []
-        self._notes = 0  # counts the entries down: of two shares as full as each other the later one gives way
+        self._last = 0.0  # the furthest virtual time at which one stood who was then served
+        self._least, self._fullest = Foremost(_served), Foremost(_emptiness)
 
     def share(self, name: str, weight: float) -> Share:
         """A key's, as it is now: who comes back has no claim from the time when it did not wait."""
         share = self.shares.get(name)
         if share is None:
-            share = self.shares[name] = Share(name, weight, self.virtual)
-        elif not share.places and share.served < self.virtual:
-            share.served = self.virtual
+            share = self.shares[name] = Share(name, weight, self._begin())
+        elif not share.places:
+            share.served = max(share.served, self._begin())
         share.weight = weight
         return share
 
@@ -52,49 +95,47 @@ class Level:
         if not self.places:
             return None
         share = self.share(name, weight)
-        if share.served > self.virtual:
-            self.virtual = share.served
+        self._last = max(self._last, share.served)
         share.serve(tokens)
         return share
+
+    def make_good(self, share: Share, tokens: float) -> None:
+        """What it began with took so many more tokens than were counted; less than 0: so many less."""
+        share.serve(tokens)
+        if share.places:
+            self._least.note(share)
 
     def take(self, share: Share) -> None:
         share.places += 1
         self.places += 1
-        heappush(self._crowd, self._note(share))
-        if len(self._crowd) > 2 * self.places + _SLACK:
-            self._crowd = [self._note(each) for each in self.shares.values() if each.places]
-            heapify(self._crowd)
+        for order in (self._least, self._fullest):
+            order.note(share)
+            order.tidy(self.places)
 
     def give(self, share: Share) -> None:
         share.places -= 1
         self.places -= 1
         if not self.places:  # nothing is short any more: what is past gives nobody a claim
             self.shares.clear()
-            self._crowd.clear()
-            self.virtual, self.passed = 0.0, 0
+            self._least.clear()
+            self._fullest.clear()
+            self._last, self.passed = 0.0, 0
         else:
             self.forget(share)
 
     def forget(self, share: Share) -> None:
         """Where nothing is known of it that it would not begin with again."""
-        if not share.places and share.served <= self.virtual:
+        if not share.places and share.served <= self._begin():
             self.shares.pop(share.name, None)
 
-    def fullest(self) -> Share:
-        """The key with the most places by weight. Somebody waits."""
-        crowd = self._crowd
-        while True:
-            _, _, places, share = crowd[0]
-            if share.places == places:
-                return share
-            if share.places:
-                heapreplace(crowd, self._note(share))
-            else:
-                heappop(crowd)
+    def fullest(self) -> Share | None:
+        """The key with the most places by weight; of several the last that took one."""
+        return self._fullest.first()
 
-    def _note(self, share: Share) -> tuple[float, int, int, Share]:
-        self._notes -= 1
-        return -share.places / share.weight, self._notes, share.places, share
+    def _begin(self) -> float:
+        """Virtual time of a newcomer: where the last one stood who was served, but behind nobody who waits."""
+        least = self._least.first()
+        return min(self._last, least.served) if least is not None else self._last
 
 
 class Contest:
@@ -141,13 +182,12 @@ class Contest:
         """
         kept = self.size_max // KEPT
         for level in self.levels[:priority]:
-            if level.places > kept:
-                return _last(level.fullest())
-        level = self.levels[priority]
-        if not level.places:
+            if level.places > kept and (fullest := level.fullest()) is not None:
+                return _last(fullest)
+        fullest = self.levels[priority].fullest()
+        if fullest is None or fullest.places / fullest.weight <= (share.places + 1) / share.weight:
             return None
-        fullest = level.fullest()
-        return _last(fullest) if fullest.places / fullest.weight > (share.places + 1) / share.weight else None
+        return _last(fullest)
 
 
 class WaitingRoom:
@@ -253,6 +293,15 @@ class WaitingRoom:
                 ticket.not_before = 0.0
                 ticket.lane.remove(ticket)
                 self._ready[ticket.priority].add(ticket)
+
+
+def _served(share: Share) -> float:
+    return share.served
+
+
+def _emptiness(share: Share) -> float:
+    """The fuller it is by weight, the less."""
+    return -share.places / share.weight
 
 
 def _last(share: Share) -> Ticket:

@@ -103,7 +103,7 @@ def end_attempt(
         if ctx.turn is not None and outcome != "hedge_lost":
             usage = ctx.attempts[-1].usage
             taken = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
-            ctx.turn.serve(taken - ctx.tokens)
+            ctx.plan.queue.make_good(ctx.turn, importance(ctx), taken - ctx.tokens)
             ctx.turn = None
         rt.waiting.capacity_came(ctx.plan.queue)
 

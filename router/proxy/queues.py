@@ -58,6 +58,10 @@ class Queue:
             levels[lower].passed += any(room.waits_ready(lower) for room in rooms)
         return levels[priority].began(name, weight, tokens)
 
+    def make_good(self, share: Share, priority: int, tokens: int) -> None:
+        """What began, and was counted for this share, took so many tokens more than were counted, or less."""
+        self.contest.levels[priority].make_good(share, tokens)
+
     def capacity_came(self, now: float) -> None:
         """Wakes who goes first over all rooms, again and again, while those who wake find something.
 

@@ -41,7 +41,7 @@ class Rooms(RuleBasedStateMachine):
         self.all: list[Waiter] = []
         self.now = 0.0
         self.served: dict[tuple[int, str], float] = {}  # virtual times of those who wait or are ahead
-        self.virtual = dict.fromkeys(Priority, 0.0)
+        self.last = dict.fromkeys(Priority, 0.0)  # the furthest virtual time at which one was served
 
     @rule(
         room=st.integers(0, ROOMS - 1),
@@ -80,9 +80,9 @@ class Rooms(RuleBasedStateMachine):
         waiter = data.draw(st.sampled_from(self.present))
         level, at = self.contest.levels[waiter.priority], (waiter.priority, waiter.key)
         share = level.began(waiter.key, WEIGHTS[waiter.key], tokens)
-        self.virtual[Priority(waiter.priority)] = max(self.virtual[Priority(waiter.priority)], self.served[at])
+        self.last[Priority(waiter.priority)] = max(self.last[Priority(waiter.priority)], self.served[at])
         assert share is not None
-        share.serve(made_good)
+        level.make_good(share, made_good)
         self.served[at] += tokens / WEIGHTS[waiter.key]
         self.served[at] += made_good / WEIGHTS[waiter.key]
         self.leave_one(waiter)
@@ -188,20 +188,23 @@ class Rooms(RuleBasedStateMachine):
     def _last_of_fullest(self, priority: int) -> Waiter:
         """Of several that are as full as each other the room may choose: what it holds is looked at."""
         share = self.contest.levels[priority].fullest()
+        assert share is not None
         fullest = max(self._places(priority, key) / weight for key, weight in WEIGHTS.items())
         assert self._places(priority, share.name) / WEIGHTS[share.name] == fullest
         mine = [w for w in self.present if w.priority == priority and w.key == share.name]
         return max(mine, key=lambda w: (w.deadline, w.number))
 
     def _lift(self, waiter: Waiter) -> None:
-        at, virtual = (waiter.priority, waiter.key), self.virtual[Priority(waiter.priority)]
+        at = waiter.priority, waiter.key
         if not self._places(*at):
-            self.served[at] = max(self.served.get(at, virtual), virtual)
+            others = (self.served[w.priority, w.key] for w in self.present if w.priority == waiter.priority)
+            begin = min([self.last[Priority(waiter.priority)], *others])
+            self.served[at] = max(self.served.get(at, begin), begin)
 
     def _gone(self, waiter: Waiter) -> None:
         self.present.remove(waiter)
         if not self._places(waiter.priority):
-            self.virtual[Priority(waiter.priority)] = 0.0
+            self.last[Priority(waiter.priority)] = 0.0
             for key in WEIGHTS:
                 self.served.pop((waiter.priority, key), None)
 

@@ -87,8 +87,23 @@ def test_what_was_counted_too_much_is_made_good() -> None:
         crowd.enter(f"a {number}", key="a")
         crowd.enter(f"b {number}", key="b")
     assert [crowd.serve(tokens=5) for _ in range(2)] == ["a 0", "b 0"]
-    crowd.contest.levels[NORMAL].shares["b"].serve(-5)
+    level = crowd.contest.levels[NORMAL]
+    level.make_good(level.shares["b"], -5)
     assert [crowd.serve(tokens=5) for _ in range(3)] == ["b 1", "a 1", "b 2"]
+
+
+def test_who_comes_new_stands_behind_nobody_who_was_counted_too_much() -> None:
+    """Estimates are made good at the end; until then they must not push others back."""
+    crowd = Crowd(100)
+    for number in range(20):
+        crowd.enter(f"busy {number}", key="busy")
+    for _ in range(9):
+        crowd.serve(tokens=100)
+    level = crowd.contest.levels[NORMAL]
+    for _ in range(9):
+        level.make_good(level.shares["busy"], -95)
+    crowd.enter("new", key="new")
+    assert "new" in [crowd.serve(tokens=100) for _ in range(2)]
 
 
 def test_who_comes_back_has_saved_nothing_up() -> None:
