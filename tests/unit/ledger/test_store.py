@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, select, text
 
-from router.ledger import key_table, migrations
+from router.ledger import engines, key_table, migrations
 from router.ledger.rows import SUMS, Rows
 from router.ledger.store import Position, Store, StoreError
 from router.ledger.tables import ATTEMPTS, METADATA, PRICES, REQUESTS, USAGE_HOURS
 from router.model.fleet import Price
 from router.model.outcome import AttemptRecord, RequestRecord, Usage
+from tests.postgres_kit import PostgresServer
 
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC).timestamp()
 HERE = Position("0-abc", 1, 100)
@@ -66,8 +68,6 @@ async def test_a_store_of_a_later_version_is_left_alone(store: Store) -> None:
 
 
 async def test_two_who_start_at_one_moment_take_the_steps_once(url: str) -> None:
-    import asyncio
-
     one, other = Store(url), Store(url)
 
     taken = await asyncio.gather(one.migrate(), other.migrate())
@@ -302,3 +302,21 @@ async def test_a_store_that_is_away_is_said_in_the_drivers_words(tmp_path: Any) 
     assert "FileNotFoundError" in str(told.value)
     assert "a-secret" not in str(told.value)
     await store.close()
+
+
+async def test_a_server_that_hangs_is_given_up_and_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "COMMAND_S", 0.5)
+    monkeypatch.setattr(engines, "CONNECT_S", 0.5)
+    with PostgresServer() as server:
+        store = Store(server.url)
+        await store.migrate()
+        await store.add([record(1, 5)], HERE)
+        server.pause()
+        for number in (2, 3):
+            with pytest.raises(StoreError):
+                async with asyncio.timeout(20):
+                    await store.add([record(number, 5)], Position("0-abc", 1, 100 + number))
+        server.resume()
+        assert await store.add([record(2, 5), record(3, 5)], Position("0-abc", 1, 200)) == 2
+        assert (await sums(store))["requests"] == 3
+        await store.close()
