@@ -18,6 +18,7 @@ CAPACITY = SLOTS / SERVICE_S  # requests a second
 KEYS = 5
 USED_SHARE = 0.8  # of theirs, which the others use
 MAX_WAIT_S = 1.0
+SETTLE_S = 3.0  # at first the flood has all slots: what runs is not taken away
 ESTIMATE, TAKEN = 100, 55  # tokens
 
 
@@ -62,7 +63,7 @@ class Deployment:
         self._busy += 1
         share = self._level.began(name, 1.0, ESTIMATE)
         self._at(now + SERVICE_S * math.exp(0.2 * self._rng.gauss(0, 1)), lambda end: self._end(share, end))
-        if name != "flood":
+        if name != "flood" and now > SETTLE_S:
             self.waits_s.append(waited_s)
 
     def _expires(self, ticket: Ticket) -> None:
