@@ -17,7 +17,7 @@ from tests.adversity.test_attempts import QUICK
 from tests.adversity.test_leaks import KINDS, clouds
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router
 
-PACED = Settings(tokens=Distribution(20.0), token_gap_ms=Distribution(30.0))
+PACED = Settings(tokens=Distribution(60.0), token_gap_ms=Distribution(30.0))  # a stream of two seconds
 PRICE = {"price": {"prompt_usd_per_mtok": 1000, "completion_usd_per_mtok": 1000}}  # a million nano-dollars a token
 TOKEN_NANO_USD = 1_000_000
 API = {"placement": {"rule": "exclusive", "cloud": "azure"}}
@@ -61,7 +61,7 @@ def used_by(record: dict[str, Any]) -> int:
 
 
 async def test_requests_beyond_the_burst_are_refused_with_a_true_wait() -> None:
-    async with router(Cloud("azure"), keys=keys(limits={"rpm": 60, "burst_share": 0.05})) as r:
+    async with router(Cloud("azure"), keys=keys(limits={"rpm": 20, "burst_share": 0.15})) as r:
         replies = [await ask(r, chat()) for _ in range(3)]
         turned_away = await ask(r, chat(stream=True))
 
@@ -76,9 +76,9 @@ async def test_requests_beyond_the_burst_are_refused_with_a_true_wait() -> None:
             "code": "rate_limit_exceeded",
         }
         wait_ms = int(turned_away.headers["retry-after-ms"])
-        assert 0 < wait_ms <= 1000
-        assert turned_away.headers["retry-after"] == "1"
-        assert turned_away.headers["x-ratelimit-limit-requests"] == "60"
+        assert 0 < wait_ms <= 3000
+        assert int(turned_away.headers["retry-after"]) == -(-wait_ms // 1000)
+        assert turned_away.headers["x-ratelimit-limit-requests"] == "20"
         assert turned_away.headers["x-ratelimit-remaining-requests"] == "0"
         assert "x-ratelimit-limit-tokens" not in turned_away.headers
         assert (await ask(r, chat(key=INTERNAL_KEY))).status == 200, "another key has limits of its own"
@@ -94,6 +94,7 @@ async def test_tokens_are_reserved_on_arrival_and_settled_by_what_was_used() -> 
     """A stream that may have 500 tokens holds them until it ends, and gives back what it did not use."""
     limited = keys(limits={"tpm": 600, "burst_share": 1})
     async with router(Cloud("azure", settings=PACED), keys=limited) as r:
+        began = asyncio.get_running_loop().time()
         async with sent(r, chat(stream=True, max_tokens=500)) as call:
             await call.some(b'"content":')
             head = call.reply.headers
@@ -106,8 +107,8 @@ async def test_tokens_are_reserved_on_arrival_and_settled_by_what_was_used() -> 
         await ended(r, 2)
 
         (record,) = (record for record in r.records() if record["status"] == 200)
-        waited = 10 * 3.0  # tokens that time may have added
-        assert 600 - used_by(record) <= left(r, "key/api/tpm") <= min(600, 600 - used_by(record) + waited)
+        by_time = 10 * (asyncio.get_running_loop().time() - began)
+        assert 600 - used_by(record) <= left(r, "key/api/tpm") <= min(600, 600 - used_by(record) + by_time)
         assert (await ask(r, chat(max_tokens=100))).status == 200
 
 
@@ -125,7 +126,9 @@ async def test_a_request_that_used_more_than_was_reserved_leaves_a_debt() -> Non
 
 
 async def test_a_cut_stream_is_settled_by_what_it_most_likely_used() -> None:
-    async with router(Cloud("azure", settings=PACED), keys=keys(limits={"tpm": 6000, "concurrent": 1})) as r:
+    async with router(
+        Cloud("azure", settings=PACED), keys=keys(limits={"tpm": 600, "concurrent": 1, "burst_share": 1})
+    ) as r:
         async with sent(r, chat(stream=True, max_tokens=400)) as call:
             await call.some(b'"content":')
             assert left(r, "key/api/tpm") <= 200
@@ -221,8 +224,8 @@ async def test_a_refusal_takes_nothing() -> None:
 
 
 async def test_keys_of_a_workload_and_all_who_ask_for_a_model_share_their_limits() -> None:
-    workloads = {"api": {**API, "limits": {"rpm": 60, "burst_share": 0.05}}}
-    models = {"gpt-4o": {"limits": {"rpm": 120, "burst_share": 0.01}}}
+    workloads = {"api": {**API, "limits": {"rpm": 12, "burst_share": 0.25}}}
+    models = {"gpt-4o": {"limits": {"rpm": 10}}}
     two = {"gpt-4o-dep": "gpt-4o", "mini-dep": "mini"}
     config = {"keys": both_in_api(), "workloads": workloads, "models": models}
     async with router(Cloud("azure", deployments=two), **config) as r:
@@ -341,7 +344,7 @@ async def test_a_limit_that_goes_while_a_body_comes_refuses_nobody() -> None:
 
 async def test_numbers_of_limits_move_with_them() -> None:
     labels = {"scope": "key", "limit": "rpm"}
-    async with router(Cloud("azure"), keys=keys(limits={"rpm": 60, "burst_share": 0.05})) as r:
+    async with router(Cloud("azure"), keys=keys(limits={"rpm": 6, "burst_share": 0.5})) as r:
         assert await r.metric("router_limit_refusals_total") == 0
         assert (await ask(r, chat())).status == 200
         assert 0.6 < await r.metric("router_limit_left_ratio", **labels) <= 0.75
@@ -362,6 +365,6 @@ async def test_a_restart_forgets_no_budget_that_the_ledger_has(tmp_path: Path) -
     async with router(cloud, **config) as r:
         budgets = r.worker.assembly.budgets
         assert budgets is not None
-        await r.until(lambda: budgets.known, within_s=20)
+        await r.until(lambda: budgets.known, within_s=60)
         assert (await ask(r, chat())).status == 429
         assert left(r, "key/api/month_usd") == spent
