@@ -1,6 +1,6 @@
 """What all workers may use together, handed out to them as leases."""
 
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -66,17 +66,17 @@ class SharedLimits:
         # a part may go on with it.
         if lacking := {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}:
             await self._supply.fetch(lacking)
-            grants = self._answer_again(holder, asks, grants, lacking)
+            grants = self._answer_again(holder, [ask for ask in asks if ask.limit in lacking], grants)
         if idle := self._idle(holder, asks, grants):
             await self._recall({other for others in idle.values() for other in others}, list(idle))
-            grants = self._answer_again(holder, asks, grants, idle)
+            # No more than is needed: what others gave back is no stock for this one.
+            least = [msgspec.structs.replace(ask, wanted=ask.least) for ask in asks if ask.limit in idle]
+            grants = self._answer_again(holder, least, grants)
         return grants
 
-    def _answer_again(
-        self, holder: str, asks: Sequence[Ask], grants: Sequence[Grant], limit_ids: Container[str]
-    ) -> list[Grant]:
-        """The grants with others for those limits. What was returned with the asks is there already."""
-        again = [msgspec.structs.replace(ask, returned=0.0) for ask in asks if ask.limit in limit_ids]
+    def _answer_again(self, holder: str, asks: Sequence[Ask], grants: Sequence[Grant]) -> list[Grant]:
+        """The grants, with others for these asks. What was returned with them is there already."""
+        again = [msgspec.structs.replace(ask, returned=0.0) for ask in asks]
         answered = {grant.limit: grant for grant in self._pots.answer(holder, again, monotonic())}
         return [answered.get(grant.limit, grant) for grant in grants]
 
