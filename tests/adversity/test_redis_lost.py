@@ -111,6 +111,7 @@ def overshoot(members: list[Member], terms: Rate) -> float:
 TERMS = Rate(per_s=100.0, burst=60.0)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("data", ["empty", "old"])
 async def test_killed_and_started_again_no_window_holds_more(data: str) -> None:
     """All of them lose it at once, keep to their parts, and tell what they owe: nobody notices in the sum."""
@@ -136,6 +137,7 @@ async def test_killed_and_started_again_no_window_holds_more(data: str) -> None:
     assert all(each.said("redis_lost") == each.said("redis_back") >= 1 for each in members)
 
 
+@pytest.mark.timed
 async def test_a_redis_that_hangs_is_given_up_before_anybody_is_refused_for_it() -> None:
     """Half of what the parts allow is offered: none of it may fail, when it stops, hangs and goes on."""
     with RedisServer() as server:
@@ -238,6 +240,7 @@ async def test_a_wrong_password_is_a_loss_that_says_so() -> None:
         assert "invalid username-password pair" in str(said["reason"])
 
 
+@pytest.mark.timed
 async def test_trips_are_ten_a_second_at_most_however_many_wait() -> None:
     with RedisServer() as server:
         async with fleet(server.url, 1) as [member], offered([member], TERMS, 300.0):

@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.adversity.client import chat
 from tests.adversity.test_limits import keys
 from tests.e2e.workers import Line, Workers, until, workers
 from tests.redis_kit import RedisServer
 from tests.router_kit import Cloud
+
+pytestmark = pytest.mark.timed  # a Redis that is starved for 0.2 s is given up, and another figure holds
 
 ONE = chat(max_tokens=1)
 
@@ -72,11 +76,11 @@ async def test_each_goes_on_with_its_part_and_comes_back(tmp_path: Path) -> None
             await until(lambda: _all(routers, "router_redis_up", 1))
             served += await asked(lines, 5)
             assert served <= 60 + (time.monotonic() - began) + 2, "what was used meanwhile is told"
-            assert await _all(routers, "router_redis_losses_total", 1)
             for each in routers:
+                assert await each.metric("router_redis_losses_total") >= 1
                 assert await each.metric("router_redis_trips_total", result="failed") > 0
                 assert 0 < await each.metric("router_redis_trip_seconds") < 1
-                assert len(each.events("redis_lost")) == len(each.events("redis_back")) == 1
+                assert len(each.events("redis_lost")) == len(each.events("redis_back")) >= 1
 
 
 async def test_places_of_a_router_that_is_killed_come_back(tmp_path: Path) -> None:
