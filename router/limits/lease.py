@@ -117,7 +117,7 @@ class Lease:
         self._wants = self._first = 0.0  # what those who wait take together, and the first of them
         self._sent = False  # an ask is under way,
         self._wanted = self._least = 0.0  # for so much
-        self._short = False  # the last grant was less than that
+        self._short = False  # there was less than that, or hardly more: no stock is kept
         self._refused = 0.0  # so much was not there at all,
         self._ask_at = self._until = 0.0  # may be asked for again, and should be there
         self._told_left, self._told_reset_s, self._told_at = full, 0.0, 0.0
@@ -203,7 +203,8 @@ class Lease:
         if not self._wanted:
             return
         self._stock = self._low = self._held
-        self._short = grant.units < self._wanted
+        # Where less than a slice is left, the next stock would be taken from those who need it at once.
+        self._short = grant.units < self._wanted or grant.left < self.slice_units
         self._look_at = now + self._patience_s()
         if self._least and not grant.units:  # only who asked for a request was given what others could spare
             shortest_s, longest_s = ASK_AGAIN_S
