@@ -21,7 +21,8 @@ from router.model.fleet import Deployment
 from router.model.keys import ApiKey
 from router.placement import written
 
-WIDTH_OF_A_PIPE = 100  # columns, where no terminal says how many there are; machines read JSON
+WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
+_WIDTH_OF_LISTS = 100  # of routes, whose cells are lists: they wrap; machines read JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def check(file: str, as_json: bool) -> None:
     if as_json:
         return _check_as_json(file)
     snapshot = load_or_exit(file)
-    show(snapshot, Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE, color_system=None))
+    show(snapshot, Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_LISTS, color_system=None))
     for line in _windows(snapshot):
         click.echo(line)
     for alias, model in sorted(snapshot.aliases.items()):
