@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,12 @@ async def test_each_goes_on_with_its_part_and_comes_back(tmp_path: Path) -> None
                 assert await each.metric("router_redis_losses_total") >= 1
                 assert await each.metric("router_redis_trips_total", result="failed") > 0
                 assert 0 < await each.metric("router_redis_trip_seconds") < 1
-                assert len(each.events("redis_lost")) == len(each.events("redis_back")) >= 1
+                await until(partial(_said_both, each))
+
+
+def _said_both(router: Workers) -> bool:
+    """The log is written in batches."""
+    return len(router.events("redis_lost")) == len(router.events("redis_back")) >= 1
 
 
 async def test_places_of_a_router_that_is_killed_come_back(tmp_path: Path) -> None:
