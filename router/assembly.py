@@ -14,9 +14,8 @@ from router.admin.scene import scene_of
 from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
 from router.config.snapshot import Snapshot
+from router.jobs.accounts import Accounts
 from router.jobs.anchoring import Anchoring
-from router.jobs.bookkeeping import Bookkeeping
-from router.jobs.budgets import Budgets
 from router.jobs.engine_load import EngineLoads
 from router.jobs.key_book import KeyBook
 from router.jobs.keyring import KeyRing
@@ -118,9 +117,8 @@ class Assembly:
         self.runtime.adopt(snapshot)
         self.gateway = Gateway(loop, self.wheel, self.runtime)
         self.keyring = KeyRing(loop, lambda: self.runtime.snapshot, self.runtime.adopt_keys, self.books.event)
-        self.bookkeeping: Bookkeeping | None = None  # several processes have one in common
+        self.accounts: Accounts | None = None  # several processes have them in common
         self.key_book: KeyBook | None = None
-        self.budgets: Budgets | None = None
         if snapshot.ledger is not None and self._alone:
             self._keep_ledger(snapshot, snapshot.ledger)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
@@ -144,20 +142,19 @@ class Assembly:
 
     def _keep_ledger(self, snapshot: Snapshot, settings: LedgerSettings) -> None:
         """What comes back out of a ledger that is this process's alone: keys, figures, what budgets have left."""
-        bookkeeping = self.bookkeeping = Bookkeeping(self.loop, settings, self.books.event)
-        bookkeeping.adopt(snapshot)
-        self.runtime.own_usage.ask = bookkeeping.usage
-        self.key_book = KeyBook(bookkeeping, settings.folder, self.books.event, self.keyring.put)
-        self.budgets = Budgets(self.loop, self.runtime.clock, bookkeeping.spent, self.supply.begin, self._surprised)
+        begin, event = self.supply.begin, self.books.event
+        accounts = self.accounts = Accounts(
+            *(snapshot, settings, self.loop, self.runtime.clock, begin, event, self._surprised)
+        )
+        self.runtime.own_usage.ask = accounts.bookkeeping.usage
+        self.key_book = KeyBook(accounts.bookkeeping, settings.folder, event, self.keyring.put)
 
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""
-        if self.bookkeeping is not None:
-            self.bookkeeping.start()
+        if self.accounts is not None:
+            self.accounts.start()
         if self.key_book is not None and self.key_book.known is not None:
             await self.keyring.take(self.key_book.known)
-        if self.budgets is not None:
-            self.budgets.start()
         self.wheel.start()
         await self.supply.start()
         self.upkeep.start()
@@ -171,8 +168,6 @@ class Assembly:
     async def close(self) -> None:
         """Ends the jobs, the connections to clouds and the books, in this order."""
         self.sweeps.stop()
-        if self.budgets is not None:
-            await self.budgets.stop()
         await self.supply.stop()
         for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
             await job.stop()
@@ -189,8 +184,8 @@ class Assembly:
         if self.runtime.tracing is not None:
             await self.loop.run_in_executor(None, self.runtime.tracing.close)  # it waits for the collector
         await self.loop.run_in_executor(None, self.books.ledger.close)  # likewise for the disk
-        if self.bookkeeping is not None:
-            await self.bookkeeping.stop()
+        if self.accounts is not None:
+            await self.accounts.stop()
         self.books.log.close()
 
     def _tidy(self) -> None:
@@ -287,5 +282,5 @@ class Assembly:
             names.LEDGER_ENTRIES.name: {(): ledger.entries},
             names.LEDGER_DROPPED.name: {(): ledger.dropped},
             names.LEDGER_HELD.name: {(): ledger.held_bytes},
-            **(self.bookkeeping.numbers() if self.bookkeeping is not None else {}),
+            **(self.accounts.bookkeeping.numbers() if self.accounts is not None else {}),
         }

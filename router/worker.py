@@ -246,8 +246,8 @@ class Worker:
     def _adopt_prepared(self) -> None:
         assert self._prepared is not None
         self.assembly.runtime.adopt(self._prepared)
-        if self.assembly.bookkeeping is not None:
-            self.assembly.bookkeeping.adopt(self._prepared)
+        if self.assembly.accounts is not None:
+            self.assembly.accounts.bookkeeping.adopt(self._prepared)
         self.assembly.loaded_at = self._clock.wall()
         if self._seat is None:
             self.assembly.keyring.refresh()

@@ -26,8 +26,7 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
-from router.jobs.bookkeeping import Bookkeeping
-from router.jobs.budgets import Budgets
+from router.jobs.accounts import Accounts
 from router.jobs.supplies import supply_of
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
@@ -76,18 +75,14 @@ class Supervisor:
         self._supply = supply_of(snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised)
         self._limits = SharedLimits(self._supply, lambda holders, limit_ids: self._crew.recall(holders, limit_ids))
         self._limits.adopt(snapshot)
-        self._bookkeeping: Bookkeeping | None = None
-        self._budgets: Budgets | None = None
+        self._accounts: Accounts | None = None
         if snapshot.ledger is not None:
-            self._bookkeeping = Bookkeeping(asyncio.get_running_loop(), snapshot.ledger, self.event)
-            self._bookkeeping.adopt(snapshot)
-            self._budgets = Budgets(
-                *(asyncio.get_running_loop(), self._clock, self._bookkeeping.spent),
-                *(self._supply.begin, self._surprised),
+            self._accounts = Accounts(
+                *(snapshot, snapshot.ledger, asyncio.get_running_loop(), self._clock),
+                *(self._supply.begin, self.event, self._surprised),
             )
-        self._keys = SharedKeys(
-            self._bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event
-        )
+        bookkeeping = self._accounts.bookkeeping if self._accounts is not None else None
+        self._keys = SharedKeys(bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event)
         self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self._clock)
         self._live = Live()
         self._scenes: list[Scene] = []
@@ -111,10 +106,8 @@ class Supervisor:
             self.port = int(self._sockets[0][0].getsockname()[1])
             places = enumerate(zip_longest(self._sockets, self._copies))
             await self._supply.start()
-            if self._bookkeeping is not None:
-                self._bookkeeping.start()
-            if self._budgets is not None:
-                self._budgets.start()
+            if self._accounts is not None:
+                self._accounts.start()
             await self._keys.spread()
             self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
             await self._crew.start()
@@ -168,13 +161,11 @@ class Supervisor:
     async def close(self) -> None:
         """Ends everything that is left."""
         await self._crew.gone(0.0)
-        if self._budgets is not None:
-            await self._budgets.stop()
         await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()
-        if self._bookkeeping is not None:
-            await self._bookkeeping.stop()
+        if self._accounts is not None:
+            await self._accounts.stop()
         self._log.close()
 
     def _reopen_logs(self) -> None:
@@ -200,9 +191,9 @@ class Supervisor:
         return await self._limits.lend(str(slot.index), asks)
 
     async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
-        if self._bookkeeping is None:
+        if self._accounts is None:
             raise FailedError("no ledger is kept")
-        return await self._bookkeeping.usage(key, since, until, bucket)
+        return await self._accounts.bookkeeping.usage(key, since, until, bucket)
 
     def ended(self, slot: Slot) -> None:
         self._limits.forget(str(slot.index))
@@ -251,8 +242,8 @@ class Supervisor:
             self._adopt_keys(self._keys.read)
             self._loaded_at = self._clock.wall()
             self._drained &= new.deployments.keys()
-            if self._bookkeeping is not None:
-                self._bookkeeping.adopt(new)
+            if self._accounts is not None:
+                self._accounts.bookkeeping.adopt(new)
             await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
             await self._keys.spread()  # it may have a place for other keys
             self._reloads["ok"] += 1
@@ -345,7 +336,7 @@ class Supervisor:
                 names.DRAINING.name: {(): int(self._stopping > 0)},
                 names.CONFIG.name: {(self._snapshot.version,): 1},
                 names.CONFIG_LOADED.name: {(): self._loaded_at},
-                **(self._bookkeeping.numbers() if self._bookkeeping is not None else {}),
+                **(self._accounts.bookkeeping.numbers() if self._accounts is not None else {}),
                 **self._limits.left(),
                 **self._supply.numbers(),
                 **process_numbers(),

@@ -363,8 +363,8 @@ async def test_a_restart_forgets_no_budget_that_the_ledger_has(tmp_path: Path) -
         spent = left(r, "key/api/month_usd")
         assert spent < 60 * TOKEN_NANO_USD
     async with router(cloud, **config) as r:
-        budgets = r.worker.assembly.budgets
-        assert budgets is not None
-        await r.until(lambda: budgets.known, within_s=60)
+        accounts = r.worker.assembly.accounts
+        assert accounts is not None
+        await r.until(lambda: accounts.budgets_known, within_s=60)
         assert (await ask(r, chat())).status == 429
         assert left(r, "key/api/month_usd") == spent
