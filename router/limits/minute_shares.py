@@ -17,6 +17,9 @@ from router.model.policy import Priority
 
 LOOK_EVERY_S: Final = 0.25  # parts are reckoned again
 HEADROOM: Final = 1.25  # times what a content key used in the last minute is expected of this one
+SLACK: Final = (
+    0.02  # of the minute is for nobody beyond its part: what is left is a belief, and others would pay for it
+)
 FLOOR: Final = 0.05  # of the minute is kept for each priority, as far as it wants that
 
 News: TypeAlias = tuple[str, float, int, float, bool]
@@ -132,6 +135,7 @@ class MinuteShares:
         for use in self.uses.values():
             by_priority[use.priority].append(use)
             rest += use.used
+        slack = SLACK * rest
         floors = {
             priority: min(FLOOR * rest, sum(use.wanted for use in uses)) for priority, uses in by_priority.items()
         }
@@ -139,7 +143,7 @@ class MinuteShares:
             kept = sum(floors[lower] for lower in range(priority))
             given, self._levels[priority] = _fill(by_priority[priority], max(0.0, rest - kept))
             rest -= given
-        self._kept = sum(self._wanted_still(use, now) for use in self.uses.values())
+        self._kept = slack + sum(self._wanted_still(use, now) for use in self.uses.values())
 
     def _wanted_still(self, use: Use, now: float) -> float:
         """Of its part: what it is taken to use evenly over the minute, so that what it leaves does not go to waste."""

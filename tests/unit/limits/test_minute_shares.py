@@ -97,7 +97,7 @@ def test_all_who_want_more_get_the_same_by_weight() -> None:
     for got in run(*clients).got[1:]:
         assert got["b"] == pytest.approx(2 * got["a"], rel=0.02)
         assert got["c"] == pytest.approx(got["a"], rel=0.02)
-        assert sum(got.values()) > 0.98 * CAP
+        assert sum(got.values()) > 0.95 * CAP
 
 
 def test_large_requests_get_no_more_than_small_ones() -> None:
