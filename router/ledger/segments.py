@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from router.accounting.entries import frames
-from router.base.segments import Segment, is_begun, lock_folder, segments_in, sync_folder
+from router.base.segments import Segment, is_begun, lock_folder, segment_path, segments_in, sync_folder
 from router.ledger.settings import LedgerSettings
 
 SEGMENT_BYTES_MIN: Final = 64 << 10
@@ -36,7 +36,8 @@ class SegmentKeeper:
 
     def __init__(self, settings: LedgerSettings, writer: str, changed: Callable[[], None]) -> None:
         _check(settings, writer)
-        self.trouble = ""
+        self.trouble = ""  # with the segment that comes next
+        self.missing = ""  # what was taken away under it: entries in a file that is gone are lost
         self.retired: list[tuple[Segment, int]] = []  # full ones, and how much of them is written
         self.files = threading.Lock()  # held while files are synced or closed
         self._settings, self._changed = settings, changed
@@ -161,8 +162,17 @@ class SegmentKeeper:
                 del self.retired[0]
 
     def _look(self) -> None:
-        sizes = [_size(path) for number, path in segments_in(self._folder) if number < self._number]
+        current = self._number
+        try:
+            found = segments_in(self._folder)
+        except OSError as error:
+            self.missing = f"{self._folder}: {error.strerror or type(error).__name__}"
+            return
+        sizes = [_size(path) for number, path in found if number < current]
         self._older_bytes, self._older_segments = sum(sizes), len(sizes)
+        # One that was left meanwhile may be in the store, and deleted.
+        gone = current > 0 and all(number != current for number, _ in found) and current == self._number
+        self.missing = f"{segment_path(self._folder, current)} was removed" if gone else ""
 
 
 def _size(path: Path) -> int:

@@ -103,7 +103,8 @@ class LedgerWriter:
     @property
     def trouble(self) -> str:
         """Why entries are not safe; empty where they are."""
-        return self._keeper.trouble or (self._syncer.trouble if self._syncer is not None else "")
+        keeper, syncer = self._keeper, self._syncer
+        return keeper.missing or keeper.trouble or (syncer.trouble if syncer is not None else "")
 
     @property
     def waiting_bytes(self) -> int:

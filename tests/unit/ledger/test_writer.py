@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -425,6 +426,35 @@ def test_a_lock_ends_with_its_process(desk: Desk) -> None:
             desk.writer()
         process.kill()
     desk.writer()
+
+
+def test_a_folder_that_is_taken_away_is_told_of_and_used_again_once_it_is_back(desk: Desk) -> None:
+    ledger = desk.writer()
+    write(ledger, range(10))
+    shutil.rmtree(desk.folder)
+    desk.until(lambda: desk.events)
+    told = [event for event, _ in desk.events]
+    assert (told, "No such file" in ledger.trouble) == (["ledger_trouble"], True)
+
+    (desk.folder / "0").mkdir(parents=True)
+    desk.until(lambda: "removed" in ledger.trouble or not ledger.trouble)
+    write(ledger, range(10, 2000))
+    desk.until(lambda: not ledger.trouble and not ledger.held_bytes)
+    write(ledger, range(2000, 2010))
+
+    assert desk.ids()[-10:] == names(range(2000, 2010))
+    assert ledger.dropped == 0
+    assert desk.events[-1] == ("ledger_recovered", {"dropped": 0})
+
+
+def test_a_segment_that_is_removed_under_the_writer_is_told_of(desk: Desk) -> None:
+    ledger = desk.writer()
+    write(ledger, range(10))
+    path = desk.folder / "0" / "00000001.seg"
+    path.unlink()
+    desk.until(lambda: desk.events)
+
+    assert desk.events == [("ledger_trouble", {"reason": f"{path} was removed"})]
 
 
 def test_a_segment_that_vanishes_is_not_begun(tmp_path: Path) -> None:
