@@ -67,7 +67,7 @@ async def usage(
 ) -> Usage:
     """Adds up all requests that arrived in a period, by `parts` (of `PARTS`); `key`: of that one alone.
 
-    The period begins with its hour where the entries of that have left the store already. Raises StoreError.
+    The period begins and ends with its hours where the entries of those have left the store already. Raises StoreError.
     """
     times = [part for part in parts if part in _TIMES]
     names = [part for part in parts if part in NAMES]
@@ -75,6 +75,8 @@ async def usage(
         oldest_us = (await connection.execute(select(func.min(REQUESTS.c.at_us)))).scalar()
         if oldest_us is None or since * 1e6 < oldest_us:
             since -= since % HOUR_S
+        if until != inf and (oldest_us is None or (until + -until % HOUR_S) * 1e6 <= oldest_us):
+            until += -until % HOUR_S
         rows: Sequence[Mapping[Any, Any]] = ()
         if since < until:
             rows = (await connection.execute(_added_up(times, names, since, until, key))).mappings().all()

@@ -92,6 +92,15 @@ async def test_an_hour_whose_entries_have_left_is_told_whole(store: Store) -> No
     assert by(found, "requests") == {("2031-01-01T12:00Z",): (2,), ("2031-01-01T13:00Z",): (1,)}
 
 
+async def test_a_period_that_ends_in_an_hour_whose_entries_have_left_ends_with_it(store: Store) -> None:
+    await add(store, record(1, NOON), record(2, NOON + 60), record(3, NOON + 5 * HOUR))
+    while await store.prune(NOON + HOUR):
+        pass
+    found = await usage(store, ["hour"], NOON - HOUR, NOON + 1800)
+    assert (found.since, found.until) == (NOON - HOUR, NOON + HOUR), "the period that it is of is said"
+    assert by(found, "requests", "attempts") == {("2031-01-01T12:00Z",): (2, 4)}
+
+
 async def test_times_are_hours_days_and_months_of_utc(store: Store) -> None:
     moments = [NOON, NOON + HOUR, NOON + 12 * HOUR, NOON + 31 * 24 * HOUR]
     await add(store, *(record(number, at) for number, at in enumerate(moments)))
