@@ -162,9 +162,14 @@ def _identity_of(folder: Path) -> str:
     Writers of other machines have the same names, and one that lost its disk begins anew at the same numbers.
     """
     path = folder / _IDENTITY
-    if not path.exists():
-        made = path.with_suffix(".new")
-        made.write_text(f"{folder.name}-{secrets.token_hex(8)}", encoding="utf-8")
-        made.rename(path)
-        sync_folder(folder)
-    return path.read_text(encoding="utf-8")
+    if path.exists() and (known := path.read_text(encoding="utf-8")):
+        return known
+    identity = f"{folder.name}-{secrets.token_hex(8)}"
+    made = path.with_suffix(".new")
+    with made.open("w", encoding="utf-8") as file:
+        file.write(identity)
+        file.flush()
+        os.fsync(file.fileno())  # else a loss of power may leave it empty, as that of other routers
+    made.rename(path)
+    sync_folder(folder)
+    return identity

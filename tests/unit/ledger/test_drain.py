@@ -161,6 +161,19 @@ async def test_writers_of_other_machines_with_the_same_name_share_a_store(stage:
     assert await count(stage.store, REQUESTS) == 2
 
 
+async def test_an_identity_that_a_loss_of_power_emptied_is_made_anew(stage: Stage) -> None:
+    """Two routers that share a store and are both nobody would take each other's places for their own."""
+    stage.writer.write(record(1, 5))
+    await stage.drain.run_once()
+    identity = stage.writer.folder / "identity"
+    identity.write_bytes(b"")
+    stage.writer.write(record(2, 6))
+
+    assert await stage.restart().run_once() == 1
+    assert identity.read_text().startswith("0-")
+    assert (await sums(stage.store))["cost_nano_usd"] == 11
+
+
 async def test_a_folder_that_somebody_emptied_begins_anew(stage: Stage) -> None:
     for number in range(3):
         stage.writer.write(record(number, 5))
