@@ -32,6 +32,7 @@ TELL_EVERY_S: Final = 1.0
 RECKON_EVERY_S: Final = 5.0
 PRUNE_EVERY_S: Final = 600.0
 SILENT_S: Final = 5.0  # without an answer of the store
+END_S: Final = 1.0  # to take its leave of the store; what it was writing is rolled back otherwise
 NICE: Final = 10  # beside a process that serves requests, and has all it can use, about a tenth of a core
 PASSES_S: Final = 3.0  # to read what was written before a question came
 _FULL_PASS: Final = 1000  # requests in one pass, after which there may be as many again
@@ -129,9 +130,10 @@ class Bookkeeper:
             if steps := await self.store.migrate():
                 self.event("ledger_migrated", steps=steps)
             self._migrated = True
-        if self._prices:
-            await self.store.price(self._prices, self._clock.wall())
-            self._prices = []
+        if prices := self._prices:
+            await self.store.price(prices, self._clock.wall())
+            if self._prices is prices:  # else others came meanwhile
+                self._prices = []
         stored = await self._drain.run_once()
         if monotonic() >= self._reckons_at:
             wall = self._clock.wall()
@@ -204,6 +206,8 @@ async def keep(line: socket.socket) -> None:
     job = asyncio.create_task(bookkeeper.run())
     gone = asyncio.create_task(channel.closed.wait())
     await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
+    # A database that hangs would hold it for a minute, and with it the folder that whoever comes next wants to drain.
+    asyncio.get_running_loop().call_later(END_S, os._exit, 0)
     job.cancel()
     gone.cancel()
     with suppress(asyncio.CancelledError):

@@ -141,6 +141,21 @@ async def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
 
 
+async def test_it_ends_so_while_its_database_hangs(tmp_path: Path) -> None:
+    with PostgresServer() as server:
+        async with desk(tmp_path / "ledger", server.url) as books:
+            await books.until(lambda: books.job.state.up)
+            server.pause()
+            await asyncio.sleep(1.0)  # it has asked something since, which is not answered
+            process, channel = books.job._process, books.job._channel
+            assert process is not None
+            assert channel is not None
+            channel.close()
+
+            assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
+            server.resume()
+
+
 async def test_a_folder_that_another_drains_is_left_to_it(tmp_path: Path) -> None:
     async with desk(tmp_path) as first:
         await first.until(lambda: first.job.state.up)

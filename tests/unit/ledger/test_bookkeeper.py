@@ -14,7 +14,8 @@ from router.ledger import bookkeeper as module
 from router.ledger.bookkeeper import Bookkeeper
 from router.ledger.state import Order
 from router.ledger.store import StoreError
-from router.ledger.tables import ATTEMPTS, REQUESTS
+from router.ledger.tables import ATTEMPTS, PRICES, REQUESTS
+from router.model.fleet import Price
 from router.transport.channel import FailedError
 from tests.unit.ledger.test_drain import Writer
 from tests.unit.ledger.test_store import NOON, count, record, sums
@@ -89,3 +90,20 @@ async def test_questions_are_not_kept_waiting_by_a_store_that_is_away(books: Boo
         await keeper._finish()
         with pytest.raises(FailedError, match="gone"):
             await keeper._spent(NOON)
+
+
+async def test_prices_that_come_while_others_are_stored_are_stored_as_well(books: Books) -> None:
+    keeper = books.keeper
+    await keeper._pass()
+    stored = keeper.store.price
+
+    async def price(prices: list[Price], at: float) -> None:
+        await stored(prices, at)
+        if prices == [Price(1, 2)]:
+            await keeper._take_prices([Price(3, 4)])
+
+    keeper.store.price = price  # type: ignore[method-assign,assignment]
+    await keeper._take_prices([Price(1, 2)])
+    await keeper._pass()
+    await keeper._pass()
+    assert await count(keeper.store, PRICES) == 2
