@@ -147,7 +147,7 @@ class Assembly:
             *(snapshot, settings, self.loop, self.runtime.clock, begin, event, self._surprised)
         )
         self.runtime.own_usage.ask = accounts.bookkeeping.usage
-        self.key_book = KeyBook(accounts.bookkeeping, settings.folder, event, self.keyring.put)
+        self.key_book = KeyBook(accounts.bookkeeping, settings, event, self.keyring.put)
 
     async def start_jobs(self) -> None:
         """Starts all that outlives a request, and waits a while for the clouds' tokens."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from router.jobs.bookkeeping import Bookkeeping
 from router.ledger.key_cache import read_cache
+from router.ledger.settings import LedgerSettings
 from router.model.keys import AddKey, KeyAnswer, KeyChange, RotateKey, StoredKey
 
 CHANGE_S: Final = 10.0  # a batch of entries may be on its way into the store
@@ -16,23 +17,24 @@ class KeyBook:
     def __init__(
         self,
         bookkeeping: Bookkeeping,
-        folder: str,
+        settings: LedgerSettings,
         event: Callable[..., None],
         on_change: Callable[[list[StoredKey]], None],
     ) -> None:
-        """`folder`: of the cache, which a start while the store is away goes by: its keys are `known` from then on.
-        `on_change` is given all keys whenever they are others than those.
+        """`settings.folder` has the cache, which a start while the store is away goes by: its keys are `known` from then
+        on. `on_change` is given all keys whenever they are others than those.
         """
         self._bookkeeping, self.event, self._on_change = bookkeeping, event, on_change
-        self.known: list[StoredKey] | None = self._cached(folder)  # None: nobody has ever heard of any
+        self.known: list[StoredKey] | None = self._cached(settings)  # None: nobody has ever heard of any
         bookkeeping.on_keys = self._take
 
-    def _cached(self, folder: str) -> list[StoredKey] | None:
+    def _cached(self, settings: LedgerSettings) -> list[StoredKey] | None:
         try:
-            return read_cache(folder)
+            cached = read_cache(settings.folder)
         except (OSError, ValueError) as error:
             self.event("key_cache_unreadable", reason=type(error).__name__)
             return None
+        return [] if cached is None and settings.is_new else cached  # nobody waits for a store to be made, and be empty
 
     def _take(self, keys: list[StoredKey]) -> None:
         if keys == self.known:

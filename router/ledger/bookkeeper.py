@@ -23,6 +23,7 @@ from router.ledger.reports import cost_since, key_usage
 from router.ledger.state import LedgerState, Order
 from router.ledger.store import PRUNED_AT_ONCE, Store, StoreError
 from router.model.fleet import Price
+from router.model.keys import KeyAnswer, KeyChange
 from router.transport.channel import NO_ANSWER, Channel, FailedError, Verb
 
 ORDER_S: Final = 10.0
@@ -34,6 +35,7 @@ PRUNE_EVERY_S: Final = 600.0
 SILENT_S: Final = 5.0  # without an answer of the store
 END_S: Final = 1.0  # to take its leave of the store; what it was writing is rolled back otherwise
 NICE: Final = 10  # beside a process that serves requests, and has all it can use, about a tenth of a core
+MADE_S: Final = 5.0  # for the tables of a store that is new, before a key is put into one
 PASSES_S: Final = 3.0  # to read what was written before a question came
 _FULL_PASS: Final = 1000  # requests in one pass, after which there may be as many again
 _DAY_S: Final = 86_400
@@ -63,7 +65,7 @@ class Bookkeeper:
         return {
             "spent": self._spent,
             "usage": self._usage,
-            "change_key": self._keys.change,
+            "change_key": self._change_key,
             "prices": self._take_prices,
             "finish": self._finish,
         }
@@ -171,6 +173,13 @@ class Bookkeeper:
             return await key_usage(self.store, key, since, until, bucket)
         except StoreError as error:
             raise FailedError(str(error)) from None
+
+    async def _change_key(self, change: KeyChange) -> KeyAnswer:
+        with suppress(TimeoutError):  # then it says itself what keeps it from its tables
+            async with asyncio.timeout(MADE_S):
+                while not self._migrated:
+                    await self._passed.wait()
+        return await self._keys.change(change)
 
     async def _take_prices(self, prices: list[Price]) -> None:
         self._prices = prices

@@ -1,6 +1,7 @@
 """Where the ledger is kept."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from router.model.fleet import Secret
 
@@ -24,4 +25,13 @@ class LedgerSettings:
     @property
     def url(self) -> str:
         """Of the store. It may hold a password."""
-        return self.store.reveal() if self.store is not None else f"sqlite:///{self.folder}/ledger.db"
+        return self.store.reveal() if self.store is not None else f"sqlite:///{self._file}"
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is certainly nothing in the store: it is the embedded one, and has not been made yet."""
+        return self.store is None and not self._file.exists()
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.folder) / "ledger.db"

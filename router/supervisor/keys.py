@@ -32,7 +32,7 @@ class SharedKeys:
         self._waiting = False  # a task for its turn, which will spread what is known by then
         ledger = snapshot().ledger
         if bookkeeping is not None and ledger is not None:
-            self.book = KeyBook(bookkeeping, ledger.folder, event, self._changed)
+            self.book = KeyBook(bookkeeping, ledger, event, self._changed)
 
     @property
     def known(self) -> list[StoredKey] | None:
