@@ -17,6 +17,7 @@ from router.config.keys import digest, new_key
 from router.config.snapshot import Snapshot
 from router.config.stored_keys import StoredKeys, check_terms
 from router.model.keys import AddKey, ApiKey, KeyAnswer, KeyChange, RevokeKey, RotateKey, StoredKey, StoredSecret
+from router.model.limits import UNLIMITED
 from router.placement import written
 
 OVERLAP_S: Final = 86_400.0  # in which a client changes its secret
@@ -169,10 +170,19 @@ def _terms(key: ApiKey) -> dict[str, object]:
     limits = key.limits
     rates = {"rpm": limits.rpm, "tpm": limits.tpm, "concurrent": limits.concurrent}
     money = {"day_usd": limits.day_nano_usd, "month_usd": limits.month_nano_usd}
+    of_minutes: dict[str, object] = {name: value for name, value in rates.items() if value is not None}
+    if of_minutes and limits.burst_share != UNLIMITED.burst_share:
+        of_minutes["burst_share"] = limits.burst_share
+    of_money: dict[str, object] = {name: value / _NANO for name, value in money.items() if value is not None}
+    shadow = {name.replace("_nano_", "_") for name in limits.shadow}
+    for section in (of_minutes, of_money):
+        if counted := sorted(shadow & section.keys()):
+            section["shadow"] = counted
     parts: dict[str, object] = {
-        "limits": {name: value for name, value in rates.items() if value is not None},
-        "budget": {name: value / _NANO for name, value in money.items() if value is not None},
+        "limits": of_minutes,
+        "budget": of_money,
         "weight": key.weight if key.weight != 1.0 else None,
+        "priority": key.priority.name.lower() if key.priority is not None else None,
         "expires": written(key.expires_at) if key.expires_at != math.inf else None,
     }
     models = ["*"] if key.models is None else sorted(key.models)

@@ -20,7 +20,7 @@ from router.ledger.key_desk import key_desk
 from router.model.fleet import Secret
 from router.model.keys import KeyAnswer, KeyChange, StoredKey
 from router.transport.channel import FailedError
-from tests.unit.config.workbench import Workbench
+from tests.unit.config.workbench import GOOD, Workbench
 
 NOW = parse_moment("2030-01-01T12:00:00Z") or 0.0
 SHOP = {"workload": "api", "models": ["gpt-4o"], "limits": {"rpm": 60}, "expires": "2030-02-01"}
@@ -93,6 +93,22 @@ async def test_a_key_is_added_and_its_secret_is_shown_once(plane: Plane) -> None
         "changed": "2030-01-01T12:00:00Z",
     }
     assert added["key"] not in json.dumps(shown)
+
+
+async def test_a_key_of_the_file_is_shown_with_all_of_its_terms(tmp_path: Path) -> None:
+    """What only counts must not look like what refuses, nor a key of high priority like any other."""
+    terms = {
+        "limits": {"rpm": 60, "concurrent": 5, "burst_share": 0.5, "shadow": ["rpm"]},
+        "budget": {"day_usd": 0.5, "month_usd": 10.0, "shadow": ["day_usd", "month_usd"]},
+        "weight": 2.0,
+        "priority": "high",
+    }
+    start = "  - name: acme\n"
+    sections = "".join(f"    {name}: {json.dumps(part)}\n" for name, part in terms.items())
+    snapshot = Workbench(tmp_path).load(GOOD.replace(start, start + sections), wall=NOW)
+    shown = await KeyOffice(lambda: snapshot, None, ManualClock(wall_s=NOW)).shown()
+
+    assert shown[0]["terms"] == {"workload": "api", "models": ["gpt-4o"], **terms}
 
 
 async def test_the_keys_of_the_file_are_shown_and_not_changed(plane: Plane) -> None:
