@@ -210,7 +210,7 @@ class Limiting:
         headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
         whose = _WHOSE.get(gate.scope) or f"the model `{gate.name}`"
         if isinstance(gate.terms, Money):
-            text = f"The budget of {whose} for this {gate.terms.period} is used up."
+            text = f"The budget of {whose} for this {gate.terms.period} has too little left for this request."
             return BudgetSpentError(text, headers=headers)
         text = f"The limit of {_WHAT[gate.limit]} of {whose} is reached. Retry after the wait."
         if wait_s == inf:
