@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills loadtest soak lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills limits crash ledger loadtest soak lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -78,6 +78,15 @@ drills: $(STAMP) ## break emulated clouds under load and measure; ARGS='--quick'
 
 loadtest: $(STAMP) ## load emulated clouds as users do, for three minutes; ARGS='--only outage', '--users 80', '--help'
 	@exec $(BIN)/python -m loadtests.locust run $(ARGS)
+
+limits: $(STAMP) ## four workers, ten keys at three times their limits: no window above the bound; ARGS='--help'
+	@exec $(BIN)/python -m loadtests.limits $(ARGS)
+
+crash: $(STAMP) ## kill -9 at random moments under load: is each answered request in the ledger once? ARGS='--times 200'
+	@exec $(BIN)/python -m loadtests.crash $(ARGS)
+
+ledger: $(STAMP) ## how fast entries are stored, and reports over ten million of them; half an hour. ARGS='--help'
+	@exec $(BIN)/python -m loadtests.ledger $(ARGS)
 
 soak: $(STAMP) ## load for long: memory, open files and event-loop lag must not grow; ARGS='--minutes 30'
 	@exec $(BIN)/python -m loadtests.locust soak $(ARGS)

@@ -51,7 +51,8 @@ class ClosedLoop:
             def measure(name: str) -> Sample:
                 run = wrk.run(here.targets[name], files[name], options.seconds, cores.load)
                 units = run.requests * chunks
-                return Sample(run.cpu_s / units * 1e6, units, run.rate * chunks, run.p50_ms, run.p99_ms)
+                more = {"bookkeeper_us": run.books_s / units * 1e6} if run.books_s else {}
+                return Sample(run.cpu_s / units * 1e6, units, run.rate * chunks, run.p50_ms, run.p99_ms, more)
 
             for name in subjects:
                 fetch(here.targets[name].port, here.targets[name].path, self._body_for(name))  # may take seconds, once

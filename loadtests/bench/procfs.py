@@ -7,6 +7,7 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+BOOKKEEPER: Final = "router.ledger.bookkeeper"  # as its command line has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,37 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def serving(pid: int) -> list[int]:
+    """Of the tree those that serve requests: all but the ledger's bookkeeper, which stores what was served."""
+    return [member for member in tree(pid) if not _keeps_books(member)]
+
+
+def bookkeeping_s(pid: int) -> float:
+    """Seconds of CPU of the ledger's bookkeeper in a process tree, since it started; 0 where there is none."""
+    return sum(_cpu_s(member) for member in tree(pid) if _keeps_books(member))
+
+
 def cpu_s(pid: int) -> float:
-    """Seconds of CPU, user and system, of a process tree since it started.
+    """Seconds of CPU, user and system, of those of a process tree that serve requests, since they started."""
+    return sum(map(_cpu_s, serving(pid)))
+
+
+def _keeps_books(pid: int) -> bool:
+    return BOOKKEEPER in _read(PROC / str(pid) / "cmdline")
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of one process and of its children that have ended.
 
     A process's ticks forget nothing and are coarse (10 ms); the scheduler's nanoseconds are exact and forget threads
     that have ended. The larger of the two is never more than a tick below the truth.
     """
-    seconds = 0.0
-    for member in tree(pid):
-        stat = _read(PROC / str(member) / "stat")
-        if not stat:
-            continue  # ended since the tree was read; its parent has its ticks
-        own, waited_for = parse_cpu_ticks(stat)
-        run_ns = sum(parse_run_ns(text) for task in _tasks(member) if (text := _read(task / "schedstat")))
-        seconds += max(own / TICKS_PER_S, run_ns / 1e9) + waited_for / TICKS_PER_S
-    return seconds
+    stat = _read(PROC / str(pid) / "stat")
+    if not stat:
+        return 0.0  # ended since the tree was read; its parent has its ticks
+    own, waited_for = parse_cpu_ticks(stat)
+    run_ns = sum(parse_run_ns(text) for task in _tasks(pid) if (text := _read(task / "schedstat")))
+    return max(own / TICKS_PER_S, run_ns / 1e9) + waited_for / TICKS_PER_S
 
 
 def main_thread_s(pid: int) -> float:

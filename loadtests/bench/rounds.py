@@ -17,7 +17,7 @@ from loadtests.bench.figures import (
 )
 from loadtests.bench.mode import Measure, Mode, Options
 from loadtests.bench.modes import GAUGE
-from loadtests.bench.procfs import cpu_s, machine_time
+from loadtests.bench.procfs import bookkeeping_s, cpu_s, machine_time
 
 
 @dataclass(slots=True)
@@ -64,12 +64,17 @@ def run_mode(mode: Mode, options: Options, subjects: Sequence[str], report: Call
 
 
 def _round(number: int, subjects: Sequence[str], measure: Measure, gauge: Measure | None) -> Round:
-    before, own_s = machine_time(), cpu_s(os.getpid())
+    before, own_s = machine_time(), _own_s()
     samples = {name: measure(name) for name in rotated(subjects, number)}
     cost = gauge or (lambda name: samples[name])
     ratio = cost("naive").value / cost("nginx").value
-    after, own_s = machine_time(), cpu_s(os.getpid()) - own_s
+    after, own_s = machine_time(), _own_s() - own_s
     return Round(samples, ratio, after.steal_share_since(before), after.foreign_share_since(before, own_s))
+
+
+def _own_s() -> float:
+    """Seconds of CPU of the benchmark and all that it has started."""
+    return cpu_s(os.getpid()) + bookkeeping_s(os.getpid())
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import orjson
 
 from loadtests.bench.bodies import KEY
 from loadtests.bench.processes import BenchError, CoreList, find_program, pinned
-from loadtests.bench.procfs import cpu_s
+from loadtests.bench.procfs import bookkeeping_s, cpu_s
 from loadtests.bench.subjects import Target
 
 SCRIPT: Final = Path(__file__).with_name("post.lua")
@@ -19,13 +19,14 @@ CONNECTIONS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """What wrk saw in one run, and the CPU that the target's process tree took meanwhile."""
+    """What wrk saw in one run, and the CPU that the target took meanwhile; `books_s` of its ledger's bookkeeper."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
     cpu_s: float
+    books_s: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -58,15 +59,15 @@ def run(target: Target, body: Path, seconds: float, core: CoreList) -> ClosedLoo
     ]
     command = pinned([find_program("wrk"), *options, "--latency", "--script", str(SCRIPT), url], core)
     environment = {**os.environ, "BENCH_BODY": str(body), "BENCH_KEY": KEY}
-    before = cpu_s(target.pid)
+    before, books_before_s = cpu_s(target.pid), bookkeeping_s(target.pid)
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=whole + 20, check=True)
     except subprocess.CalledProcessError as error:
         raise BenchError(f"wrk failed on {target.name}: {error.stderr or error.stdout}") from error
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"wrk did not end on {target.name}") from error
-    spent = cpu_s(target.pid) - before
+    spent, books_s = cpu_s(target.pid) - before, bookkeeping_s(target.pid) - books_before_s
     try:
-        return ClosedLoop(*parse(done.stdout), cpu_s=spent)
+        return ClosedLoop(*parse(done.stdout), cpu_s=spent, books_s=books_s)
     except BenchError as error:
         raise BenchError(f"{target.name}: {error}") from error

@@ -21,8 +21,8 @@ class KeyBook:
         event: Callable[..., None],
         on_change: Callable[[list[StoredKey]], None],
     ) -> None:
-        """`settings.folder` has the cache, which a start while the store is away goes by: its keys are `known` from then
-        on. `on_change` is given all keys whenever they are others than those.
+        """`settings.folder` has the cache, which a start goes by while the store is away: its keys are `known` from
+        then on. `on_change` is given all keys whenever they are others than those.
         """
         self._bookkeeping, self.event, self._on_change = bookkeeping, event, on_change
         self.known: list[StoredKey] | None = self._cached(settings)  # None: nobody has ever heard of any
