@@ -24,6 +24,7 @@ from router.jobs.sharing import Changes, Sharing
 from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
 from router.proxy.figures import limit_numbers
+from router.supervisor.limits import BEYOND_S
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
@@ -32,7 +33,6 @@ from router.worker import Seat, Worker, raise_open_files
 ORDER_S: Final = 30.0
 USAGE_S: Final = 10.0
 LEASE_S: Final = 2.0  # then it is asked anew
-BEYOND_S: Final = 0.4  # that a request waits where the supervisor itself may have to ask
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 

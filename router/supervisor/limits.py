@@ -1,9 +1,9 @@
 """What all workers may use together, handed out to them as leases."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,8 @@ from router.model.limits import UNLIMITED, Limits
 from router.proxy.limiting import Supply
 from router.telemetry import names
 from router.telemetry.reading import Labels, Number, Numbers
+
+BEYOND_S: Final = 0.4  # that a worker's request waits where the supervisor itself may have to ask
 
 Recall: TypeAlias = Callable[[Collection[str], Sequence[str]], Awaitable[None]]
 
@@ -63,8 +65,9 @@ class SharedLimits:
                 self._pots.set(ask.limit, source)
         grants = self._pots.answer(holder, asks, monotonic())
         # Nothing lies here, and what lies above is not known: it is asked for, and they are answered again. Who has got
-        # a part may go on with it.
-        if lacking := {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}:
+        # a part may go on with it. What comes may be gone to other workers by then, with more of it above.
+        until = monotonic() + BEYOND_S
+        while (lacking := _lacking(grants)) and monotonic() < until:
             await self._supply.fetch(lacking)
             grants = self._answer_again(holder, [ask for ask in asks if ask.limit in lacking], grants)
         if idle := self._idle(holder, asks, grants):
@@ -113,6 +116,11 @@ class SharedLimits:
     def _find(self, limit_id: str) -> Terms | None:
         scope, name, limit = parts_of(limit_id)
         return terms_of(self._limits[scope].get(name, UNLIMITED)).get(limit)
+
+
+def _lacking(grants: Iterable[Grant]) -> set[str]:
+    """Limits of which nothing was granted that a superior may have."""
+    return {grant.limit for grant in grants if grant.wait_s < 0.0 and not grant.units}
 
 
 def parts_of(limit_id: str) -> tuple[str, str, str]:

@@ -1,6 +1,8 @@
 """What the supervisor hands out: of limits that there are, by the figures in force, and back from whoever has ended."""
 
+import asyncio
 from collections.abc import Collection, Sequence
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -9,7 +11,9 @@ import pytest
 from router.base.clock import ManualClock
 from router.config.snapshot import Snapshot
 from router.jobs.own_limits import OwnLimits
-from router.limits.lease import Ask
+from router.limits.lease import Ask, Lease
+from router.limits.pots import Pots
+from router.limits.terms import Terms, source_of
 from router.model.keys import ApiKey
 from router.model.limits import Limits
 from router.supervisor.limits import SharedLimits, parts_of
@@ -113,3 +117,39 @@ async def test_a_rate_is_called_back_once_a_tick(monkeypatch: pytest.MonkeyPatch
     for _ in range(5):
         await limits.lend("1", [Ask("key/acme/rpm", 1.0, 0.0, 0.0, 1.0)])
     assert len(called) == 1
+
+
+class Above(OwnLimits):
+    """A supply of one lease, which a superior fills in slices of three: one trip for all who lack it."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None), ManualClock(), lambda *_: None)
+        self.pots = Pots()
+        self.lease = Lease(PLACES, 3.0, full=8.0, borrows=True)
+        self.trip: asyncio.Task[None] | None = None
+
+    def source(self, limit_id: str, terms: Terms) -> Lease:
+        self.pots.set(limit_id, source_of(terms))
+        return self.lease
+
+    async def fetch(self, limit_ids: object) -> None:
+        assert limit_ids == {PLACES}
+        if self.trip is None or self.trip.done():
+            self.trip = asyncio.get_running_loop().create_task(self.ask_for_all())
+        await self.trip
+
+    async def ask_for_all(self) -> None:
+        await asyncio.sleep(0.01)
+        ask = self.lease.ask(monotonic())
+        if ask is not None:
+            self.lease.grant(self.pots.answer("this", [ask], monotonic())[0], monotonic())
+
+
+async def test_who_finds_a_fetched_slice_gone_is_not_refused_while_there_is_more_above() -> None:
+    limits = SharedLimits(Above(), nobody_has_any)
+    limits.adopt(snapshot(acme=Limits(concurrent=8)))
+    async with asyncio.TaskGroup() as group:
+        asks = [group.create_task(limits.lend(str(holder), [Ask(PLACES, 1.0, 0.0, 0.0, 1.0)])) for holder in range(10)]
+    units = [grant.units for ask in asks for grant in ask.result()]
+
+    assert sum(units) == 8
