@@ -493,8 +493,11 @@ class Connection(asyncio.Protocol):
         inbound.wake()
 
     def _take_sized(self, inbound: Inbound, data: bytes | bytearray) -> None:
-        if not isinstance(inbound.body, bytearray):
-            self._buffer += data
+        if not isinstance(inbound.body, bytearray):  # not admitted yet
+            room = inbound.body_length - len(self._buffer)
+            self._buffer += data[:room]
+            if len(data) > room:
+                self._take_backlog(bytes(data[room:]))
             return
         self.body_begun = True
         start, length = self._received, inbound.body_length
@@ -590,6 +593,7 @@ class Connection(asyncio.Protocol):
             left = 0
         else:
             left = inbound.body_length - self._taken()
+            self._buffer = bytearray()
             self._forget_chunks()
         self.server.buffered_bytes -= len(inbound.body)
         inbound.body = b""
@@ -600,7 +604,6 @@ class Connection(asyncio.Protocol):
             # Whoever still sends would get a reset from a plain close, which destroys an answer that is under way.
             self._linger() if self.overrun or not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
-            self._buffer = bytearray()
             self._state, self._discard_left = _DRAIN, left
             self._watch_head(self.server.bounds.head_timeout_s)
         else:

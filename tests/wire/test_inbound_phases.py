@@ -1,6 +1,7 @@
 """A client's connection over its whole life: bodies, pipelines, early answers, deadlines, and clients that leave."""
 
 import itertools
+from time import monotonic
 
 import pytest
 
@@ -252,6 +253,39 @@ def test_a_short_unread_body_is_thrown_away_and_the_connection_kept() -> None:
         client.feed(data[cut:] + get(b"/2")) if together else client.feed(data[cut:]).feed(get(b"/2"))
         assert [target for target, _ in seen(client)] == [b"/1", b"/2"], (cut, together)
         assert client.statuses == [401, 401], (cut, together)
+        assert not client.ended
+        client.check()
+
+
+class Late(Held):
+    """Answers when told to, without having looked at the body: as a limit does that had to be asked for elsewhere."""
+
+    async def serve(self, inbound: Inbound, seen: Seen) -> None:
+        number = len(self.seen)
+        while self.released < number:
+            await inbound.rest()
+        inbound.begin_answer(b"HTTP/1.1 429 X\r\n", b"", b"no", monotonic())
+        inbound.end()
+
+
+def test_a_body_that_came_before_its_late_refusal_is_no_part_of_the_next_request() -> None:
+    """Whole, in part, or with the next request right behind it: what is left of it would be read as a head."""
+    data = post(INNER, b"/1") + post(b"two", b"/2")
+    head, end = data.index(INNER), data.index(INNER) + len(INNER)
+    for cut, until in itertools.product((head, head + 1, end - 1), range(head, len(data) + 1)):
+        handler = Late()
+        client = Client(handler).feed_pieces(data[: max(cut, until)], [cut])
+        handler.release()
+        client.loop.run()
+        client.feed(data[max(cut, until) :])
+        assert [target for target, _ in seen(client)] == [b"/1", b"/2"], (cut, until)
+        handler.release()
+        client.loop.run()
+        client.feed(get(b"/3"))
+        handler.release()
+        client.loop.run()
+        assert [target for target, _ in seen(client)] == [b"/1", b"/2", b"/3"], (cut, until)
+        assert client.statuses == [429, 429, 429], (cut, until)
         assert not client.ended
         client.check()
 
