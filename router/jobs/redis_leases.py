@@ -199,6 +199,7 @@ class RedisLeases:
             for limit, account in accounts.items()
             if account.owed
             or account.distrusts
+            or account.untold
             or (account.held and isinstance(account.terms, Places) and now >= account.told_at + REFRESH_S)
         ]
         asks += parting

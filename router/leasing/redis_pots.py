@@ -60,7 +60,10 @@ _decode: Final = msgspec.msgpack.Decoder(_Reply, strict=False).decode
 class Account:
     """What this router knows of one limit."""
 
-    __slots__ = ("distrusts", "held", "left", "owed", "period", "reset_s", "seed", "seeded", "terms", "told_at", "used")
+    __slots__ = (
+        *("distrusts", "held", "left", "owed", "period", "reset_s", "seed", "seeded", "terms", "told_at"),
+        *("untold", "used"),
+    )
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -72,6 +75,7 @@ class Account:
         self.distrusts = False  # Redis' word of this rate: for long it heard of nobody
         self.left: float | None = None  # of the whole limit, when Redis last said it
         self.reset_s = self.told_at = 0.0
+        self.untold = False  # what is held has changed while the last word of it was under way
 
     def roll(self, wall_s: float) -> None:
         """A budget's period may have ended. `wall_s`: Redis' clock, as far as it is known."""
@@ -135,6 +139,7 @@ class RedisPots:
         """
         began = monotonic()
         accounts = [self.accounts[ask.limit] for ask in asks]
+        held = [account.held for account in accounts]
         reply = await self._trip(asks, accounts, began)
         now = monotonic()
         self.last_s = now - began
@@ -143,7 +148,7 @@ class RedisPots:
             self.routers = max(self.routers, reply.routers)
             raise SettlingError("it knows of no router yet, and waits for what they hold")
         self.routers = reply.routers
-        return [_take_in(*each, now) for each in zip(asks, accounts, reply.given, strict=True)]
+        return [_take_in(*each, now) for each in zip(asks, accounts, reply.given, held, strict=True)]
 
     async def report(self) -> None:
         """Tells all that is held and was taken, after Redis was lost. Raises Lost."""
@@ -238,11 +243,14 @@ def _word(ask: Ask, account: Account, now: float, wall_s: float) -> tuple[float,
             return 3, monthly, limit, ask.wanted, ask.least, used, account.period, account.seed, account.seeded
 
 
-def _take_in(ask: Ask, account: Account, given: _Given, now: float) -> Grant:
+def _take_in(ask: Ask, account: Account, given: _Given, held: float, now: float) -> Grant:
+    """`held`: here, when it was asked. A stand-in may have given or taken back some since."""
+    since = account.held - held
     if given.period != account.period and isinstance(account.terms, Money):
         account.period, account.used = given.period, 0.0
     account.book(ask, given.units)
-    account.owed, account.distrusts = 0.0, False
+    account.held += since
+    account.owed, account.distrusts, account.untold = 0.0, False, since != 0.0
     account.left, account.reset_s, account.told_at = given.left, given.reset_s, now
     return Grant(ask.limit, given.units, given.wait_s, given.left, given.reset_s)
 

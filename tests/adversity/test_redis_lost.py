@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,36 @@ async def test_places_that_are_taken_stay_taken_when_redis_forgets_them() -> Non
             async with asyncio.timeout(5):
                 while not await members[3].take(members[3].places):
                     await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(("first", "then", "left"), [(1, 1, 2), (2, -2, 4)], ids=["taken", "given back"])
+async def test_what_changes_while_redis_is_told_what_is_held_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, first: int, then: int, left: int
+) -> None:
+    with RedisServer() as server:
+        async with fleet(server.url, 2) as [member, other]:
+            here, there = (each.leases.source("key/few/concurrent", Places(4)) for each in (member, other))
+            server.kill()
+            await until(lambda: not member.leases.up and not other.leases.up)
+            assert all([await member.take(here) for _ in range(first)])
+            await asyncio.sleep(0.3)  # nothing idle is left here
+            told = member.leases.pots._trip
+
+            async def tell(asks: Any, accounts: Any, now: float) -> Any:
+                nonlocal then
+                reply = await told(asks, accounts, now)
+                if not member.leases.up and not reply.settling and then:
+                    change, then = then, 0
+                    here.put(max(0, -change), monotonic())
+                    assert all([await member.take(here) for _ in range(change)])
+                    await asyncio.sleep(0.3)
+                return reply
+
+            monkeypatch.setattr(member.leases.pots, "_trip", tell)
+            server.start()
+            await until(lambda: member.leases.up and other.leases.up)
+            await asyncio.sleep(0.5)
+            assert sum([await other.take(there) for _ in range(5)]) == left
 
 
 async def test_money_that_was_spent_without_redis_is_told() -> None:
