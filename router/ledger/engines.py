@@ -94,7 +94,8 @@ class Sqlite:
             connection.isolation_level = None  # else the module begins transactions by its own rules, not before DDL
             cursor = connection.cursor()
             for pragma in (
-                "journal_mode = WAL",
+                # The file remembers it. Where two change it at once, SQLite refuses one of them without a wait.
+                *(() if reads else ("journal_mode = WAL",)),
                 "synchronous = FULL",  # a segment is deleted once its last entry is here: then it has to stay
                 f"cache_size = -{_CACHE_KIB}",
                 f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,3 +321,16 @@ async def test_a_server_that_hangs_is_given_up_and_asked_anew(monkeypatch: pytes
         assert await store.add([record(2, 5), record(3, 5)], Position("0-abc", 1, 200)) == 2
         assert (await sums(store))["requests"] == 3
         await store.close()
+
+
+async def test_who_writes_alone_changes_the_kind_of_a_files_log(tmp_path: Path) -> None:
+    """At a first start one writes and another reads at once, and of two that change it one is refused."""
+    store = Store(f"sqlite:///{tmp_path}/ledger.db")
+    kinds = []
+    for _ in range(2):
+        async with store.reads.connect() as connection:
+            await connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")  # it looks at the file no sooner
+            kinds.append((await connection.exec_driver_sql("PRAGMA journal_mode")).scalar())
+        await store.migrate()
+    await store.close()
+    assert kinds == ["delete", "wal"]
