@@ -159,7 +159,9 @@ class LedgerWriter:
             self.commit()
             self._write_held()
             self._closed, self._size = True, 0
-            self.dropped += sum(count for _, count in self._held)
+            if self._held:
+                self.dropped += sum(count for _, count in self._held)
+                self.event("ledger_trouble", reason=self.trouble or "it ended first", dropped=self.dropped)
             self._held.clear()
             self.held_bytes = 0
         if self._syncer is not None:

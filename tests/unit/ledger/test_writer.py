@@ -288,6 +288,8 @@ def test_what_a_full_disk_never_took_is_counted_at_the_end(desk: Desk, disk: Dis
     ledger.close()
 
     assert (ledger.entries, ledger.dropped, ledger.held_bytes) == (0, 3, 0)
+    event, fields = desk.events[-1]
+    assert (event, fields["dropped"]) == ("ledger_trouble", 3), "the page of metrics ends with the process"
 
 
 def test_a_segment_that_is_late_is_waited_for(desk: Desk, disk: Disk) -> None:
