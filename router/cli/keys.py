@@ -21,6 +21,7 @@ from router.admin.keys import OVERLAP_S, KeyOffice, KeyRefusedError
 from router.base.clock import SystemClock
 from router.cli.asking import ask
 from router.cli.loading import load_or_exit
+from router.cli.report.store import shown
 from router.config.keys import digest, new_key
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)", re.ASCII)
@@ -93,7 +94,7 @@ class _Stored:
         settings, clock = self._snapshot.ledger, SystemClock()
         if settings is None:
             raise click.ClickException("the configuration has no `ledger`, so there is no store to keep keys in")
-        Path(settings.folder).mkdir(parents=True, exist_ok=True)
+        Path(settings.folder).mkdir(mode=0o750, parents=True, exist_ok=True)
 
         async def main() -> T:
             async with key_desk(settings.url, clock) as desk:
@@ -101,7 +102,9 @@ class _Stored:
 
         try:
             return asyncio.run(main())
-        except (KeyRefusedError, LookupError, StoreError) as error:
+        except StoreError as error:
+            raise click.ClickException(f"the store at {shown(settings.url)} cannot be reached: {error}") from None
+        except (KeyRefusedError, LookupError) as error:
             raise click.ClickException(str(error)) from None
 
 

@@ -5,14 +5,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import click
 
 from router.cli.loading import count, load_or_exit
-from router.cli.report.store import config, read
+from router.cli.report.store import config, read, shown
 from router.config.snapshot import Snapshot
-from router.ledger.settings import LedgerSettings
 
 if TYPE_CHECKING:
     from router.ledger.store import Store
@@ -54,14 +52,14 @@ async def _migrate(url: str) -> list[str]:
     try:
         return await store.migrate()
     except StoreError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(f"the store at {shown(url)} cannot be changed: {error}") from None
     finally:
         await store.close()
 
 
 async def _status(store: "Store", snapshot: Snapshot) -> list[str]:
     assert snapshot.ledger is not None
-    lines = [f"store:    {_shown(snapshot.ledger)}"]
+    lines = [f"store:    {shown(snapshot.ledger.url)}"]
     if steps := await store.pending():
         return [*lines, f"tables:   need {count(len(steps), 'step')}", *(f"          {step}" for step in steps)]
     lines.append("tables:   up to date")
@@ -75,14 +73,6 @@ async def _status(store: "Store", snapshot: Snapshot) -> list[str]:
 def _waiting(folder: Path) -> str:
     sizes = [path.stat().st_size for path in folder.glob("*/*.seg")]
     return f"{count(len(sizes), 'file')}, of which at most {sum(sizes) / _MIB:.1f} MiB wait for the store"
-
-
-def _shown(settings: LedgerSettings) -> str:
-    """Without what may be a password."""
-    if settings.url.startswith("sqlite"):
-        return settings.url
-    url = urlsplit(settings.url)
-    return f"{url.scheme}://{url.hostname or ''}{url.path}"
 
 
 def _moment(wall_s: float) -> str:

@@ -15,6 +15,10 @@ from router.ledger.settings import LedgerSettings
 from router.model.fleet import Secret
 
 _HERE: Final[Path] = ("ledger",)
+_STORES: Final = (
+    "sqlite, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE, with `/`, `@` and `%` of a password as "
+    "%2F, %40 and %25"
+)
 _STORE: Final[Path] = (*_HERE, "store")
 _SQLITE: Final = "sqlite:///"
 
@@ -51,11 +55,13 @@ def _store(doc: Document, base: FilePath, written: str | None) -> Secret | None:
         return Secret(f"{_SQLITE}{(base / path).absolute()}")
     try:
         url = urlsplit(written)
-        usable = url.scheme in ("postgresql", "postgres") and url.path.strip("/") != "" and (url.port or 1) > 0
+        database = url.path.strip("/")
+        usable = url.scheme in ("postgresql", "postgres") and database != "" and (url.port or 1) > 0
+        usable = usable and "/" not in database  # else it is most likely one of the password, and the host is wrong
     except ValueError:
         usable = False
     if not usable:
-        doc.fault(_STORE, "must be sqlite, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+        doc.fault(_STORE, f"must be {_STORES}")
     elif find_spec("asyncpg") is None:
         doc.fault(_STORE, "needs a package that is not installed: pip install 'inference-router[postgres]'")
     return Secret(written)

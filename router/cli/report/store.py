@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -37,6 +38,14 @@ def read(file: str, question: "Callable[[Store, Snapshot], Awaitable[T]]") -> T:
     return asyncio.run(_read(url, snapshot, question))
 
 
+def shown(url: str) -> str:
+    """The store's URL without what may be a password."""
+    if url.startswith("sqlite"):
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 async def _read(url: str, snapshot: Snapshot, question: "Callable[[Store, Snapshot], Awaitable[T]]") -> T:
     from router.ledger.store import Store, StoreError  # slow to import, and needed by nobody else
 
@@ -44,6 +53,6 @@ async def _read(url: str, snapshot: Snapshot, question: "Callable[[Store, Snapsh
     try:
         return await question(store, snapshot)
     except StoreError as error:
-        raise click.ClickException(f"the store does not answer: {error}") from None
+        raise click.ClickException(f"the store at {shown(url)} cannot be read: {error}") from None
     finally:
         await store.close()

@@ -260,6 +260,7 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("ledger: {dir: d, store: mysql://h/d}", "ledger.store", "must be sqlite"),
         ("ledger: {dir: d, store: postgresql://h}", "ledger.store", "must be sqlite"),
         ("ledger: {dir: d, store: 'postgresql://h:port/d'}", "ledger.store", "must be sqlite"),
+        ("ledger: {dir: d, store: 'postgresql://u:p@ss/word@h/d'}", "ledger.store", "of a password as %2F"),
         ("ledger: {dir: d, store: 'sqlite:///'}", "ledger.store", "names no file"),
         ("ledger: {dir: d, segment_bytes: 1KiB}", "ledger.segment_bytes", "must be at least 64KiB"),
         ("ledger: {dir: d, keep_bytes: 1MiB}", "ledger.keep_bytes", "fewer than 4 segments"),
