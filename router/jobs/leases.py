@@ -15,7 +15,8 @@ from router.limits.terms import Places, Rate, Terms, largest, stock_of
 from router.telemetry.reading import Numbers
 from router.transport.channel import NO_ANSWER
 
-PATIENCE_S: Final = 0.05
+PATIENCE_S: Final = 0.3
+"""Either process may be as busy as that while a large configuration is read: nobody is refused for it."""
 
 
 class Waiting:

@@ -14,7 +14,7 @@ from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Verb
 
-RECALL_S: Final = 0.03  # a request waits for what comes of it
+RECALL_S: Final = 0.15  # a request waits for what comes of it
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
 HUNG_S: Final = 30.0  # without an answer from a process that lives
