@@ -21,6 +21,7 @@ BUSY_S: Final = 2.0
 _DAY_S: Final = 86_400
 # The longest period that is told by such a bucket, and the one that is told where the client names none.
 _PERIODS_S: Final = {"hour": (31 * _DAY_S, _DAY_S), "day": (400 * _DAY_S, 30 * _DAY_S)}
+_LAST: Final = 9_999_999_999  # of 2286: days around it can still be written as dates
 _QUERY: Final = ("since", "until", "bucket")
 
 AskLedger: TypeAlias = Callable[[str, float, float, str], Coroutine[Any, Any, dict[str, Any]]]
@@ -89,7 +90,7 @@ def _period(target: bytes, wall: float) -> tuple[float, float, str]:
 
 def _moment(name: str, text: str) -> float:
     moment = float(text) if text.isascii() and text.isdigit() and len(text) <= 10 else parse_moment(text)
-    if moment is None or moment < 0:
+    if moment is None or not 0 <= moment <= _LAST:
         raise _invalid(name, "is no moment: write 2031-02-01 (midnight UTC), 2031-02-01T09:30:00Z or Unix seconds")
     return moment
 

@@ -78,6 +78,7 @@ async def test_the_last_thirty_days_are_told_where_none_are_named() -> None:
     ("query", "param"),
     [
         ("?since=yesterday", "since"),
+        ("?since=9999-12-01&until=9999-12-31T23:59:59Z", "until"),
         ("?until=2031-02-30", "until"),
         ("?since=2031-01-01T00:00:00", "since"),
         ("?since=-1", "since"),

@@ -9,6 +9,7 @@ import click
 from router.config.moments import parse_moment
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_LAST: Final = 9_999_999_999.0  # of 2286: hours around it can still be written as dates
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -31,7 +32,7 @@ class Moment(click.ParamType[float]):
         moment = parse_moment(text.strip()) if ago_s is None else time.time() - ago_s
         if moment is None:
             self.fail(f"{text!r} is no moment: write 24h, 7d, 2031-02-01 or 2031-02-01T09:30:00Z", param, ctx)
-        return moment
+        return min(max(moment, 0.0), _LAST)
 
 
 def check(since: float, until: float | None) -> None:

@@ -136,6 +136,13 @@ def test_usage_for_programs(config: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("report", ["usage", "cost"])
+def test_a_period_that_is_longer_than_time_is_all_there_is(config: Path, report: str) -> None:
+    fill(config, spilt(1, DAY + 5))
+    found = run(config, report, "--since", "99999999d", "--until", "9999-12-31T23:59:59Z")
+    assert (found.exit_code, "1970-01-01" in found.stdout) == (0, True)
+
+
 def test_a_period_ends_where_it_is_told_to(config: Path) -> None:
     fill(config, spilt(1, DAY + 5), spilt(2, DAY + 90_000))
     until = told(config, "usage", "--by", "day", "--format", "csv", "--until", "2021-01-02")
@@ -234,3 +241,4 @@ def test_moments_are_dates_or_so_long_ago() -> None:
     assert Moment().convert("2021-01-01", None, None) == DAY
     assert Moment().convert("2021-01-01T01:00:00+01:00", None, None) == DAY
     assert Moment().convert("2w", None, None) < Moment().convert("13d", None, None)
+    assert Moment().convert("0001-01-01", None, None) == Moment().convert("99999999d", None, None) == 0.0
