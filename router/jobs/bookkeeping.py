@@ -28,11 +28,13 @@ SPENT_S: Final = 10.0
 USAGE_S: Final = 10.0
 FINISH_S: Final = 5.0
 END_S: Final = 2.0  # then it is killed; what it was writing is rolled back
+SILENT_S: Final = 10.0  # it tells each second, where it gets any of the processors
 FIRST_WAIT_S: Final = 0.5
 HEALTHY_S: Final = 60.0  # who lived so long was not ended by what ended the one before
 LONGEST_WAIT_S: Final = 30.0
 _PROGRAM: Final = "router.ledger.bookkeeper"
 _NANO: Final = 1_000_000_000
+_SILENT: Final = "the bookkeeper says nothing"
 _AWAY: Final = "the bookkeeper is not running"
 
 T = TypeVar("T")
@@ -55,10 +57,11 @@ class Bookkeeping:
 
     @property
     def state(self) -> LedgerState:
-        """As it was told last; the lag goes on while nothing is told."""
-        state = self._state
-        lag_s = state.lag_s + monotonic() - self._heard_at
-        return msgspec.structs.replace(state, stored=self._stored_before + state.stored, lag_s=lag_s)
+        """As it was told last; while nothing is told the lag goes on, and it is not up for long."""
+        state, silent_s = self._state, monotonic() - self._heard_at
+        told = {"up": False, "trouble": _SILENT} if state.up and silent_s > SILENT_S else {}
+        stored, lag_s = self._stored_before + state.stored, state.lag_s + silent_s
+        return msgspec.structs.replace(state, stored=stored, lag_s=lag_s, **told)
 
     def numbers(self) -> Numbers:
         """For the page of metrics."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from router.jobs import bookkeeping as module
 from router.jobs.bookkeeping import Bookkeeping
 from router.ledger.settings import LedgerSettings
 from router.ledger.store import Store
@@ -128,6 +129,20 @@ async def test_one_that_is_killed_is_started_again_and_counts_nothing_twice(tmp_
 
         assert books.told().count("bookkeeper_ended") == 2
         assert all(fields["how"] == "SIGKILL" for event, fields in books.events if event == "bookkeeper_ended")
+
+
+async def test_one_that_hangs_is_not_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(tmp_path) as books:
+        books.write(5)
+        await books.stored()
+        monkeypatch.setattr(module, "SILENT_S", 2.0)
+        os.kill(books.pid, signal.SIGSTOP)
+        await books.until(lambda: not books.job.state.up)
+        assert (books.job.state.trouble, books.job.state.stored) == ("the bookkeeper says nothing", 5)
+        assert books.job.state.lag_s > 2.0
+
+        os.kill(books.pid, signal.SIGCONT)
+        await books.until(lambda: books.job.state.up)
 
 
 async def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
