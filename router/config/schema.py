@@ -63,6 +63,7 @@ Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Allowed = Annotated[int, Field(gt=0, le=1_000_000_000_000)]  # more is a slip, and a double or Redis would round it
 Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -263,9 +264,9 @@ class HedgeSection(Section):
 class AllowanceSection(Section):
     """What a key, all keys of a workload, or all who ask for a model may use."""
 
-    rpm: Count | None = None
-    tpm: Count | None = None
-    concurrent: Count | None = None
+    rpm: Allowed | None = None
+    tpm: Allowed | None = None
+    concurrent: Allowed | None = None
     burst_share: Share | None = None
     shadow: Annotated[bool | list[str], PlainValidator(_shadow)] = False
 

@@ -1,5 +1,7 @@
 """What keys, workloads and models may use, as the file says it."""
 
+import pytest
+
 from router.model.limits import UNLIMITED, Limits
 from tests.unit.config.workbench import GOOD, Workbench
 
@@ -58,3 +60,12 @@ def test_a_budget_warns_that_it_is_forgotten_without_a_ledger(bench: Workbench) 
     assert forgotten not in bench.load(of_key).warnings
     assert forgotten in bench.load(of_key.replace("ledger: {dir: ledger}\n", "")).warnings
     assert forgotten not in bench.load(GOOD.replace("ledger: {dir: ledger}\n", "")).warnings
+
+
+@pytest.mark.parametrize("limit", ["rpm", "tpm", "concurrent"])
+def test_a_limit_that_no_process_could_count_is_refused(bench: Workbench, limit: str) -> None:
+    """Redis hears of whole numbers below 2**64 alone, and one that it cannot hear stopped all the others."""
+    bench.load(GOOD.replace(KEY, f"{KEY}    limits: {{{limit}: {10**12}}}\n"))
+    faults = bench.faults(GOOD.replace(KEY, f"{KEY}    limits: {{{limit}: {10**20}}}\n"))
+
+    assert [(fault.path, fault.message) for fault in faults] == [(f"keys[0].limits.{limit}", "must be at most 1e+12")]
