@@ -63,7 +63,7 @@ def _store(doc: Document, base: FilePath, written: str | None) -> Secret | None:
     if not usable:
         doc.fault(_STORE, f"must be {_STORES}")
     elif find_spec("asyncpg") is None:
-        doc.fault(_STORE, "needs a package that is not installed: pip install 'inference-router[postgres]'")
+        doc.fault(_STORE, "needs a package that is not installed: pip install '.[postgres]'")
     return Secret(written)
 
 

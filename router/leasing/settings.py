@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 from router.model.fleet import Secret
 
-INSTALL: Final = "pip install 'inference-router[redis]'"
+INSTALL: Final = "pip install '.[redis]'"
 
 OnLoss: TypeAlias = Literal["share", "open", "closed"]
 

@@ -51,7 +51,7 @@ def missing_extra(kind: AuthKind) -> str | None:
         found = find_spec(module) is not None
     except ModuleNotFoundError:  # the package around it is missing
         found = False
-    return None if found else f"pip install 'inference-router[{extra}]'"
+    return None if found else f"pip install '.[{extra}]'"
 
 
 def cloud_module(kind: AuthKind, name: str) -> Any:

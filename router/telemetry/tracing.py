@@ -14,7 +14,7 @@ from router.model.fleet import Deployment, Secret
 from router.model.outcome import RequestRecord
 from router.telemetry.trace_context import Parent, Trace
 
-INSTALL: Final = "pip install 'inference-router[otel]'"
+INSTALL: Final = "pip install '.[otel]'"
 _PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 

@@ -16,7 +16,7 @@ import httptools
 
 from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
 from router.base.heap import CROWDED_BYTES, Heap
-from router.limits.admission import bodies_too_many
+from router.limits.admission import admit_body, bodies_too_many
 from router.transport.answer_outbox import AnswerOutbox
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
@@ -25,6 +25,7 @@ from router.transport.wheel import Wheel
 
 BACKLOG_BYTES_MAX: Final = 64 << 10  # behind a running request
 EMPTY_LINE_BYTES_MAX: Final = 16  # before a request line
+EARLY_BYTES_MAX: Final = 256 << 10  # of a body that nobody has asked for yet, kept without being counted
 DRAIN_BYTES_MAX: Final = 256 << 10  # of an unwanted body, read and thrown away to keep the connection
 WRITE_BUFFER_HIGH: Final = 64 << 10
 TURNED_AWAY_MAX: Final = 64
@@ -472,8 +473,8 @@ class Connection(asyncio.Protocol):
         self.server.handler.request_begun(inbound)
 
     def make_room(self, inbound: Inbound) -> None:
-        """Makes room for a body of known length that has been admitted."""
-        if inbound.body_whole or inbound.head.chunked:
+        """Makes room for a body of known length that has been admitted, unless it is there already."""
+        if inbound.body_whole or inbound.head.chunked or inbound.body:
             return
         begun = self._buffer
         inbound.body = bytearray(inbound.body_length)
@@ -493,6 +494,8 @@ class Connection(asyncio.Protocol):
         inbound.wake()
 
     def _take_sized(self, inbound: Inbound, data: bytes | bytearray) -> None:
+        if not isinstance(inbound.body, bytearray) and len(self._buffer) + len(data) > EARLY_BYTES_MAX:
+            self._admit_early(inbound)
         if not isinstance(inbound.body, bytearray):  # not admitted yet
             room = inbound.body_length - len(self._buffer)
             self._buffer += data[:room]
@@ -511,6 +514,20 @@ class Connection(asyncio.Protocol):
         if self._received == length:
             inbound.body_whole = True
             self._state = _BUSY
+
+    def _admit_early(self, inbound: Inbound) -> None:
+        """A body that is here before anybody asks for it: what of it is kept counts from now on, and has its bounds."""
+        bounds = self.server.bounds
+        try:
+            admit_body(
+                inbound.body_length, bounds.body_bytes_max, self.server.buffered_bytes, bounds.buffered_bytes_max
+            )
+        except RouterError as error:
+            inbound.keep_alive = False
+            self._state = _CLOSING
+            inbound.throw(error)
+        else:
+            self.make_room(inbound)
 
     def _take_chunked(self, inbound: Inbound, data: bytes) -> None:
         body = self._chunked

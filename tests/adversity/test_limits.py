@@ -258,7 +258,10 @@ async def test_a_spent_budget_serves_nobody_until_its_period_is_over() -> None:
         assert spent >= 100_000_000 - 60 * TOKEN_NANO_USD
         assert reply.status == 429
         assert reply.json["error"]["type"] == reply.json["error"]["code"] == "insufficient_quota"
-        assert reply.json["error"]["message"] == "The budget of this key for this day has too little left for this request."
+        assert (
+            reply.json["error"]["message"]
+            == "The budget of this key for this day has too little left for this request."
+        )
         assert 0 < int(reply.headers["retry-after"]) <= 60
         clock.advance(-3600)  # a clock that is set back begins no day anew
         await asyncio.sleep(1.2)

@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from router.base.errors import ClientGoneError, MalformedHttpError
-from router.transport.inbound import BACKLOG_BYTES_MAX, DRAIN_BYTES_MAX, LINGER_S, Inbound
+from router.transport.inbound import BACKLOG_BYTES_MAX, DRAIN_BYTES_MAX, EARLY_BYTES_MAX, LINGER_S, Inbound
 from tests.wire.fakes import Client, Early, Handler, Held, Seen, ok, pieces
 
 H = b"Host: a\r\n"
@@ -288,6 +288,22 @@ def test_a_body_that_came_before_its_late_refusal_is_no_part_of_the_next_request
         assert client.statuses == [429, 429, 429], (cut, until)
         assert not client.ended
         client.check()
+
+
+def test_a_long_body_that_nobody_has_asked_for_yet_is_counted_and_has_its_bound() -> None:
+    long = b"x" * (EARLY_BYTES_MAX + 1)
+    handler = Late()
+    client = Client(handler, body_bytes_max=len(long)).feed_pieces(post(long, b"/1"), [60, EARLY_BYTES_MAX])
+    assert client.server.buffered_bytes == len(long)
+    handler.release()
+    client.loop.run()
+    assert client.statuses == [429]
+    assert client.server.buffered_bytes == 0
+    client.check()
+
+    client = Client(Late(), body_bytes_max=len(long) - 1).feed_pieces(post(long, b"/1"), [60, EARLY_BYTES_MAX])
+    assert client.statuses == [413]
+    assert client.server.buffered_bytes == 0
 
 
 def test_a_long_unread_body_ends_the_connection_and_the_answer_arrives_whole() -> None:

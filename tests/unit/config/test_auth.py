@@ -359,7 +359,7 @@ def test_a_missing_package_is_a_fault_that_names_its_extra(
     monkeypatch.setattr("router.providers.credentials.find_spec", lambda name: None if name == module else object())
     (fault,) = bench.faults(text, ENV)
 
-    assert f"pip install 'inference-router[{extra}]'" in fault.message
+    assert f"pip install '.[{extra}]'" in fault.message
     bench.load(GOOD, ENV)  # who does not use it does not need it
 
 

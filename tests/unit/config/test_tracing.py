@@ -101,7 +101,7 @@ def test_a_secret_on_the_wire_is_warned_of(bench: Workbench, url: str, warned: b
 def test_without_the_extra_the_file_is_refused(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "missing_package", lambda: True)
     [fault] = bench.faults(with_section(f"{{endpoint: '{ENDPOINT}'}}"))
-    assert str(fault).endswith("tracing: needs a package that is not installed: pip install 'inference-router[otel]'")
+    assert str(fault).endswith("tracing: needs a package that is not installed: pip install '.[otel]'")
     bench.file.write_text(GOOD, encoding="utf-8")
     assert load(bench.file, ENVIRON).tracing is None, "nobody else needs it"
 

@@ -415,7 +415,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, kind
     monkeypatch.setattr("router.providers.credentials.find_spec", nothing)
     install = missing_extra(kind)
     assert install is not None
-    assert install.startswith("pip install 'inference-router[")
+    assert install.startswith("pip install '.[")
 
 
 def test_plain_keys_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
