@@ -101,7 +101,7 @@ def test_the_package_must_be_there(bench: Workbench, monkeypatch: pytest.MonkeyP
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "redis" else found(name))
     [fault] = bench.faults(with_section(f"{{url: '{URL}'}}"))
-    assert "inference-router[redis]" in fault.message
+    assert "'.[redis]'" in fault.message
 
 
 def test_a_reload_changes_none_of_it(bench: Workbench) -> None:
