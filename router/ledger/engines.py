@@ -5,6 +5,7 @@ All other statements are SQLAlchemy's, the same for both.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sqlalchemy import URL, Table, event
@@ -105,6 +106,9 @@ class Sqlite:
             cursor.close()
 
         def begun(connection: Any) -> None:
+            if not reads and not Path(self._path).exists():
+                # What goes into a file without a name ends with this process, and segments would be deleted for it.
+                raise StoreError(f"{self._path} was removed: the next start makes a new one")
             # Whoever means to write says so at the begin: one that reads first may find that another wrote meanwhile.
             connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 

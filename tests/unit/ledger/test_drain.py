@@ -264,6 +264,21 @@ async def test_nothing_is_lost_while_the_store_is_away(stage: Stage, monkeypatch
     assert stage.drain._whole_at > whole_at
 
 
+async def test_nothing_is_stored_in_a_database_that_was_removed(stage: Stage, tmp_path: Path) -> None:
+    stage.writer.write(record(1, 5))
+    await stage.drain.run_once()
+    for path in tmp_path.glob("ledger.db*"):
+        path.unlink()
+    stage.writer.write(record(2, 6))
+    kept = stage.writer.path
+    stage.writer.roll()
+    stage.writer.write(record(3, 7))
+
+    with pytest.raises(StoreError, match="was removed"):
+        await stage.drain.run_once()
+    assert kept.exists()
+
+
 async def test_one_process_drains_a_folder(stage: Stage) -> None:
     with pytest.raises(OSError, match="another process"):
         Drain(stage.folder, stage.store, lambda *_: None)
