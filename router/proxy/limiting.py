@@ -110,7 +110,7 @@ class Limiting:
         """
         for gate in allowance.arrival:
             wait_s = gate.take(1.0, now)
-            if wait_s and not _only_counts(ctx, gate, 1.0, wait_s, now):
+            if wait_s and not self._only_counts(ctx, gate, 1.0, wait_s, now):
                 return self._stop(ctx, allowance.arrival, gate, wait_s, now)
         ctx.admitted = allowance
         if ctx.untaken:
@@ -122,12 +122,12 @@ class Limiting:
         charge = allowance.charges.get(ctx.plan) or self._charge(ctx, allowance)
         for gate in charge.arrival:
             wait_s = gate.take(1.0, now)
-            if wait_s and not _only_counts(ctx, gate, 1.0, wait_s, now):
+            if wait_s and not self._only_counts(ctx, gate, 1.0, wait_s, now):
                 return self._stop(ctx, charge.gates, gate, wait_s, now)
         tokens = ctx.tokens
         for gate in charge.tokens:
             wait_s = gate.take(tokens, now)
-            if wait_s and not _only_counts(ctx, gate, tokens, wait_s, now):
+            if wait_s and not self._only_counts(ctx, gate, tokens, wait_s, now):
                 return self._stop(ctx, charge.gates, gate, wait_s, now)
         if charge.money:
             facts = ctx.facts
@@ -135,7 +135,7 @@ class Limiting:
             money = ctx.reserved_nano_usd = charge.cost_nano_usd(facts.prompt_tokens, tokens - facts.prompt_tokens)
             for gate in charge.money:
                 wait_s = gate.take(money, now)
-                if wait_s and not _only_counts(ctx, gate, money, wait_s, now):
+                if wait_s and not self._only_counts(ctx, gate, money, wait_s, now):
                     return self._stop(ctx, charge.gates, gate, wait_s, now)
         ctx.charged = charge
         if ctx.untaken:
@@ -189,6 +189,17 @@ class Limiting:
             if gate not in ctx.untaken:
                 gate.put(units, now)
 
+    def _only_counts(self, ctx: Context, gate: Gate, units: float, wait_s: float, now: float) -> bool:
+        """Whether a request passes a gate that has too little for it, since that refuses nobody yet."""
+        if not gate.shadow:
+            return False
+        if wait_s < 0.0:
+            gate.put(-units, now)  # it is owed: nobody waits for a superior that refuses nobody,
+            self._supply.ask(gate.id, _nothing)  # but those who come next are to know
+        else:
+            ctx.untaken += (gate,)
+        return True
+
     def _stop(self, ctx: Context, gates: Gates, at: Gate, wait_s: float, now: float) -> Gate:
         """Gives back what was taken of `gates` before `at`. Raises LimitedError where no superior knows better."""
         for gate in gates[: gates.index(at)]:
@@ -235,17 +246,6 @@ class Limiting:
             gate = self.gates[limit_id] = Gate(scope, name, limit, terms, self._supply.source(limit_id, terms))
             gate.shadow = limit in shadowed(limits)
         return gate
-
-
-def _only_counts(ctx: Context, gate: Gate, units: float, wait_s: float, now: float) -> bool:
-    """Whether a request passes a gate that has too little for it, since that refuses nobody yet."""
-    if not gate.shadow:
-        return False
-    if wait_s < 0.0:
-        gate.put(-units, now)  # nobody waits for its superior either: it is owed, and told later
-    else:
-        ctx.untaken += (gate,)
-    return True
 
 
 def _unused(ctx: Context, record: RequestRecord) -> int:

@@ -39,6 +39,18 @@ async def test_one_worker_may_use_all_and_all_together_not_more(tmp_path: Path) 
         assert await r.metric("router_limit_lease_waits_total") >= 1
 
 
+async def test_a_shadow_counts_whom_workers_together_would_refuse(tmp_path: Path) -> None:
+    limited = keys(limits={"rpm": 60, "burst_share": 0.2, "shadow": ["rpm"]})
+    async with workers(tmp_path, Cloud("azure"), keys=limited) as r:
+        lines = await r.lines_to_each()
+        began = time.monotonic()
+        counts = await asyncio.gather(*(served(line, 30) for line in lines))
+
+        refused = 60 - 12 - (time.monotonic() - began) * 1.0
+        assert sum(counts) == 60, "nobody is refused yet"
+        assert await r.metric("router_limit_shadowed_total", scope="key", limit="rpm") >= 0.8 * refused
+
+
 async def test_a_rate_is_used_up_by_workers_together(tmp_path: Path) -> None:
     """Three times what is allowed comes to both: nearly all of it is served, and not more."""
     limited = keys(limits={"rpm": 1200, "burst_share": 0.01})
