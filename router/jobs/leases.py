@@ -82,7 +82,10 @@ class Leases:
         for lease in leases:
             lease.recall()
         now = monotonic()
-        if asks := [ask for lease in leases if (ask := lease.ask(now)) is not None]:
+        asks = [ask for lease in leases if (ask := lease.ask(now)) is not None]
+        # A limit may be gone here alone: with the end of a key, which was then given more time.
+        asks += [Ask(limit_id, 0.0, 0.0, 0.0) for limit_id in limit_ids if limit_id not in self._leases]
+        if asks:
             await self._trip(asks)
 
     def begin(self, spent: Mapping[str, int]) -> None:

@@ -126,3 +126,18 @@ async def test_a_limit_that_is_released_leaves_nobody_waiting() -> None:
     here.release(RPM)
     assert waiting.answered
     await here.stop()
+
+
+async def test_what_was_held_of_a_limit_that_is_gone_here_comes_back_when_another_worker_needs_it() -> None:
+    """A key's end takes its limits from workers at once; above they stay, for the key may be given more time."""
+    above = Above()
+    here = leases(above.lend)
+    source = here.source(PLACES, TERMS[PLACES])
+    source.take(1.0, monotonic())
+    here.ask(PLACES, lambda: None)
+    await turns()
+    here.release(PLACES)
+    assert above.pots.outstanding(PLACES) > 0
+    await here.recall([PLACES])
+
+    assert above.pots.outstanding(PLACES) == 0
