@@ -227,6 +227,7 @@ def main() -> None:
     # A terminal signals all: this ends with the process that started it, and not before that has said so.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.umask(0o027)  # what it makes is its owner's and group's, as segments are
     os.nice(NICE)
     asyncio.run(keep(socket.socket(fileno=int(sys.argv[1]))))
 

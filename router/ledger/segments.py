@@ -42,7 +42,8 @@ class SegmentKeeper:
         self.files = threading.Lock()  # held while files are synced or closed
         self._settings, self._changed = settings, changed
         self._folder = Path(settings.folder) / writer
-        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._owner = lock_folder(self._folder, "the ledger")
         self._wanted = threading.Event()
         self._tried = threading.Event()  # to prepare one since the last was taken, with whatever success
