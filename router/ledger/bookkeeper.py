@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -215,8 +216,11 @@ async def keep(line: socket.socket) -> None:
     job = asyncio.create_task(bookkeeper.run())
     gone = asyncio.create_task(channel.closed.wait())
     await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
-    # A database that hangs would hold it for a minute, and with it the folder that whoever comes next wants to drain.
-    asyncio.get_running_loop().call_later(END_S, os._exit, 0)
+    # A database that hangs would hold it, and with it the folder that whoever comes next wants to drain; so does a
+    # connection to a file that is given up while it is made, for ever. A thread, since the loop may be over by then.
+    last = threading.Timer(END_S, os._exit, (0,))
+    last.daemon = True
+    last.start()
     job.cancel()
     gone.cancel()
     with suppress(asyncio.CancelledError):

@@ -156,6 +156,20 @@ async def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
 
 
+async def test_it_ends_so_at_any_moment_of_its_start(tmp_path: Path) -> None:
+    async def end(number: int) -> int:
+        async with desk(tmp_path / str(number)) as books:
+            await books.until(lambda: books.job._process is not None)
+            await asyncio.sleep(0.3 + 0.1 * number)  # from its imports to its first pass
+            process, channel = books.job._process, books.job._channel
+            assert process is not None
+            assert channel is not None
+            channel.close()
+            return await asyncio.wait_for(process.wait(), WITHIN_S)
+
+    assert await asyncio.gather(*(end(number) for number in range(12))) == [0] * 12
+
+
 async def test_it_ends_so_while_its_database_hangs(tmp_path: Path) -> None:
     with PostgresServer() as server:
         async with desk(tmp_path / "ledger", server.url) as books:
