@@ -14,9 +14,22 @@ import time
 from pathlib import Path
 from typing import Final
 
+SEGMENT_BYTES_MIN: Final = 64 << 10
+SEGMENTS_KEPT_MIN: Final = 4  # the one written to, the one prepared, and at least one to read
+_WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ZEROS: Final = bytes(1 << 20)
 _SEGMENT: Final = re.compile(r"(\d{8,})\.seg")
 _FIRST_BYTES: Final = 4  # no writer's first four bytes are all zero
+
+
+def check_segments(writer: str, segment_bytes: int, keep_bytes: int) -> None:
+    """Raises ValueError for a name that is no writer's, and for sizes that cannot work."""
+    if not _WRITER.fullmatch(writer) or writer in (".", ".."):
+        raise ValueError(f"{writer!r} names no writer: use letters, digits, `_`, `.` and `-`")
+    if segment_bytes < SEGMENT_BYTES_MIN:
+        raise ValueError(f"segment_bytes is {segment_bytes}: at least {SEGMENT_BYTES_MIN}")
+    if keep_bytes < SEGMENTS_KEPT_MIN * segment_bytes:
+        raise ValueError(f"keep_bytes is {keep_bytes}: at least {SEGMENTS_KEPT_MIN} segments of {segment_bytes}")
 
 
 class Segment:

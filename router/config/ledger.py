@@ -6,11 +6,11 @@ from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
 
+from router.base.segments import SEGMENT_BYTES_MIN, SEGMENTS_KEPT_MIN
 from router.config.document import Document
 from router.config.faults import Path
 from router.config.hosts import is_loopback
 from router.config.schema import LedgerSection
-from router.ledger.segments import SEGMENT_BYTES_MIN, SEGMENTS_KEPT_MIN
 from router.ledger.settings import LedgerSettings
 from router.model.fleet import Secret
 

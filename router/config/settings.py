@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+from router.base.segments import SEGMENT_BYTES_MIN, SEGMENTS_KEPT_MIN
 from router.config.document import Document
 from router.config.rules import kinds_in
 from router.config.schema import DecisionLogSection, HealthSection, LimitsSection, ResilienceSection, WorkloadSection
@@ -11,7 +12,7 @@ from router.config.server import share
 from router.health.settings import HealthSettings
 from router.limits.settings import LimitSettings
 from router.resilience.settings import RetrySettings
-from router.telemetry.decision_log import SEGMENT_BYTES_MIN, SEGMENTS_KEPT_MIN, DecisionLogSettings
+from router.telemetry.decision_log import DecisionLogSettings
 
 
 def read_health(doc: Document, section: HealthSection) -> HealthSettings:

@@ -29,6 +29,24 @@ class Waiting:
         self.wake = wake
 
 
+class Waiters:
+    """Who waits for which lease."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Waiting]] = {}
+
+    def add(self, limit_id: str, wake: Callable[[], None]) -> Waiting:
+        waiting = Waiting(wake)
+        self._waiting.setdefault(limit_id, []).append(waiting)
+        return waiting
+
+    def wake(self, limit_id: str) -> None:
+        """All who wait for a lease take again at each of its grants, whoever was first."""
+        for each in self._waiting.pop(limit_id, ()):
+            each.answered = True
+            each.wake()
+
+
 class Leases:
     """Implements `limiting.Supply` for one of several workers."""
 
@@ -48,33 +66,31 @@ class Leases:
         self._loop, self._lend, self._holders, self._surprised = loop, lend, holders, surprised
         self._leases: dict[str, Lease] = {}
         self._empty: dict[str, Lease] = {}  # found so in this turn of the loop
-        self._waiting: dict[str, list[Waiting]] = {}
+        self._waiters = Waiters()
         self._asking: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def source(self, limit_id: str, terms: Terms) -> Lease:
         lease = self._leases[limit_id] = Lease(limit_id, 0.0, borrows=isinstance(terms, Places))
-        _set(lease, terms, self._holders)
+        set_terms(lease, terms, stock_of(terms, self._holders))
         return lease
 
     def adapt(self, limit_id: str, terms: Terms) -> None:
         """What is in stock goes back, since it may be more than there is now."""
         lease = self._leases[limit_id]
-        _set(lease, terms, self._holders)
+        set_terms(lease, terms, stock_of(terms, self._holders))
         lease.surrender()
 
     def release(self, limit_id: str) -> None:
         """The supervisor has no such limit any more either, so nothing has to go back."""
         del self._leases[limit_id]
-        self._wake(limit_id)
+        self._waiters.wake(limit_id)
 
     def ask(self, limit_id: str, wake: Callable[[], None]) -> Waiting:
-        waiting = Waiting(wake)
-        self._waiting.setdefault(limit_id, []).append(waiting)
         if not self._empty:
             self._loop.call_soon(self._ask_for_empty)
         self._empty[limit_id] = self._leases[limit_id]
-        return waiting
+        return self._waiters.add(limit_id, wake)
 
     async def recall(self, limit_ids: Sequence[str]) -> None:
         """Another worker is short: gives back what nobody needs here, and returns once the supervisor has it."""
@@ -132,16 +148,10 @@ class Leases:
         for grant in grants:
             if (lease := self._leases.get(grant.limit)) is not None:
                 lease.grant(grant, now)
-                self._wake(grant.limit)
-
-    def _wake(self, limit_id: str) -> None:
-        """All who wait for a lease take again at each of its grants, whoever was first."""
-        for each in self._waiting.pop(limit_id, ()):
-            each.answered = True
-            each.wake()
+                self._waiters.wake(grant.limit)
 
 
-def _set(lease: Lease, terms: Terms, holders: int) -> None:
-    lease.slice_units = stock_of(terms, holders)
+def set_terms(lease: Lease, terms: Terms, slice_units: float) -> None:
+    lease.slice_units = slice_units
     lease.full, lease.largest = terms.full, largest(terms)
     lease.rate_per_s = terms.per_s if isinstance(terms, Rate) else 0.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic, time
 from typing import Final
 
-from router.jobs.leases import Waiting
+from router.jobs.leases import Waiters, Waiting, set_terms
 from router.jobs.loops import Surprised, every
 from router.leasing.redis_pots import ASKS_MAX, Lost, RedisPots, SettlingError
 from router.leasing.settings import RedisSettings
@@ -18,7 +18,7 @@ from router.leasing.shares import Shares
 from router.limits.bucket import Bucket
 from router.limits.lease import TICK_S, Ask, Grant, Lease, slice_of
 from router.limits.source import SLACK
-from router.limits.terms import Money, Places, Rate, Terms, largest
+from router.limits.terms import Money, Places, Terms
 from router.telemetry import names
 from router.telemetry.reading import Numbers
 
@@ -54,7 +54,7 @@ class RedisLeases:
         self._parting: list[Ask] = []  # of limits that are no more
         self._pace = Bucket(TRIPS_PER_S, TRIPS_PER_S)
         self._wanted = asyncio.Event()
-        self._waiting: dict[str, list[Waiting]] = {}
+        self._waiters = Waiters()
         self._spoke_at = 0.0
         self._lost_at: float | None = None  # None: it is there, or was not missed yet
         self._routers = settings.routers  # by whom slices are cut
@@ -66,28 +66,26 @@ class RedisLeases:
         """The lease of a limit: empty at first, and filled as it is needed."""
         self.pots.add(limit_id, terms)
         lease = self._leases[limit_id] = Lease(limit_id, 0.0, borrows=isinstance(terms, Places))
-        self._set(lease, terms)
+        set_terms(lease, terms, _slice(terms, self._routers))
         return lease
 
     def adapt(self, limit_id: str, terms: Terms) -> None:
         """Other figures for a limit that is in use. Redis hears of them with the next ask."""
         self.pots.add(limit_id, terms)
         lease = self._leases[limit_id]
-        self._set(lease, terms)
+        set_terms(lease, terms, _slice(terms, self._routers))
         lease.surrender()  # what is in stock may be more than there is now
 
     def release(self, limit_id: str) -> None:
         """There is no such limit any more: what is left of it here goes back."""
         lease = self._leases.pop(limit_id)
-        self._wake(limit_id)
+        self._waiters.wake(limit_id)
         self._parting.append(Ask(limit_id, 0.0, lease.draw(lease.full, monotonic()), 0.0))
 
     def ask(self, limit_id: str, wake: Callable[[], None]) -> Waiting:
         """Somebody waits, whose `take` noted what he needs: asks soon, and wakes him with the answer."""
-        waiting = Waiting(wake)
-        self._waiting.setdefault(limit_id, []).append(waiting)
         self._wanted.set()
-        return waiting
+        return self._waiters.add(limit_id, wake)
 
     async def fetch(self, limit_ids: Collection[str]) -> None:
         """Returns once each of these leases has been answered; each has noted what it needs."""
@@ -139,11 +137,6 @@ class RedisLeases:
             names.REDIS_TRIPS.name: {("answered",): pots.trips - pots.failures, ("failed",): pots.failures},
             names.REDIS_TRIP_SECONDS.name: {(): pots.last_s},
         }
-
-    def _set(self, lease: Lease, terms: Terms) -> None:
-        lease.slice_units = _slice(terms, self._routers)
-        lease.full, lease.largest = terms.full, largest(terms)
-        lease.rate_per_s = terms.per_s if isinstance(terms, Rate) else 0.0
 
     # A round.
 
@@ -223,13 +216,7 @@ class RedisLeases:
             if grant.units < ask.wanted and grant.wait_s < paced_s:  # sooner nobody can be asked
                 grant = Grant(grant.limit, grant.units, paced_s, grant.left, grant.reset_s)
             lease.grant(grant, now)
-            self._wake(grant.limit)
-
-    def _wake(self, limit_id: str) -> None:
-        """All who wait for a lease take again at each of its grants, whoever was first."""
-        for each in self._waiting.pop(limit_id, ()):
-            each.answered = True
-            each.wake()
+            self._waiters.wake(grant.limit)
 
     def _cut_slices(self) -> None:
         """A router more or less: each may have less or more in stock."""

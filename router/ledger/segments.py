@@ -7,24 +7,20 @@ of power takes: what the store has of a segment is never mistaken for a part of 
 
 import errno
 import os
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from router.accounting.entries import frames
-from router.base.segments import Segment, is_begun, lock_folder, segment_path, segments_in, sync_folder
+from router.base.segments import Segment, check_segments, is_begun, lock_folder, segment_path, segments_in, sync_folder
 from router.ledger.settings import LedgerSettings
 
-SEGMENT_BYTES_MIN: Final = 64 << 10
 FIRST_SEGMENT_BYTES: Final = 4 << 20  # a start waits for it; the keeper makes the next one meanwhile
-SEGMENTS_KEPT_MIN: Final = 4
 LOOK_EVERY_S: Final = 1.0
 LATE_S: Final = 0.1
 _OWN_SEGMENTS_MIN: Final = 3  # so many a writer may have beside the one it prepares, whatever the others leave
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class SegmentKeeper:
@@ -35,7 +31,7 @@ class SegmentKeeper:
     """
 
     def __init__(self, settings: LedgerSettings, writer: str, changed: Callable[[], None]) -> None:
-        _check(settings, writer)
+        check_segments(writer, settings.segment_bytes, settings.keep_bytes)
         self.trouble = ""  # with the segment that comes next
         self.missing = ""  # what was taken away under it: entries in a file that is gone are lost
         self.retired: list[tuple[Segment, int]] = []  # full ones, and how much of them is written
@@ -181,17 +177,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:  # the bookkeeper was faster
         return 0
-
-
-def _check(settings: LedgerSettings, writer: str) -> None:
-    if not _WRITER.fullmatch(writer) or writer in (".", ".."):
-        raise ValueError(f"{writer!r} names no writer: use letters, digits, `_`, `.` and `-`")
-    if settings.segment_bytes < SEGMENT_BYTES_MIN:
-        raise ValueError(f"segment_bytes is {settings.segment_bytes}: at least {SEGMENT_BYTES_MIN}")
-    if settings.keep_bytes < SEGMENTS_KEPT_MIN * settings.segment_bytes:
-        raise ValueError(
-            f"keep_bytes is {settings.keep_bytes}: at least {SEGMENTS_KEPT_MIN} segments of {settings.segment_bytes}"
-        )
 
 
 def _recover(folder: Path) -> tuple[int, int, list[Path]]:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.accounting.entries import FRAME_BYTES, UNENCODABLE, checksum, encode, encode_mended, write_frame
-from router.base.segments import Segment
-from router.ledger.segments import SEGMENT_BYTES_MIN, SegmentKeeper
+from router.base.segments import SEGMENT_BYTES_MIN, Segment
+from router.ledger.segments import SegmentKeeper
 from router.ledger.settings import LedgerSettings
 from router.ledger.syncing import Syncer
 from router.model.outcome import RequestRecord

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,22 +23,19 @@ import msgspec
 
 from router.accounting.chain import FORMAT, FRAME_BYTES_MAX, ORIGIN, Chain, End, Event, Header, Record, end_of
 from router.base.clock import Clock, SystemClock
-from router.base.segments import Segment, lock_folder, segments_in
+from router.base.segments import Segment, check_segments, lock_folder, segments_in
 from router.model.decision import Decision, Leave
 from router.telemetry.anchors import AnchorFile, load_signing_key
 
 CONFIGURATION: Final = "configuration"
 """The event that is written again at the start of each segment, since the one that has it may be deleted."""
 ANCHORS_NAME: Final = "anchors.jsonl"
-SEGMENT_BYTES_MIN: Final = 64 << 10
 FIRST_SEGMENT_BYTES: Final = 8 << 20  # of each start: some seconds' worth
-SEGMENTS_KEPT_MIN: Final = 4  # the one written to, the one prepared, and at least one to read
 RETRY_S: Final = 1.0
 # At a segment's end, for what the log has to say of itself when no record fits any more.
 _RESERVE_BYTES: Final = 1 << 10
 # A longer record than this share of a segment is dropped: what begins a segment must leave room for one.
 _RECORDS_A_SEGMENT_MIN: Final = 4
-_WRITER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,14 +342,7 @@ def anchors_path(settings: DecisionLogSettings) -> str:
 
 
 def _check(settings: DecisionLogSettings, writer: str) -> None:
-    if not _WRITER.fullmatch(writer) or writer in (".", ".."):
-        raise ValueError(f"{writer!r} names no writer: use letters, digits, `_`, `.` and `-`")
-    if settings.segment_bytes < SEGMENT_BYTES_MIN:
-        raise ValueError(f"segment_bytes is {settings.segment_bytes}: at least {SEGMENT_BYTES_MIN}")
-    if settings.keep_bytes < SEGMENTS_KEPT_MIN * settings.segment_bytes:
-        raise ValueError(
-            f"keep_bytes is {settings.keep_bytes}: at least {SEGMENTS_KEPT_MIN} segments of {settings.segment_bytes}"
-        )
+    check_segments(writer, settings.segment_bytes, settings.keep_bytes)
     if settings.anchor_every_s <= 0:
         raise ValueError(f"anchor_every_s is {settings.anchor_every_s}: more than 0")
 

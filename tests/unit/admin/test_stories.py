@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from router.admin import stories
 from router.admin.stories import Stories
-from router.base.segments import written_segments
+from router.base.segments import SEGMENT_BYTES_MIN, written_segments
 from router.model.decision import Decision, Leave, Offer
 from router.model.outcome import AttemptRecord, RequestRecord
-from router.telemetry.decision_log import SEGMENT_BYTES_MIN, DecisionLog, DecisionLogSettings
+from router.telemetry.decision_log import DecisionLog, DecisionLogSettings
 from router.telemetry.recent import Recent
 
 AZURE = Offer("east/a", "azure", "throttled")
