@@ -30,7 +30,7 @@ from router.jobs.loops import Surprised
 from router.proxy.backend import Backend
 from router.proxy.limiting import Supply
 from router.telemetry.reading import Reading
-from router.transport.inbound import LINGER_S
+from router.transport.client_connection import LINGER_S
 
 BACKLOG: Final = 4096
 

@@ -8,7 +8,8 @@ from router.model.outcome import RequestRecord
 from router.proxy.lifecycle import serve
 from router.proxy.replies import whole_error
 from router.proxy.runtime import Runtime
-from router.transport.inbound import Inbound, Server
+from router.transport.inbound import Inbound
+from router.transport.server import Server
 from router.transport.wheel import Wheel
 
 

@@ -36,7 +36,8 @@ from router.proxy.settlement import settle
 from router.proxy.surface import Ask, find_ask, route_of
 from router.telemetry.trace_context import read_traceparent
 from router.transport.heads import RequestHead
-from router.transport.inbound import Inbound, Server
+from router.transport.inbound import Inbound
+from router.transport.server import Server
 
 
 async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:

@@ -23,8 +23,8 @@ from router.base.errors import (
 )
 from router.model.plan import Permit
 from router.transport.heads import HEAD_BYTES_MAX
-from router.transport.inbound import set_keepalive
 from router.transport.outbox import Outbox
+from router.transport.sockets import set_keepalive
 
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from router.transport.inbound import TURNED_AWAY_MAX
+from router.transport.client_connection import TURNED_AWAY_MAX
 from tests.adversity.client import ask, chat
 from tests.router_kit import API_KEY, Cloud, RunningRouter, router
 

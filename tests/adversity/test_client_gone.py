@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from router.emulator import Distribution, Settings
-from router.transport.inbound import Connection
+from router.transport.client_connection import Connection
 from tests.adversity.client import Call, chat, responses, sent
 from tests.router_kit import Cloud, RunningRouter, router
 

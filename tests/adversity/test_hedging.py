@@ -12,8 +12,9 @@ from router.emulator import Distribution, Settings
 from router.model.decision import Decision
 from router.proxy.answer import Answer
 from router.proxy.context import Attempt, Context
+from router.transport.client_connection import Connection
 from router.transport.fiber import Branch, Fiber
-from router.transport.inbound import Connection, Inbound
+from router.transport.inbound import Inbound
 from router.transport.pool import Dial
 from tests.adversity.client import Ask, Reply, ask, chat, sent
 from tests.adversity.test_attempts import QUICK

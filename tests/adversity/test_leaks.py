@@ -11,8 +11,9 @@ import pytest
 from router.emulator import Distribution, Settings
 from router.proxy.answer import Answer
 from router.proxy.context import Attempt, Context
+from router.transport.client_connection import Connection
 from router.transport.fiber import Fiber
-from router.transport.inbound import Connection, Inbound
+from router.transport.inbound import Inbound
 from router.transport.pool import Dial
 from router.transport.upstream import AnswerHead, UpstreamConnection
 from tests.adversity.client import Ask, Call, ask, chat, responses, sent

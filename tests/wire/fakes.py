@@ -15,7 +15,9 @@ from time import monotonic
 from typing import Any, Final
 
 from router.base.errors import ClientGoneError, MalformedHttpError, RouterError
-from router.transport.inbound import Connection, Inbound, Server
+from router.transport.client_connection import Connection
+from router.transport.inbound import Inbound
+from router.transport.server import Server
 from router.transport.upstream import AnswerHead
 from router.transport.wheel import Wheel
 

@@ -6,7 +6,8 @@ from time import monotonic
 import pytest
 
 from router.base.errors import ClientGoneError, MalformedHttpError
-from router.transport.inbound import BACKLOG_BYTES_MAX, DRAIN_BYTES_MAX, EARLY_BYTES_MAX, LINGER_S, Inbound
+from router.transport.client_connection import BACKLOG_BYTES_MAX, DRAIN_BYTES_MAX, EARLY_BYTES_MAX, LINGER_S
+from router.transport.inbound import Inbound
 from tests.wire.fakes import Client, Early, Handler, Held, Seen, ok, pieces
 
 H = b"Host: a\r\n"

@@ -28,7 +28,7 @@ def no_source(_file: str, _line: int) -> str:
         (f"{RECEIVED};AccessLog.write (router/telemetry/access_log.py:90)", "access log and decision log"),
         (f"{RECEIVED};RequestMetrics.record (router/telemetry/metrics.py:90)", "metrics"),
         (f"{BASE};Inbound.begin_answer (router/transport/inbound.py:193)", "reply"),
-        (f"{BASE};Connection.data_received (router/transport/inbound.py:300)", "inbound: parse, count"),
+        (f"{BASE};Connection.data_received (router/transport/client_connection.py:300)", "inbound: parse, count"),
         (f"{BASE};report (router/admin/app.py:3)", OTHER),
     ],
 )

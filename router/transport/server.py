@@ -1,0 +1,80 @@
+"""All clients' connections of one process: what they share, what bounds them, and their end."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from router.base.errors import MalformedHttpError, RouterError
+from router.base.heap import Heap
+from router.transport.answer_outbox import AnswerOutbox
+from router.transport.client_connection import Connection
+from router.transport.inbound import Inbound
+from router.transport.wheel import Wheel
+
+
+class Handler(Protocol):
+    """What serves requests; the transport knows no more of it."""
+
+    def request_begun(self, inbound: Inbound) -> None:
+        """A request's head is here. Runs its coroutine with `inbound.run`."""
+        ...
+
+    def refused(self, error: MalformedHttpError) -> bytes:
+        """Returns the whole answer to bytes that are no request, and counts them."""
+        ...
+
+    def crowded(self) -> bytes:
+        """Returns the whole answer to a connection beyond the bound."""
+        ...
+
+
+class Bounds(Protocol):
+    """What limits a connection. Read at each use, so what a reload puts in its place acts at once."""
+
+    @property
+    def body_bytes_max(self) -> int: ...
+    @property
+    def buffered_bytes_max(self) -> int: ...
+    @property
+    def connections_max(self) -> int: ...
+    @property
+    def head_timeout_s(self) -> float: ...
+    @property
+    def body_timeout_s(self) -> float: ...
+    @property
+    def keepalive_timeout_s(self) -> float: ...
+
+
+class Server:
+    """All connections of one listener, and what they share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, handler: Handler, bounds: Bounds) -> None:
+        self.loop, self.wheel, self.handler, self.bounds = loop, wheel, handler, bounds
+        self.connections: set[Connection] = set()
+        self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
+        self.outbox = AnswerOutbox(loop)
+        self.draining = False
+        self.buffered_bytes = 0  # of request bodies, over all connections
+        self.heap = Heap()  # where they are
+        self.on_empty: Callable[[], None] | None = None
+
+    def protocol(self) -> Connection:
+        """The factory for `loop.create_server`."""
+        return Connection(self)
+
+    def drain(self) -> None:
+        """Ends idle connections now and the others after their running request."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.end_if_idle()
+
+    def cut(self, error: RouterError) -> None:
+        """Ends all running requests with `error`; an answer that has begun is broken off, and its client sees it."""
+        for connection in tuple(self.connections):
+            connection.cut(error)
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.turned_away.discard(connection)
+        if not self.connections and self.on_empty is not None:
+            self.on_empty()
