@@ -33,6 +33,7 @@ class Traffic:
     azure_key: bool = False  # the credential goes as Azure's clients send it; for traffic past the router
     path: str = "/v1/chat/completions"
     leave_every: int = 0  # each so-manieth client hangs up within LEAVE_S; 0: none does
+    fresh: bool = False  # each request has a connection of its own
 
 
 class Shot:
@@ -40,7 +41,7 @@ class Shot:
 
     __slots__ = (
         *("begun", "done", "due", "ended", "first", "left"),
-        *("marker", "number", "status", "stream", "text", "told", "traffic"),
+        *("marker", "number", "port", "request_id", "status", "stream", "text", "told", "traffic"),
     )
 
     def __init__(self, traffic: Traffic, number: int, due: float) -> None:
@@ -48,6 +49,8 @@ class Shot:
         self.marker = f"{traffic.name}-{number:0{NUMBER_DIGITS}}"
         self.stream = bool(traffic.stream_every) and number % traffic.stream_every == 0
         self.begun = self.first = self.ended = 0.0
+        self.port = 0  # of the client's end of the connection that it was sent on
+        self.request_id = ""  # the router's own; all of one process begin alike, up to the last hyphen
         self.status = 0
         self.done = False  # the framing ended well, and a stream with [DONE]
         self.told = False  # the answer says itself that it failed
@@ -71,13 +74,14 @@ class Shot:
         traffic = self.traffic
         credential = f"api-key: {traffic.key}" if traffic.azure_key else f"authorization: Bearer {traffic.key}"
         stream = ',"stream":true' if self.stream else ""
+        close = "connection: close\r\n" if traffic.fresh else ""
         body = (
             f'{{"model":"{traffic.model}","messages":[{{"role":"user","content":"{_PROMPT}"}}],'
             f'"max_tokens":{traffic.max_tokens},"user":"{self.marker}"{stream}}}'
         )
         return (
             f"POST {traffic.path} HTTP/1.1\r\nhost: router\r\n{credential}\r\nx-request-id: {self.marker}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+            f"{close}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
         ).encode()
 
 
@@ -90,14 +94,16 @@ class Client(asyncio.Protocol):
         self._shot: Shot | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._lost = False
+        self._port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
+        self._port = transport.get_extra_info("sockname")[1]
 
     def send(self, shot: Shot) -> None:
         assert self._transport is not None
         self._shot = shot
-        shot.begun = time.monotonic()
+        shot.begun, shot.port = time.monotonic(), self._port
         if self._lost:
             self._end()
         else:
@@ -126,6 +132,10 @@ class Client(asyncio.Protocol):
         if self in self._free:
             self._free.remove(self)
         self._end()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name == b"x-request-id" and self._shot is not None:
+            self._shot.request_id = value.decode()
 
     def on_headers_complete(self) -> None:
         if self._shot is not None:
@@ -221,7 +231,7 @@ class Load:
     def _fire(self, shot: Shot) -> None:
         self.shots.append(shot)
         self._open += 1
-        if self._free:
+        if self._free and not shot.traffic.fresh:
             self._free.pop().send(shot)
             return
         dial = asyncio.create_task(self._dial(shot))
