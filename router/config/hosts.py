@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from router.base.addresses import IpAddress, Reach, reach_of
 from router.model.fleet import BaseUrl
 
 BUILT_IN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -25,8 +26,6 @@ FRONTS: Final = ("azure-api.net", "*.azure-api.net")  # API Management: whatever
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*")
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def matches(host: str, pattern: str) -> bool:
@@ -100,13 +99,18 @@ def is_loopback(host: str) -> bool:
 def is_internal(host: str) -> bool:
     """Whether a host is, by its form, not on the public internet (loopback, private, link-local, reserved)."""
     address = address_of(host)
-    return not address.is_global if address else host == "localhost" or host.endswith(".localhost")
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    return reach_of(address) is not Reach.PUBLIC
 
 
 def is_nowhere(host: str) -> bool:
-    """Whether a host is an address that nothing can be dialled at; 0.0.0.0 would quietly be this machine."""
+    """Whether a host is an address that is never dialled, whatever the file allows.
+
+    That is where metadata services are, for one; and 0.0.0.0 would quietly be this machine.
+    """
     address = address_of(host)
-    return address is not None and (address.is_unspecified or address.is_multicast)
+    return address is not None and reach_of(address) is Reach.NOWHERE
 
 
 def parse_base_url(text: str) -> BaseUrl | str:

@@ -74,9 +74,10 @@ class Pool:
         self.dials = 0
         self.reuses = 0
         self._loop, self._names = loop, names
-        self._endpoint = deployment.endpoint
+        self._host, self._port = deployment.endpoint.base_url.host, deployment.endpoint.base_url.port
+        self._private = deployment.endpoint.private or deployment.endpoint.emulated
         self._idle: deque[UpstreamConnection] = deque()
-        self._open: set[UpstreamConnection] = set()
+        self._open: dict[UpstreamConnection, str] = {}  # and the address that each was dialled at
         self._dialling: set[asyncio.Task[None]] = set()
         self._context = context
         self._closed = False
@@ -131,9 +132,13 @@ class Pool:
         self._idle.append(connection)
 
     def sweep(self, now: float) -> None:
-        """Closes what was idle for too long; the oldest are on the left."""
+        """Closes what was idle for too long, which is on the left, and what leads where its name no longer does."""
         while self._idle and now - self._idle[0].idle_since > self.settings.idle_s:
             self._idle.popleft().abort()
+        if gone := self._names.gone(self._host, self._port, private=self._private):
+            for connection in [each for each in self._idle if self._open.get(each) in gone]:
+                self._idle.remove(connection)
+                connection.abort()
 
     def close(self) -> None:
         """Ends idle connections now and the others when they are given back."""
@@ -157,17 +162,15 @@ class Pool:
     async def _connect_any(self) -> UpstreamConnection:
         """Tries the endpoint's addresses in turn. Raises ConnectError."""
         began = monotonic()
-        url = self._endpoint.base_url
-        private = self._endpoint.private or self._endpoint.emulated
         failure: Exception | None = None
-        for address in await self._names.addresses(url.host, url.port, private=private):
+        for address in await self._names.addresses(self._host, self._port, private=self._private):
             try:
                 transport, connection = await self._loop.create_connection(
                     self._new_connection,
                     address,
-                    url.port,
+                    self._port,
                     ssl=self._context,
-                    server_hostname=url.host if self._context is not None else None,
+                    server_hostname=self._host if self._context is not None else None,
                 )
             except ssl.SSLError as error:
                 raise ConnectError("The deployment's TLS handshake failed.") from error
@@ -181,15 +184,16 @@ class Pool:
                 connection.connect_s -= connection.tls_s
             if not connection.closed:
                 # Not before: of a connection that never came to be nobody would hear that it is lost.
-                self._open.add(connection)
+                self._open[connection] = address
             return connection
+        self._names.doubt(self._host, self._port, private=self._private)
         raise ConnectError("The deployment did not accept a connection.") from failure
 
     def _new_connection(self) -> UpstreamConnection:
         return UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost, self.outbox)
 
     def _lost(self, connection: UpstreamConnection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
 
