@@ -1,7 +1,10 @@
 """Asking a running router's control plane, for commands."""
 
 import http.client
+from collections.abc import Callable
 from contextlib import closing
+from functools import wraps
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,17 +14,29 @@ import orjson
 _TIMEOUT_S: Final = 10.0
 
 
-def ask(
-    url: str, token: str | None, method: str, path: str, body: dict[str, Any] | None = None, hint: str = "--url"
-) -> dict[str, Any]:
+def token_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that give the control plane's token; the command gets `token`, or None."""
+
+    @click.option("--token", envvar="ROUTER_ADMIN_TOKEN", help="The control plane's token; or $ROUTER_ADMIN_TOKEN.")
+    @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds its token.")
+    @wraps(command)
+    def with_token(*args: Any, token: str | None, token_file: Path | None, **options: Any) -> None:
+        if token_file is not None:  # what stands on a command line, other users of the machine can read
+            token = token_file.read_text(encoding="utf-8").strip()
+        command(*args, token=token, **options)
+
+    return with_token
+
+
+def ask(url: str, token: str | None, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """The answer, a JSON object. Raises ClickException with the router's reason, or with what stood in the way.
 
-    `hint`: the option that `url` was given by.
+    `url` was given by `--admin`.
     """
     parts = urlsplit(url)
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     if parts.scheme not in kinds or not parts.hostname:
-        raise click.BadParameter(f"{url!r} is no URL such as http://127.0.0.1:9090", param_hint=hint)
+        raise click.BadParameter(f"{url!r} is no URL such as http://127.0.0.1:9090", param_hint="--admin")
     headers = {"content-type": "application/json"} if body is not None else {}
     if token:
         headers["authorization"] = f"Bearer {token}"

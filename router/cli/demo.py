@@ -82,7 +82,7 @@ it leaves each deployment that says so alone for retry_after seconds.
     -d '{{"kind": "status", "status": 429, "retry_after": 2}}'
 
 Where would a request go now, and why?
-  inference-router explain --url {admin_url} \\
+  inference-router explain --admin {admin_url} \\
     --key demo-internal --model gpt-4o
 
 Control plane: {admin_url}/console, {admin_url}/status

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.cli.asking import ask
+from router.cli.asking import ask, token_options
 from router.cli.check import WIDTH_OF_A_PIPE
 from router.cli.loading import load_or_exit
 from router.config.explain import UnknownNameError, explain_request
@@ -23,8 +23,13 @@ from router.config.moments import parse_moment
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @click.option("--config", "config", type=click.Path(dir_okay=False), help="The configuration; the same as FILE.")
-@click.option("--url", help="A running router's control plane: its configuration, and who would refuse right now.")
-@click.option("--token", envvar="ROUTER_ADMIN_TOKEN", help="The control plane's token; or $ROUTER_ADMIN_TOKEN.")
+@click.option(
+    "--admin",
+    "--url",
+    "url",
+    help="A running router's control plane: its configuration, and who would refuse right now.",
+)
+@token_options
 @click.option("--key", "key", required=True, help="The name of a client's key.")
 @click.option("--model", required=True, help="A model, or an alias of one.")
 @click.option("--operation", default="", help="chat, responses, embeddings … Left out: chat, where the model has it.")
@@ -43,7 +48,7 @@ def explain(
 ) -> None:
     """Show the ordered candidates of a request, what removed each other deployment, and the rule that says so."""
     if len([given for given in (file, config, url) if given is not None]) != 1:
-        raise click.UsageError("Give one of FILE, --config FILE and --url URL.")
+        raise click.UsageError("Give one of FILE, --config FILE and --admin URL.")
     if url is not None:
         if at is not None:
             raise click.UsageError("--at goes with a file: a running router says what it does now.")

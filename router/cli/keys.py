@@ -19,7 +19,7 @@ import orjson
 
 from router.admin.keys import OVERLAP_S, KeyOffice, KeyRefusedError
 from router.base.clock import SystemClock
-from router.cli.asking import ask
+from router.cli.asking import ask, token_options
 from router.cli.loading import load_or_exit
 from router.cli.report.store import shown
 from router.config.keys import digest, new_key
@@ -64,7 +64,7 @@ class _Running:
         return self._ask("POST", f"/keys/{quote(name, safe='')}/revoke", {})
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return ask(self._url, self._token, method, path, body, hint="--admin")
+        return ask(self._url, self._token, method, path, body)
 
 
 class _Stored:
@@ -113,7 +113,7 @@ def _where(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--config", "file", type=click.Path(dir_okay=False), help="Straight to the store of this file.")
     @click.option("--admin", "url", help="A running router's control plane, such as http://127.0.0.1:9090.")
-    @click.option("--token", envvar="ROUTER_ADMIN_TOKEN", help="The control plane's token; or $ROUTER_ADMIN_TOKEN.")
+    @token_options
     @wraps(command)
     def with_keys(*args: Any, file: str | None, url: str | None, token: str | None, **options: Any) -> None:
         if (file is None) == (url is None):

@@ -7,7 +7,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -16,6 +15,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from router.cli.asking import token_options
 
 EVERY_S: Final = 1.0
 _WITHIN_S: Final = 5.0
@@ -46,13 +47,12 @@ _opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _N
 @click.option(
     "--admin", default="http://127.0.0.1:9090", show_default=True, metavar="URL", help="The router's control plane."
 )
-@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds its token.")
+@token_options
 @click.option("--once", is_flag=True, help="Print one picture, of one second, and end.")
-def top(admin: str, token_file: Path | None, once: bool) -> None:
+def top(admin: str, token: str | None, once: bool) -> None:
     """Show what a running router does: flows, verdicts, refusals, the last requests."""
     if not admin.startswith(("http://", "https://")):
         raise click.BadParameter(f"{admin!r} is no address: write http://HOST:PORT", param_hint="--admin")
-    token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
     console = Console() if sys.stdout.isatty() else Console(width=120, color_system=None)
     try:
         first = _look(admin, token)

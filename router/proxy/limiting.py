@@ -5,7 +5,7 @@ look at one attribute.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from math import inf
+from math import ceil, inf
 from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
@@ -13,7 +13,7 @@ from router.base.errors import BudgetSpentError, LimitedError
 from router.config.allowances import limits_in
 from router.config.snapshot import Snapshot
 from router.limits.source import Source
-from router.limits.terms import Money, Terms, shadowed, terms_of
+from router.limits.terms import Money, Places, Rate, Terms, shadowed, terms_of
 from router.model.keys import ApiKey
 from router.model.limits import UNLIMITED, Limits
 from router.model.outcome import RequestRecord
@@ -26,6 +26,7 @@ ANY_MOMENT_S: Final = 1.0  # a place comes free whenever a request ends
 
 _WHAT: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "concurrent": "requests at one time"}
 _WHOSE: Final = {"key": "this key", "workload": "all keys of its kind"}
+_MINUTE_S: Final = 60.0
 Take: TypeAlias = Callable[[Context, Allowance, float], Gate | None]
 
 
@@ -219,14 +220,9 @@ class Limiting:
             ctx.admitted = None
         gate.refused += 1
         headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
-        whose = _WHOSE.get(gate.scope) or f"the model `{gate.name}`"
         if isinstance(gate.terms, Money):
-            text = f"The budget of {whose} for this {gate.terms.period} has too little left for this request."
-            return BudgetSpentError(text, headers=headers)
-        text = f"The limit of {_WHAT[gate.limit]} of {whose} is reached. Retry after the wait."
-        if wait_s == inf:
-            text = f"The request is larger than the limit of {_WHAT[gate.limit]} of {whose} ever lets through."
-        return LimitedError(text, headers=headers)
+            return BudgetSpentError(_refusal_text(gate, wait_s), headers=headers)
+        return LimitedError(_refusal_text(gate, wait_s), headers=headers)
 
     def _charge(self, ctx: Context, allowance: Allowance) -> Charge:
         plan = ctx.plan
@@ -246,6 +242,21 @@ class Limiting:
             gate = self.gates[limit_id] = Gate(scope, name, limit, terms, self._supply.source(limit_id, terms))
             gate.shadow = limit in shadowed(limits)
         return gate
+
+
+def _refusal_text(gate: Gate, wait_s: float) -> str:
+    """What was reached, and when it is worth asking again. What a workload or a model has in all is not for clients."""
+    whose = _WHOSE.get(gate.scope) or f"the model `{gate.name}`"
+    terms = gate.terms
+    if isinstance(terms, Money):
+        return f"The budget of {whose} for this {terms.period} has too little left for this request."
+    amount = round(terms.per_s * _MINUTE_S) if isinstance(terms, Rate) else terms.count
+    limit = f"limit of {amount:,} {_WHAT[gate.limit]}" if gate.scope == "key" else f"limit of {_WHAT[gate.limit]}"
+    if wait_s == inf:
+        return f"The request is larger than the {limit} of {whose} ever lets through."
+    if isinstance(terms, Places):
+        return f"The {limit} of {whose} is reached. Try again when one of them has ended."
+    return f"The {limit} of {whose} is reached. Try again in {ceil(wait_s * 1000) / 1000:g} s."
 
 
 def _unused(ctx: Context, record: RequestRecord) -> int:

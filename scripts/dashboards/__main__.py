@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 
-from scripts.dashboards import deployment, fleet, placement, workload
+from scripts.dashboards import deployment, fleet, limits, placement, workload
 from scripts.dashboards.panels import Dashboard
 
 FOLDER: Final = Path(__file__).parents[2] / "config" / "grafana" / "dashboards"
@@ -14,6 +14,7 @@ DASHBOARDS: Final[tuple[Dashboard, ...]] = (
     workload.DASHBOARD,
     deployment.DASHBOARD,
     placement.DASHBOARD,
+    limits.DASHBOARD,
 )
 
 

@@ -69,13 +69,13 @@ async def test_requests_beyond_the_burst_are_refused_with_a_true_wait() -> None:
         remaining = [int(reply.headers["x-ratelimit-remaining-requests"]) for reply in replies]
         assert remaining == [2, 1, 0]
         assert turned_away.status == 429
+        wait_ms = int(turned_away.headers["retry-after-ms"])
         assert turned_away.json["error"] == {
-            "message": "The limit of requests a minute of this key is reached. Retry after the wait.",
+            "message": f"The limit of 20 requests a minute of this key is reached. Try again in {wait_ms / 1000:g} s.",
             "type": "rate_limit_error",
             "param": None,
             "code": "rate_limit_exceeded",
         }
-        wait_ms = int(turned_away.headers["retry-after-ms"])
         assert 0 < wait_ms <= 3000
         assert int(turned_away.headers["retry-after"]) == -(-wait_ms // 1000)
         assert turned_away.headers["x-ratelimit-limit-requests"] == "20"
@@ -147,7 +147,8 @@ async def test_what_is_larger_than_the_burst_passes_once_it_is_whole_and_never_b
         never = await ask(r, chat(max_tokens=7000))
 
         assert never.status == 429
-        assert "ever lets through" in never.json["error"]["message"]
+        told = "The request is larger than the limit of 6,000 tokens a minute of this key ever lets through."
+        assert never.json["error"]["message"] == told
         assert never.headers["x-should-retry"] == "false"
         assert "retry-after" not in never.headers
 

@@ -33,6 +33,15 @@ DASHBOARDS: Final = sorted((ROOT / "config" / "grafana" / "dashboards").glob("*.
 NOTHING_TO_SHOW: Final = {
     "Pages": "nothing that gets anybody up has happened",
     "TLS, p99": "loopback is dialled without TLS",
+    **dict.fromkeys(("Routers without Redis", "Redis", "Calls", "The last call took"), "one router shares no limits"),
+}
+# One refuses, one would, and two are far from it.
+LIMITS: Final = {
+    "text-embedding-3-small": {"limits": {"rpm": 60, "burst_share": 1 / 60}},
+    "gpt-4o": {
+        "limits": {"rpm": 60, "burst_share": 1 / 60, "shadow": ["rpm"], "concurrent": 1000},
+        "budget": {"day_usd": 1000},
+    },
 }
 SPANS: Final = {"$__rate_interval": "1m", "$__range": "5m"}
 
@@ -128,14 +137,15 @@ TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 
 
 async def a_bit_of_everything(r: RunningRouter) -> None:
-    """Requests that are answered, cut, refused, retried elsewhere, queued, hung up on, and not allowed."""
+    """Requests that are answered, cut, refused, limited, retried elsewhere, queued, hung up on, and not allowed."""
     embed = Ask("/v1/embeddings", orjson.dumps({"model": "text-embedding-3-small", "input": "hello"}))
     traced = replace(chat(stream=True), headers=(("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),))
     azure = r.clouds["azure-east"].faults
     for key in (API_KEY, INTERNAL_KEY):
         assert (await ask(r, chat(key=key))).status == 200
         assert (await ask(r, chat(key=key, stream=True))).complete
-    assert (await ask(r, embed)).status == 200
+    embedded = await asyncio.gather(ask(r, embed), ask(r, embed))
+    assert sorted(reply.status for reply in embedded) == [200, 429]
     assert (await ask(r, traced)).complete
     assert (await ask(r, chat(key="sk-ir-nobody"))).status == 401
     assert (await ask(r, chat(model="unheard-of"))).status == 404
@@ -230,7 +240,13 @@ async def test_prometheus_reads_the_router_and_every_question_of_the_dashboards_
     workloads["api"]["max_wait_ms"] = 3000
     async with (
         collector() as traces,  # a bucket leads to a trace only where its spans were sent
-        router(*clouds(), workloads=workloads, tracing=traces.section(sample=0, respect_parent=["api"])) as r,
+        router(
+            *clouds(),
+            workloads=workloads,
+            tracing=traces.section(sample=0, respect_parent=["api"]),
+            models=LIMITS,
+            ledger={"dir": str(tmp_path / "ledger")},
+        ) as r,
         prometheus(tmp_path, r.admin_url.removeprefix("http://")) as p,
     ):
         await a_bit_of_everything(r)

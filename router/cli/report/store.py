@@ -53,6 +53,18 @@ async def _read(url: str, snapshot: Snapshot, question: "Callable[[Store, Snapsh
     try:
         return await question(store, snapshot)
     except StoreError as error:
-        raise click.ClickException(f"the store at {shown(url)} cannot be read: {error}") from None
+        steps = await _pending(store)
+        hint = "; its tables are not this version's: `inference-router ledger migrate` makes them" if steps else ""
+        raise click.ClickException(f"the store at {shown(url)} cannot be read: {error}{hint}") from None
     finally:
         await store.close()
+
+
+async def _pending(store: "Store") -> list[str]:
+    """The steps that its tables need; none where that cannot be known either."""
+    from router.ledger.store import StoreError
+
+    try:
+        return await store.pending()
+    except StoreError:
+        return []

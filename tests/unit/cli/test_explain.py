@@ -95,9 +95,9 @@ def test_it_fits_a_terminal_of_80_columns() -> None:
         ((FILE, "--key", "acme", "--model", "gpt-4o", "--at", "soon"), "'soon' is no date", 2),
         ((FILE, "--key", "acme", "--model", "gpt-4o", "--config", FILE), "Give one of", 2),
         (("--key", "acme", "--model", "gpt-4o"), "Give one of", 2),
-        (("--url", "http://127.0.0.1:1", "--key", "a", "--model", "b", "--at", "2031-01-01"), "goes with a file", 2),
-        (("--url", "ftp://x", "--key", "a", "--model", "b"), "is no URL such as", 2),
-        (("--url", "http://127.0.0.1:1", "--key", "a", "--model", "b"), "does not answer as a router's", 1),
+        (("--admin", "http://127.0.0.1:1", "--key", "a", "--model", "b", "--at", "2031-01-01"), "goes with a file", 2),
+        (("--admin", "ftp://x", "--key", "a", "--model", "b"), "is no URL such as", 2),
+        (("--admin", "http://127.0.0.1:1", "--key", "a", "--model", "b"), "does not answer as a router's", 1),
     ],
 )
 def test_a_slip_is_named(arguments: tuple[str, ...], message: str, status: int) -> None:
@@ -142,7 +142,7 @@ def control_plane() -> Iterator[Router]:
 
 def ask(router: Router, *more: str) -> Result:
     url = f"http://127.0.0.1:{router.server_port}"
-    return run("--url", url, "--key", "research", "--model", "gpt-4o", *more)
+    return run("--admin", url, "--key", "research", "--model", "gpt-4o", *more)
 
 
 def test_a_running_router_tells_who_would_refuse_now(control_plane: Router) -> None:
@@ -156,6 +156,17 @@ def test_a_running_router_tells_who_would_refuse_now(control_plane: Router) -> N
     assert re.search(r"azure-swedencentral/gpt-4o .* throttled *$", done.stdout, re.MULTILINE)
     assert re.search(r"oracle-frankfurt/meta.llama-3.3-70b-instruct .* ready *$", done.stdout, re.MULTILINE)
     assert control_plane.asked == {"key": ["research"], "model": ["gpt-4o"]}
+    assert control_plane.token == "Bearer t0ken"
+
+
+def test_the_token_may_stand_in_a_file_which_other_users_of_the_machine_cannot_read(
+    control_plane: Router, tmp_path: Path
+) -> None:
+    control_plane.body = json.dumps(explain_request(load(FILE, ENVIRON), "research", "gpt-4o")).encode()
+    (tmp_path / "token").write_text("t0ken\n")
+    done = ask(control_plane, "--token-file", str(tmp_path / "token"))
+
+    assert (done.exit_code, done.stderr) == (0, "")
     assert control_plane.token == "Bearer t0ken"
 
 

@@ -211,6 +211,7 @@ def test_what_stands_in_the_way_is_said_in_a_line(config: Path, command: str) ->
     (config.parent / "ledger" / "ledger.db").write_bytes(b"")
     empty = run(config, command)
     assert (empty.exit_code, "ledger.db cannot be read: " in empty.stderr) == (1, True)
+    assert "`inference-router ledger migrate` makes them" in empty.stderr
     text = config.read_text().replace('"ledger"', '"tracing"')
     config.write_text(re.sub(r',\s*"tracing": \{[^}]*\}', "", text))
     off = run(config, command)

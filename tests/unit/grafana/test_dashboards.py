@@ -30,7 +30,7 @@ def expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def test_the_files_are_what_the_script_makes() -> None:
     made = files()
-    assert {file.stem for file in made} == {"fleet", "workload", "deployment", "placement"} == set(DASHBOARDS)
+    assert {file.stem for file in made} == {"fleet", "workload", "deployment", "placement", "limits"} == set(DASHBOARDS)
     for file, text in made.items():
         assert file.read_bytes() == text, "python -m scripts.dashboards writes it anew"
 
