@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 import orjson
@@ -13,7 +13,9 @@ from router.admin.answers import error, json_answer, json_body
 from router.admin.console import add_console
 from router.admin.control import ControlledRouter
 from router.admin.guard import guard
+from router.admin.headers import set_headers
 from router.admin.keys import OVERLAP_S, KeyRefusedError
+from router.base.errors import place_of
 from router.model.fleet import Secret
 from router.telemetry.exposition import render
 from router.transport.channel import NO_ANSWER
@@ -30,10 +32,13 @@ _MESSAGES: Final = {
 }
 
 
-def build_app(router: ControlledRouter, token: Secret | None) -> web.Application:
-    """Makes the application. `token` None: only for a listener on loopback. Raises ValueError for an empty token."""
-    app = web.Application(middlewares=[_as_json, guard(token)])
-    app.on_response_prepare.append(_set_headers)
+def build_app(router: ControlledRouter, token: Secret | None, origins: Collection[str] = ()) -> web.Application:
+    """Makes the application. `token` None: only for a listener on loopback. Raises ValueError for an empty token.
+
+    `origins`: as for `guard`.
+    """
+    app = web.Application(middlewares=[_as_json, guard(token, origins)])
+    app.on_response_prepare.append(set_headers)
     _Routes(router).add_to(app.router)
     add_console(app.router)
     return app
@@ -212,12 +217,6 @@ async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse
         return answer
     except BadRequestError as bad:
         return error(400, "bad_request", str(bad))
-    except Exception:  # nothing is above this but the library, which may show a trace
-        _logger.exception("a handler of the control plane failed")
+    except Exception as failure:  # noqa: BLE001 - above this is the library alone, which may show a trace
+        _logger.error("a handler of the control plane failed: %s at %s", type(failure).__name__, place_of(failure))
         return error(500, "internal_error", "The router failed to answer; its log says why.")
-
-
-async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop(hdrs.SERVER, None)
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"

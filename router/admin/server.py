@@ -1,6 +1,7 @@
 """The control plane's listener."""
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from aiohttp import web
@@ -21,11 +22,11 @@ _silent.disabled = True
 class AdminServer:
     """Serves the control plane on a port of its own."""
 
-    def __init__(self, router: ControlledRouter, token: Secret | None) -> None:
-        """Raises ValueError for an empty token."""
+    def __init__(self, router: ControlledRouter, token: Secret | None, origins: Collection[str] = ()) -> None:
+        """`origins`: whose pages may ask and read the answers. Raises ValueError for an empty token."""
         self._token = token
         self._runner = web.AppRunner(
-            build_app(router, token),
+            build_app(router, token, origins),
             access_log=None,
             logger=_silent,
             handle_signals=False,

@@ -146,3 +146,11 @@ class PlacementViolationError(RouterError):
     """A send that its permit does not allow was stopped at the connection: our bug, counted and never retried."""
 
     status, code = 500, "placement_violation"
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where it happened, for logs; never its text, which may hold a request or a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace is not None else ""

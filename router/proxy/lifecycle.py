@@ -8,6 +8,7 @@ from router.base.errors import (
     NotFoundError,
     RouterError,
     StreamBrokenError,
+    place_of,
 )
 from router.base.heap import CROWDED_BYTES
 from router.config.snapshot import ServerSettings
@@ -73,7 +74,7 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         _reply_error(ctx, error)
     except Exception as error:  # noqa: BLE001 - our bug: the client gets an answer, the log a trace, the process goes on
         ctx.error = RouterError("The router failed. The request id is in the header x-request-id.")
-        rt.books.event("internal_error", request=ctx.id, error=type(error).__name__, at=_place_of(error))
+        rt.books.event("internal_error", request=ctx.id, error=type(error).__name__, at=place_of(error))
         _reply_error(ctx, ctx.error)
     finally:
         settle(ctx, rt)
@@ -302,11 +303,3 @@ def _break_stream(ctx: Context, error: RouterError) -> None:
     if answer is not None and answer.watch is not None and answer.watch.error is None:
         words = error_event(shown, typed=answer.target.operation.ending is Ending.RESPONSES)
     ctx.inbound.break_off(words)
-
-
-def _place_of(error: Exception) -> str:
-    """File and line where it happened; never the text, which may hold a request."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace is not None else ""

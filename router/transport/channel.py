@@ -13,6 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, get_type_hints
 
 import msgspec
 
+from router.base.errors import place_of
+
 _LENGTH: Final = struct.Struct(">I")
 _UNREAD_BYTES_MAX: Final = 8 << 20  # of words that the other end has not taken: it hangs, and will end or be ended
 _logger: Final = logging.getLogger(__name__)
@@ -163,11 +165,11 @@ class Channel(asyncio.Protocol):
             reply = _Result(call.id, msgspec.Raw(_encode(value)))
         except (FailedError, OSError, ValueError) as error:
             reply = _Failure(call.id, unknown_name=False, text=str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the other end waits for an answer
             unknown_name = isinstance(error, LookupError) and not isinstance(error, KeyError | IndexError)
             text = str(error)
             if not unknown_name:  # our bug: the other end must not wait for an answer that never comes
-                _logger.exception("%s failed", call.verb)
+                _logger.error("%s failed: %s at %s", call.verb, type(error).__name__, place_of(error))
                 text = f"it failed ({type(error).__name__})"
             reply = _Failure(call.id, unknown_name, text)
         if call.id:

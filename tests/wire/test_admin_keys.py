@@ -48,7 +48,7 @@ class Plane:
 
     async def ask(self, method: str, path: str, body: object = None, token: str = "t") -> tuple[int, dict[str, Any]]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
-        headers = {"authorization": f"Bearer {token}"}
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         async with self._session.request(method, f"{self.url}{path}", data=data, headers=headers) as answer:
             assert answer.headers["cache-control"] == "no-store"
             return answer.status, json.loads(await answer.read())

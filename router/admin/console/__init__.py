@@ -10,6 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
+from router.admin.headers import CONSOLE_POLICY
+
 _FOLDER: Final = Path(__file__).parent
 _PAGE: Final = "/console"
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
@@ -24,11 +26,6 @@ FILES: Final[Mapping[str, Path]] = {
 }
 """By path: all that is served, and nothing that is not in this table."""
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
 
 def add_console(table: web.UrlDispatcher) -> None:
     """Adds a route for each file."""
@@ -39,6 +36,5 @@ def add_console(table: web.UrlDispatcher) -> None:
 async def _serve(request: web.Request) -> web.Response:
     file = FILES[request.path]
     answer = web.Response(body=file.read_bytes(), content_type=_TYPES[file.suffix], charset="utf-8")
-    answer.headers["Content-Security-Policy"] = POLICY
-    answer.headers["Referrer-Policy"] = "no-referrer"
+    answer.headers["Content-Security-Policy"] = CONSOLE_POLICY
     return answer
