@@ -25,6 +25,7 @@ from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
 from router.proxy.figures import limit_numbers
 from router.supervisor.limits import BEYOND_S
+from router.supervisor.nursery import name_process
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
@@ -174,6 +175,7 @@ def run(index: int, line: int, listeners: Sequence[int], known: Snapshot | None 
     `known`: a configuration that was read and checked already; it need not be the one in force.
     """
     raise_open_files()
+    name_process(f"worker-{index}")
     sockets = [socket.socket(fileno=fd) for fd in listeners]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(index, socket.socket(fileno=line), sockets, known))

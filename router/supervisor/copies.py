@@ -2,7 +2,7 @@
 
 What one process has imported and checked the others need not import and check again: they start in a tenth of the time,
 and share its memory for as long as nobody writes to it. Once a loop runs it is too late, since a copy of it would have
-hold of the same descriptors; who takes a worker's place later is a program of its own (`slot`).
+hold of the same descriptors; who takes a worker's place later comes from the `nursery`.
 """
 
 import asyncio
@@ -51,37 +51,55 @@ class Copy:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def make_copies(sockets: Sequence[Sockets], become: Become) -> list[Copy]:
-    """Makes one for each worker; none where a thread runs already. Raises OSError where there can be no more processes.
-
-    `become` is called in the copy, whose process ends when that returns.
-    """
-    made: list[Copy] = []
+def settle_down() -> bool:
+    """To be called before copies are made. False where a thread runs: then there can be none."""
     if threading.active_count() > 1:
-        return made
+        return False
     gc.collect()
     gc.freeze()  # the collector's marks are writes, which end the sharing
+    return True
+
+
+def fork(do: Callable[[], int]) -> int:
+    """Makes a copy of this process, which does that and ends with its status; returns its pid. Raises OSError."""
     sys.stdout.flush()
     sys.stderr.flush()
     # A signal in between waits: the supervisor heeds it, a copy drops it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SUPERVISORS)
     try:
-        for index, own in enumerate(sockets):
-            here, there = socket.socketpair()
-            pid = os.fork()
-            if not pid:
-                for number in _SUPERVISORS:
-                    signal.signal(number, signal.SIG_IGN)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                # Who holds a supervisor's end of a channel keeps its worker from noticing that the supervisor is gone.
-                for foreign in (here, *(copy.line for copy in made)):
-                    foreign.close()
-                close_sockets([others for others in sockets if others is not own])
-                _end_as(partial(become, index, there.detach(), [each.detach() for each in own]))
-            there.close()
-            made.append(Copy(pid, here))
+        pid = os.fork()
+        if not pid:
+            for number in _SUPERVISORS:
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _end_as(do)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
+
+
+def make_copies(sockets: Sequence[Sockets], become: Become, foreign: Sequence[socket.socket] = ()) -> list[Copy]:
+    """Makes one for each worker; none where a thread runs already. Raises OSError where there can be no more processes.
+
+    `become` is called in the copy, whose process ends when that returns. `foreign`: the supervisor's alone.
+    """
+    made: list[Copy] = []
+    if not settle_down():
+        return made
+
+    def begin(index: int, here: socket.socket, there: socket.socket) -> int:
+        own = sockets[index]
+        # Who holds a supervisor's end of a channel keeps its worker from noticing that the supervisor is gone.
+        for each in (here, *foreign, *(copy.line for copy in made)):
+            each.close()
+        close_sockets([others for others in sockets if others is not own])
+        return become(index, there.detach(), [each.detach() for each in own])
+
+    for index in range(len(sockets)):
+        here, there = socket.socketpair()
+        pid = fork(partial(begin, index, here, there))
+        there.close()
+        made.append(Copy(pid, here))
     return made
 
 

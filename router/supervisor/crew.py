@@ -19,6 +19,7 @@ ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operat
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
 HUNG_S: Final = 30.0  # without an answer from a process that lives
 CUT_S: Final = 4.0  # from a drain that is cut short to the end: the logs have 2 s of it
+QUEUED_S: Final = 1.0  # so long who connects may wait for who comes next: withdrawn, a queue is reset
 START_S: Final = 120.0  # from a new process to one that listens: imports, tokens, a segment, on a busy machine
 
 T = TypeVar("T")
@@ -184,7 +185,7 @@ class Crew:
         why = {"why": slot.failure} if slot.failure else {}
         self._superior.event("worker_ended", worker=slot.index, how=how, **why, restart_in_s=round(wait_s, 3))
         slot.restarts += 1
-        if wait_s:
+        if wait_s > QUEUED_S:
             slot.withdraw()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

@@ -13,6 +13,7 @@ from typing import Final
 from router.supervisor.backoff import Backoff
 from router.supervisor.copies import Copy
 from router.supervisor.listening import withdraw
+from router.supervisor.nursery import Born, Nursery
 from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
@@ -25,9 +26,17 @@ class Slot:
     """Keeps a place, not a policy: when to start and to end who sits here is for the supervisor to say."""
 
     def __init__(
-        self, index: int, sockets: tuple[socket.socket, ...], rng: random.Random, first: Copy | None = None
+        self,
+        index: int,
+        sockets: tuple[socket.socket, ...],
+        rng: random.Random,
+        first: Copy | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
-        """`first`: a process that was made for this place, and waits to be given a channel."""
+        """`first`: a process that was made for this place, and waits to be given a channel.
+
+        `nursery`: where later ones come from.
+        """
         self.index = index
         self.joined = False  # has the configuration in force, and is told of the next
         self.up = False  # has joined, and listens
@@ -40,8 +49,8 @@ class Slot:
         self.last = Reading()  # of the process that runs
         self._sockets = sockets
         self._past = Reading()  # what stays true of those that have ended
-        self._first = first
-        self._process: asyncio.subprocess.Process | Copy | None = None
+        self._first, self._nursery = first, nursery
+        self._process: asyncio.subprocess.Process | Copy | Born | None = None
 
     @property
     def pid(self) -> int | None:
@@ -73,9 +82,18 @@ class Slot:
         if self._first is not None:
             self._process, line, self._first = self._first, self._first.line, None
         else:
-            self._process, line = await self._make()
+            self._process, line = await self._born() or await self._make()
         self.channel.serve(verbs)
         await asyncio.get_running_loop().create_connection(lambda: self.channel, sock=line)
+
+    async def _born(self) -> tuple[Born, socket.socket] | None:
+        """A process that need not be started from nothing, where there can be one."""
+        if self._nursery is None or not self._nursery.alive:
+            return None
+        try:
+            return await self._nursery.bear(self.index, self._sockets)
+        except (OSError, TimeoutError):
+            return None
 
     async def _make(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
         """A new program for this place, and this end of its channel."""

@@ -37,6 +37,7 @@ from router.supervisor.keys import SharedKeys
 from router.supervisor.limits import SharedLimits
 from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
+from router.supervisor.nursery import Nursery, make_nursery
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
 from router.telemetry import names
@@ -61,8 +62,9 @@ class Supervisor:
         snapshot: Snapshot,
         sockets: Sequence[Sockets] = (),
         copies: Sequence[Copy] = (),
+        nursery: Nursery | None = None,
     ) -> None:
-        """`sockets`, `copies`: what there is of them already, for each worker.
+        """`sockets`, `copies`: what there is of them already, for each worker. `nursery`: where later ones come from.
 
         Raises OSError where the access log cannot be opened.
         """
@@ -70,7 +72,7 @@ class Supervisor:
         self._clock = SystemClock()
         self._log = AccessLog(snapshot.server.access_log, shared=True)
         self.event = self._log.event
-        self._sockets, self._copies = sockets, copies
+        self._sockets, self._copies, self._nursery = sockets, copies, nursery
         self._crew = Crew((), self)
         self._supply = supply_of(snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised)
         self._limits = SharedLimits(self._supply, lambda holders, limit_ids: self._crew.recall(holders, limit_ids))
@@ -109,7 +111,9 @@ class Supervisor:
             if self._accounts is not None:
                 self._accounts.start()
             await self._keys.spread()
-            self._crew = Crew([Slot(index, own, random.Random(), copy) for index, (own, copy) in places], self)
+            self._crew = Crew(
+                [Slot(index, own, random.Random(), copy, self._nursery) for index, (own, copy) in places], self
+            )
             await self._crew.start()
             await self._look()
             self.admin_port = await self._admin.start(server.admin.host, server.admin.port)
@@ -161,6 +165,8 @@ class Supervisor:
     async def close(self) -> None:
         """Ends everything that is left."""
         await self._crew.gone(0.0)
+        if self._nursery is not None:
+            self._nursery.close()
         await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()
@@ -351,10 +357,12 @@ def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Ca
     """
     server = snapshot.server
     sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
-    copies = make_copies(sockets, partial(child.run, known=snapshot))
+    become = partial(child.run, known=snapshot)
+    nursery = make_nursery(sockets, become)
+    copies = make_copies(sockets, become, (nursery.line,) if nursery is not None else ())
 
     async def main() -> None:
-        supervisor = Supervisor(file, environ, snapshot, sockets, copies)
+        supervisor = Supervisor(file, environ, snapshot, sockets, copies, nursery)
         await supervisor.start()
         on_ready(supervisor.port, supervisor.admin_port)
         await supervisor.run()
