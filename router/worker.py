@@ -107,7 +107,7 @@ class Worker:
             await self._listen()
             if self._seat is None:
                 settings = self._snapshot.server
-                self._admin = AdminServer(self, settings.admin_token)
+                self._admin = AdminServer(self, settings.admin_token, settings.cors_origins)
                 self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
         except BaseException:
             await self.close()

@@ -7,7 +7,7 @@ from typing import Final
 from router.config.faults import Fault
 from router.config.snapshot import Snapshot
 
-_OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token")
+_OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token", "cors_origins")
 
 
 def unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:

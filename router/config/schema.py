@@ -95,6 +95,7 @@ class ServerSection(Section):
     upstream_idle_s: Seconds = 55.0
     admin_token: Annotated[str | None, Field(min_length=1, repr=False)] = None
     access_log: Text = "-"
+    cors_origins: list[Text] = []
 
 
 class TimeoutsSection(Section):

@@ -4,6 +4,7 @@ from typing import Final
 
 from router.config.document import Document
 from router.config.hosts import is_loopback
+from router.config.origins import read_origins
 from router.config.schema import ServerSection
 from router.config.snapshot import ServerSettings
 from router.config.words import check_secret, read_address
@@ -57,4 +58,5 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         upstream_idle_s=section.upstream_idle_s,
         admin_token=Secret(section.admin_token) if section.admin_token is not None else None,
         access_log=section.access_log,
+        cors_origins=read_origins(doc, ("server", "cors_origins"), section.cors_origins),
     )

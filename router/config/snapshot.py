@@ -57,6 +57,7 @@ class ServerSettings:
     upstream_idle_s: float = 55.0  # under the 60 s and more that upstreams keep an idle connection
     admin_token: Secret | None = None
     access_log: str = "-"  # a path, `-` for standard output, `off` for none
+    cors_origins: frozenset[str] = frozenset()  # whose pages may ask the control plane
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Supervisor:
         self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self._clock)
         self._live = Live()
         self._scenes: list[Scene] = []
-        self._admin = AdminServer(self, snapshot.server.admin_token)
+        self._admin = AdminServer(self, snapshot.server.admin_token, snapshot.server.cors_origins)
         self._loaded_at = self._clock.wall()
         self._drained: set[str] = set()  # deployments
         self._reloads = {"ok": 0, "refused": 0}
