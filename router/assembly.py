@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from router.admin.control import Reloads
 from router.admin.picture import Scene
 from router.admin.scene import scene_of
 from router.admin.stories import Stories
@@ -137,7 +138,7 @@ class Assembly:
         )
         self.gateway.server.outbox.gate = self.books.ledger
         self._version = _version()
-        self.reloads = {"ok": 0, "refused": 0}
+        self.reloads = Reloads(self.books.event)
         self.loaded_at = clock.wall()  # the configuration in force
 
     def _keep_ledger(self, snapshot: Snapshot, settings: LedgerSettings) -> None:
@@ -260,7 +261,7 @@ class Assembly:
             names.CONFIG.name: {(runtime.snapshot.version,): 1},
             names.CONFIG_LOADED.name: {(): self.loaded_at},
             names.KEYS.name: self._keys(),
-            names.RELOADS.name: {(result,): count for result, count in self.reloads.items()},
+            **self.reloads.numbers(),
             names.DECISIONS.name: {(): self.decisions.sequence},
             names.DECISIONS_DROPPED.name: {(): self.decisions.dropped},
             names.ANCHOR_FAILURES.name: {(): self.anchoring.failures},

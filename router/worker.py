@@ -9,11 +9,12 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
 
-from router.admin.control import ReloadResult
+from router.admin.control import ReloadResult, refusal_of
 from router.admin.hangup import Hangup
 from router.admin.keys import KeyOffice
 from router.admin.live import Live
@@ -21,7 +22,7 @@ from router.admin.server import AdminServer
 from router.assembly import Assembly
 from router.base.clock import Clock, SystemClock
 from router.base.errors import RefusedError
-from router.config.changes import unchangeable
+from router.config.compare import compare
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
@@ -206,16 +207,12 @@ class Worker:
     async def reload(self) -> ReloadResult:
         async with self._reloading:
             assembly, old = self.assembly, self.assembly.runtime.snapshot
-            faults = await self._prepare(None)
-            if self._prepared is None:
-                assembly.reloads["refused"] += 1
-                assembly.books.event("reload_refused", faults=[str(fault) for fault in faults])
-                return ReloadResult(ok=False, version=old.version, faults=faults)
-            new = self._prepared
+            faults, new = await self._prepare(None), self._prepared
+            if new is None:
+                return assembly.reloads.ended(ReloadResult(old.version, refusal_of(faults), faults), old.version)
             self._adopt_prepared()
-            assembly.reloads["ok"] += 1
-            assembly.books.event("reloaded", config_version=new.version, was=old.version)
-            return ReloadResult(ok=True, version=new.version)
+            changed = await assembly.loop.run_in_executor(None, compare, old, new, self._clock.wall())
+            return assembly.reloads.ended(ReloadResult(new.version, changed=changed), old.version)
 
     async def prepare(self, source: Source) -> tuple[Fault, ...]:
         """The first half of a supervisor's reload: reads what may come into force. Returns why it cannot."""
@@ -232,10 +229,11 @@ class Worker:
     async def _prepare(self, source: Source | None) -> tuple[Fault, ...]:
         """Under the lock. `source`: None: what the file holds now."""
         self._prepared = None
-        loop, wall, cores = self.assembly.loop, self._clock.wall(), self._snapshot.source.cores
+        running, wall = self.assembly.runtime.snapshot, self._clock.wall()
         try:
             # Reading and checking is slow and touches nothing that requests use: off the loop.
-            new = await loop.run_in_executor(None, load, str(self._file), self._environ, wall, source, cores)
+            read = partial(load, self._file, self._environ, wall, source, running)
+            self._prepared = await self.assembly.loop.run_in_executor(None, read)
         except ConfigError as error:
             return tuple(error.faults)
         faults = unchangeable(self._file, self.assembly.runtime.snapshot, new)

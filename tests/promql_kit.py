@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
+from router.admin.control import Refusal
 from router.health.breaker import Phase
 from router.health.verdict import State
 from router.model.decision import ACCEPTED, REFUSALS
@@ -97,6 +98,7 @@ _WORDS: Final[dict[tuple[str, str], set[str]]] = {
     ("router_deployment_verdict", "state"): _values(State),
     ("router_breaker_state", "state"): _values(Phase),
     ("router_reloads_total", "result"): {"ok", "refused"},
+    ("router_reloads_total", "reason"): {"", *_values(Refusal)},
     ("router_limit_left_ratio", "limit"): {"rpm", "tpm", "concurrent", "day_usd", "month_usd"},
     ("router_log_buffered_bytes", "log"): {"access", "decisions"},
 }

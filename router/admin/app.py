@@ -119,13 +119,14 @@ class _Routes:
     async def _reload(self, _: web.Request) -> web.Response:
         result = await self._router.reload()
         await self._forget_picture()
-        if result.ok:
-            return json_answer({"version": result.version})
+        if result.refusal is None:
+            return json_answer({"version": result.version, "changed": result.changed})
         return error(
             409,
             "configuration_refused",
             f"The configuration was refused; version {result.version} stays in force.",
             version=result.version,
+            reason=result.refusal,
             faults=result.faults,
         )
 

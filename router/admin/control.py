@@ -1,20 +1,75 @@
 """What the control plane needs of the router that it controls."""
 
+import enum
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from router.admin.keys import KeyOffice
+from router.config.changes import RESTART
+from router.config.compare import Comparison
 from router.config.faults import Fault
-from router.telemetry.reading import Reading
+from router.telemetry import names
+from router.telemetry.reading import Numbers, Reading
+
+
+class Refusal(enum.Enum):
+    """Why the old configuration stays in force."""
+
+    FAULTS = "faults"  # of the new one
+    RESTART = "restart"  # it is good, and changes what only a restart can change
+    WORKER = "worker"  # one could not take it over
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """`version`: of the configuration in force after the reload, which is the old one unless `ok`."""
+    """`version`: of the configuration in force after the reload, which is the old one where there is a `refusal`.
 
-    ok: bool
+    `changed`: what the new one changes; None where it is refused.
+    """
+
     version: str
+    refusal: Refusal | None = None
     faults: tuple[Fault, ...] = ()
+    changed: Comparison | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.refusal is None
+
+
+def refusal_of(faults: Iterable[Fault]) -> Refusal:
+    """By the faults of a new configuration."""
+    return Refusal.RESTART if all(fault.message == RESTART for fault in faults) else Refusal.FAULTS
+
+
+class Reloads:
+    """Those of one router: each is counted, and told to the log."""
+
+    def __init__(self, event: Callable[..., None]) -> None:
+        self.event = event
+        self._counts = dict.fromkeys((None, *Refusal), 0)
+
+    def ended(self, result: ReloadResult, was: str) -> ReloadResult:
+        """Returns the result. `was`: the version that was in force before."""
+        self._counts[result.refusal] += 1
+        if result.refusal is not None:
+            faults = [str(fault) for fault in result.faults]
+            self.event("reload_refused", config_version=was, reason=result.refusal.value, faults=faults)
+        elif result.changed is not None:
+            changes, loosened = result.changed.changes, [change.name for change in result.changed.loosened]
+            self.event(
+                "reloaded", config_version=result.version, was=was, changes=len(changes), exclusive_loosened=loosened
+            )
+        return result
+
+    def numbers(self) -> Numbers:
+        return {
+            names.RELOADS.name: {
+                ("refused", refusal.value) if refusal is not None else ("ok", ""): count
+                for refusal, count in self._counts.items()
+            }
+        }
 
 
 class ControlledRouter(Protocol):

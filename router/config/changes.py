@@ -1,43 +1,53 @@
-"""What of a new configuration a running router cannot take over."""
+"""What of a configuration is set up once, at the start, so that a router that runs cannot take over another."""
 
-import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
-from router.config.faults import Fault
-from router.config.snapshot import Snapshot
+from router.config.document import Document
+from router.config.snapshot import ServerSettings, Snapshot
+from router.leasing.settings import RedisSettings
+from router.ledger.settings import LedgerSettings
+from router.telemetry.decision_log import DecisionLogSettings
+from router.telemetry.tracing import TracingSettings
 
-_OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token", "cors_origins")
+RESTART: Final = "cannot change in a reload; restart the router for it"
+OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token", "cors_origins")
 
-
-def unchangeable(file: Path, old: Snapshot, new: Snapshot) -> tuple[Fault, ...]:
-    """What needs a restart, as faults of the new file."""
-    changed = [f"server.{name}" for name in _OF_THE_PROCESS if getattr(old.server, name) != getattr(new.server, name)]
-    if old.decision_log != new.decision_log:
-        changed.append("decision_log")
-    if old.redis != new.redis:
-        changed.append("redis")
-    if old.ledger != new.ledger:
-        changed.append("ledger")
-    if _exporter(old) != _exporter(new):
-        changed.append("tracing")
-    lines = new.source.text.splitlines()
-    text = "cannot change in a reload; restart the router for it"
-    return tuple(Fault(str(file), _line_of(path, lines), path, text) for path in changed)
+Fixed = dict[str, object]
+"""By its path in the file."""
 
 
-def _exporter(snapshot: Snapshot) -> object:
-    """What of tracing is set up once; what is sampled may change."""
-    tracing = snapshot.tracing
-    if tracing is None:
-        return None
-    return tracing.endpoint, tracing.headers, tracing.ca_file, tracing.service_name
+def fixed(
+    server: ServerSettings,
+    decision_log: DecisionLogSettings | None,
+    ledger: LedgerSettings | None,
+    redis: RedisSettings | None,
+    tracing: TracingSettings | None,
+) -> Fixed:
+    """All of it."""
+    exporter = (tracing.endpoint, tracing.headers, tracing.ca_file, tracing.service_name) if tracing else None
+    return {
+        **{f"server.{name}": getattr(server, name) for name in OF_THE_PROCESS},
+        "decision_log": decision_log,
+        "redis": redis,
+        "ledger": ledger,
+        "tracing": exporter,  # what is sampled may change
+    }
 
 
-def _line_of(path: str, lines: list[str]) -> int:
-    """The line of a key that no other section has; that of its section, or 1, where it is left out."""
-    for key in reversed(path.split(".")):
-        for number, line in enumerate(lines, 1):
-            if re.search(rf"""(?:^|[\s{{,"']){key}["']?\s*:""", line):
-                return number
-    return 1
+def fixed_in(snapshot: Snapshot) -> Fixed:
+    """As `fixed`, of a whole configuration."""
+    return fixed(snapshot.server, snapshot.decision_log, snapshot.ledger, snapshot.redis, snapshot.tracing)
+
+
+def differing(old: Fixed, new: Fixed) -> Iterator[str]:
+    """The paths of what needs a restart."""
+    return (path for path in new if old[path] != new[path])
+
+
+def check_fixed(doc: Document, running: Snapshot | None, found: Fixed) -> None:
+    """A fault for whatever cannot change while that runs. What has a fault of its own says nothing."""
+    for dotted in differing(fixed_in(running), found) if running is not None else ():
+        path = tuple(dotted.split("."))
+        if not doc.has_fault(path):
+            doc.fault(path, RESTART)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from router.config import check
 from router.config.allowances import budget_warnings, read_allowance, read_model_limits
 from router.config.auth import written_secrets
+from router.config.changes import check_fixed, fixed
 from router.config.clouds import Hosts, read_clouds
 from router.config.document import Document
 from router.config.faults import ConfigError
@@ -39,6 +40,8 @@ from router.model.operation import OPERATIONS
 from router.model.plan import Plan
 from router.model.policy import Policy
 from router.placement import Schedule, make_permit, make_plan
+from router.telemetry.decision_log import DecisionLogSettings
+from router.telemetry.tracing import TracingSettings
 
 Plans = dict[tuple[str, str, str], Plan]
 
@@ -48,18 +51,19 @@ def load(
     environ: Mapping[str, str],
     wall: float | None = None,
     source: Source | None = None,
-    cores: int | None = None,
+    running: Snapshot | None = None,
 ) -> Snapshot:
     """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot.
 
     `wall`: the moment, in wall seconds, whose phase the snapshot is to show; left out, the present one.
     `source`: is taken instead of what file and environment hold by now; `path` still is what relative paths start at.
-    `cores`: what `workers: auto` goes by, in a reload as it did at the start; left out, those of this process.
+    `running`: what this one is to take over from. `workers: auto` means what it meant there, and what needs a restart
+    is a fault, named beside the others.
     """
-    doc = Document(os.fspath(path), environ, source, cores)
+    doc = Document(os.fspath(path), environ, source, running.source.cores if running is not None else None)
     doc.read()
     file, lost = check_shape(doc)
-    snapshot = _compose(doc, file, lost) if file is not None else None
+    snapshot = _compose(doc, file, lost, running) if file is not None else None
     if doc.faults or snapshot is None:
         raise ConfigError(doc.faults)
     for phase in snapshot.phases:
@@ -67,7 +71,7 @@ def load(
     return snapshot.seen_at(time.time() if wall is None else wall)
 
 
-def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | None:
+def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot | None) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
     workers = read_workers(doc, file.server)
     server = read_server(doc, file.server, workers)
@@ -84,23 +88,21 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     schedules, policies, allowances = _read_workloads(doc, file.workloads, reader)
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
-    decision_log = read_decision_log(doc, file.decision_log)
-    ledger, redis, unsafe = _read_stores(doc, file)
-    tracing, untold = read_tracing(doc, file.tracing, None if "workloads" in lost else file.workloads)
+    whole = None if "workloads" in lost else file.workloads
+    decision_log, ledger, redis, tracing, unsafe = _read_outward(doc, file, whole)
+    check_fixed(doc, running, fixed(server, decision_log, ledger, redis, tracing))
     if models is None:
         return None
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += [*reader.warnings(), *unsafe, *untold]
+    warnings += [*reader.warnings(), *unsafe]
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
     warnings += _endpoint_warnings(doc, endpoints, has_keys=bool(keys) or ledger is not None)
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
-    if server is None:
-        return None
     return Snapshot(
         version=_version(file),
         server=server,
@@ -116,6 +118,7 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
         retries=read_resilience(file.resilience),
         limits=limits,
         model_limits=MappingProxyType(model_limits),
+        hosts=MappingProxyType({cloud: tuple(patterns) for cloud, patterns in reach.items()}),
         decision_log=decision_log,
         ledger=ledger,
         tracing=tracing,
@@ -129,11 +132,15 @@ def _compose(doc: Document, file: File, lost: Collection[str]) -> Snapshot | Non
     )
 
 
-def _read_stores(doc: Document, file: File) -> tuple[LedgerSettings | None, RedisSettings | None, list[str]]:
-    """What is kept outside of this process, and warnings."""
+def _read_outward(
+    doc: Document, file: File, workloads: Collection[str] | None
+) -> tuple[DecisionLogSettings | None, LedgerSettings | None, RedisSettings | None, TracingSettings | None, list[str]]:
+    """What is kept outside of this process, or sent there, and warnings."""
+    decision_log = read_decision_log(doc, file.decision_log)
     ledger, of_ledger = read_ledger(doc, file.ledger)
     redis, of_redis = read_redis(doc, file.redis)
-    return ledger, redis, [*of_ledger, *of_redis]
+    tracing, of_tracing = read_tracing(doc, file.tracing, workloads)
+    return decision_log, ledger, redis, tracing, [*of_ledger, *of_redis, *of_tracing]
 
 
 def _read_fleet(

@@ -6,11 +6,13 @@ from router.config.document import Document
 from router.config.hosts import is_loopback
 from router.config.origins import read_origins
 from router.config.schema import ServerSection
-from router.config.snapshot import ServerSettings
+from router.config.snapshot import Address, ServerSettings
+from router.config.tls import read_front
 from router.config.words import check_secret, read_address
 from router.model.fleet import Secret
 
 WORKERS_MAX: Final = 256
+_UNREADABLE: Final = Address("", 0)  # has its fault
 
 
 def share(total: int, workers: int) -> int:
@@ -29,8 +31,7 @@ def read_workers(doc: Document, section: ServerSection) -> int:
     return 1
 
 
-def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSettings | None:
-    """None where an address cannot be read."""
+def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSettings:
     listen = read_address(doc, ("server", "listen"), section.listen)
     admin = read_address(doc, ("server", "admin"), section.admin)
     if section.admin_token is not None:
@@ -38,15 +39,13 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
     if section.body_bytes_max > share(section.buffered_bytes_max, workers):
         whose = "buffered_bytes_max" if workers == 1 else f"a worker's share of buffered_bytes_max (1/{workers})"
         doc.fault(("server", "body_bytes_max"), f"is above {whose}, so the largest body could never be read")
-    if listen is None or admin is None:
-        return None
-    if listen == admin and listen.port:
+    if listen is not None and listen == admin and listen.port:
         doc.fault(("server", "admin"), "is the address of `listen`: the control plane has its own")
-    if not is_loopback(admin.host) and section.admin_token is None:
+    if admin is not None and not is_loopback(admin.host) and section.admin_token is None:
         doc.fault(("server", "admin"), "is not a loopback address: that needs `admin_token`")
     return ServerSettings(
-        listen=listen,
-        admin=admin,
+        listen=listen or _UNREADABLE,
+        admin=admin or _UNREADABLE,
         workers=workers,
         body_bytes_max=section.body_bytes_max,
         buffered_bytes_max=share(section.buffered_bytes_max, workers),

@@ -139,6 +139,7 @@ class Snapshot:
 
     def joined(self, stored: Iterable[ApiKey], wall: float) -> "Snapshot":
         """With these keys of the store, in place of those before. What the file says of a name or a secret holds;
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))  # that count as a cloud
         a key whose workload it does not have is left out.
         """
         names = {key.name for key in self.file_keys}

@@ -14,14 +14,14 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from router.admin.control import ReloadResult
+from router.admin.control import Refusal, ReloadResult, Reloads, refusal_of
 from router.admin.hangup import Hangup
 from router.admin.keys import KeyOffice
 from router.admin.live import Live, unjudged
 from router.admin.picture import Scene
 from router.admin.server import AdminServer
 from router.base.clock import SystemClock
-from router.config.changes import unchangeable
+from router.config.compare import compare
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
@@ -91,7 +91,7 @@ class Supervisor:
         self._admin = AdminServer(self, snapshot.server.admin_token, snapshot.server.cors_origins)
         self._loaded_at = self._clock.wall()
         self._drained: set[str] = set()  # deployments
-        self._reloads = {"ok": 0, "refused": 0}
+        self._reloads = Reloads(self.event)
         self._reloading = asyncio.Lock()
         self._complete = False  # all workers have listened once
         self._stop = asyncio.Event()
@@ -234,27 +234,26 @@ class Supervisor:
         """Every worker must be able to take the new configuration before any of them does."""
         async with self._reloading:
             old = self._snapshot
-            try:
-                read = partial(load, self._file, self._environ, cores=old.source.cores)
-                new = await asyncio.get_running_loop().run_in_executor(None, read)
-                faults = unchangeable(self._file, old, new) or await self._prepare(new)
-            except ConfigError as error:
-                faults = tuple(error.faults)
-            if faults:
-                self._reloads["refused"] += 1
-                self.event("reload_refused", faults=[str(fault) for fault in faults])
-                return ReloadResult(ok=False, version=old.version, faults=faults)
-            self._snapshot = new  # from here on it is in force: whoever starts, starts with it
-            self._adopt_keys(self._keys.read)
-            self._loaded_at = self._clock.wall()
-            self._drained &= new.deployments.keys()
-            if self._accounts is not None:
-                self._accounts.bookkeeping.adopt(new)
-            await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
-            await self._keys.spread()  # it may have a place for other keys
-            self._reloads["ok"] += 1
-            self.event("reloaded", config_version=new.version, was=old.version)
-            return ReloadResult(ok=True, version=new.version)
+            return self._reloads.ended(await self._reload(old), old.version)
+
+    async def _reload(self, old: Snapshot) -> ReloadResult:
+        loop, wall = asyncio.get_running_loop(), self._clock.wall()
+        try:
+            read = partial(load, self._file, self._environ, wall, running=old)
+            new = await loop.run_in_executor(None, read)
+        except ConfigError as error:
+            return ReloadResult(old.version, refusal_of(error.faults), error.faults)
+        if faults := await self._prepare(new):
+            return ReloadResult(old.version, Refusal.WORKER, faults)
+        self._snapshot = new  # from here on it is in force: whoever starts, starts with it
+        self._adopt_keys(self._keys.read)
+        self._loaded_at = wall
+        self._drained &= new.deployments.keys()
+        if self._accounts is not None:
+            self._accounts.bookkeeping.adopt(new)
+        await asyncio.gather(*(self._follow(slot) for slot in self._crew.joined))
+        await self._keys.spread()  # it may have a place for other keys
+        return ReloadResult(new.version, changed=await loop.run_in_executor(None, compare, old, new, wall))
 
     def _adopt_keys(self, keys: tuple[ApiKey, ...]) -> None:
         """Of the store. From here on workers may lease of their limits."""
@@ -338,7 +337,7 @@ class Supervisor:
             {
                 names.WORKER_UP.name: {(str(slot.index),): int(slot.up) for slot in self._crew.slots},
                 names.WORKER_RESTARTS.name: {(str(slot.index),): slot.restarts for slot in self._crew.slots},
-                names.RELOADS.name: {(result,): count for result, count in self._reloads.items()},
+                **self._reloads.numbers(),
                 names.DRAINING.name: {(): int(self._stopping > 0)},
                 names.CONFIG.name: {(self._snapshot.version,): 1},
                 names.CONFIG_LOADED.name: {(): self._loaded_at},

@@ -311,7 +311,12 @@ KEYS: Final = _gauge(
     "Clients' keys that are valid now, of the configuration (`file`) and of the ledger's store (`store`).",
     across=Across.MIN,
 )
-RELOADS: Final = _counter("router_reloads_total", ("result",), "Reloads of the configuration.", across=Across.MAX)
+RELOADS: Final = _counter(
+    "router_reloads_total",
+    ("result", "reason"),
+    "Reloads of the configuration, and why they were refused.",
+    across=Across.MAX,
+)
 DECISIONS: Final = _counter(
     "router_decision_log_records_total", (), "Records in the decision log's chain, since it began."
 )

@@ -9,13 +9,18 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from router.admin.control import ReloadResult
+from router.admin.control import Refusal, ReloadResult
 from router.admin.server import AdminServer
+from router.config.compare import Change, Comparison, Field
 from router.config.faults import Fault
 from router.model.fleet import Secret
 from router.telemetry import names
 from router.telemetry.exposition import OPENMETRICS, TEXT, render
 from router.telemetry.reading import Reading
+
+CHANGED = Comparison(
+    "v1", "v2", changes=(Change("aliases", "best", "changed", (Field("means", "gpt-4o", "gpt-4.1"),)),)
+)
 
 
 class FakeRouter:
@@ -23,7 +28,7 @@ class FakeRouter:
 
     def __init__(self) -> None:
         self.ready, self.reloads = True, 0
-        self.reload_result = ReloadResult(ok=True, version="v2")
+        self.reload_result = ReloadResult("v2", changed=CHANGED)
         self.state: dict[str, object] = {"draining": False, "workloads": {"api": {"servable": True}}}
         self.deployments = {"azure-eastus2/gpt-4o-ptu": False, "ord/a/b": False}
 
@@ -125,7 +130,11 @@ async def test_metrics_are_the_router_s_in_the_form_that_the_client_accepts(plan
 
 async def test_a_good_reload_names_the_new_version(plane: Plane) -> None:
     status, _, body = await plane.ask("POST", "/reload")
-    assert (status, json.loads(body), plane.router.reloads) == (200, {"version": "v2"}, 1)
+    assert (status, plane.router.reloads) == (200, 1)
+    field = {"name": "means", "before": "gpt-4o", "after": "gpt-4.1"}
+    change = {"section": "aliases", "name": "best", "kind": "changed", "reach": "", "exclusive": False}
+    changed = {"before": "v1", "after": "v2", "restart": [], "changes": [{**change, "fields": [field]}]}
+    assert json.loads(body) == {"version": "v2", "changed": changed}
 
 
 async def test_an_explanation_is_asked_for_by_name(plane: Plane) -> None:
@@ -138,10 +147,10 @@ async def test_an_explanation_is_asked_for_by_name(plane: Plane) -> None:
 
 async def test_a_refused_reload_names_every_fault(plane: Plane) -> None:
     faults = (Fault("router.yaml", 12, "keys[0].workload", "no such workload"), Fault("router.yaml", 0, "", "empty"))
-    plane.router.reload_result = ReloadResult(ok=False, version="v1", faults=faults)
+    plane.router.reload_result = ReloadResult("v1", Refusal.FAULTS, faults)
     status, error = await plane.error_of("POST", "/reload")
     assert status == 409
-    assert error["version"] == "v1"
+    assert (error["version"], error["reason"]) == ("v1", "faults")
     assert error["faults"] == [
         {"file": "router.yaml", "line": 12, "path": "keys[0].workload", "message": "no such workload"},
         {"file": "router.yaml", "line": 0, "path": "", "message": "empty"},

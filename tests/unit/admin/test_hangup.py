@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from router.admin.control import ReloadResult
+from router.admin.control import Refusal, ReloadResult
 from router.admin.hangup import Hangup
 from router.config.faults import Fault
 
@@ -18,7 +18,7 @@ async def test_a_storm_of_signals_is_one_reload_more(capsys: pytest.CaptureFixtu
     async def reload() -> ReloadResult:
         begun.append(len(reopened))
         await release.wait()
-        return ReloadResult(ok=True, version="v1")
+        return ReloadResult("v1")
 
     hangup = Hangup(lambda: reopened.append(1), reload)
     hangup()
@@ -40,7 +40,7 @@ async def test_a_storm_of_signals_is_one_reload_more(capsys: pytest.CaptureFixtu
 
 async def test_a_refusal_is_said_where_a_refused_start_is(capsys: pytest.CaptureFixture[str]) -> None:
     async def reload() -> ReloadResult:
-        return ReloadResult(ok=False, version="v1", faults=(Fault("router.yaml", 7, "keys", "is wrong"),))
+        return ReloadResult("v1", Refusal.FAULTS, (Fault("router.yaml", 7, "keys", "is wrong"),))
 
     Hangup(lambda: None, reload)()
     await asyncio.sleep(0.01)

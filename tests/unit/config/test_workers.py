@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from router.config.changes import unchangeable
+from router.config.changes import differing, fixed_in
 from router.config.load import load
 from router.config.server import share
 from router.config.snapshot import Source
@@ -67,15 +67,15 @@ def test_auto_means_what_it_meant_at_the_start(file: Path, monkeypatch: pytest.M
     started = load(file, {"KEY": "k"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
 
-    for later in (load(file, {"KEY": "k"}, cores=started.source.cores), load(file, {}, source=started.source)):
+    for later in (load(file, {"KEY": "k"}, running=started), load(file, {}, source=started.source)):
         assert later.server == started.server
-        assert not unchangeable(file, started, later)
-    assert unchangeable(file, started, load(file, {"KEY": "k"}))[0].path == "server.workers"
+    assert [*differing(fixed_in(started), fixed_in(load(file, {"KEY": "k"})))] == ["server.workers"]
 
 
-def test_auto_is_no_more_than_may_be_written(file: Path) -> None:
+def test_auto_is_no_more_than_may_be_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(FILE.format(workers="auto").replace("1GiB", "64GiB"))
-    assert load(file, {"KEY": "k"}, cores=1000).server.workers == 256
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1000)))
+    assert load(file, {"KEY": "k"}).server.workers == 256
 
 
 @pytest.mark.parametrize(("total", "workers", "each"), [(10, 1, 10), (10, 3, 4), (1, 8, 1), (9, 3, 3)])
