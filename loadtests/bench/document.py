@@ -96,6 +96,7 @@ def method(options: Options) -> Mapping[str, object]:
         "the median difference of such pairs",
         "workers_2": "all programs on both cores, one worker as well as two, as nothing can have a core for itself",
         "startup": "from the start of the process to the end of its first answer; its files are in the page cache",
+        "memory": "of the processes that serve; the bookkeeper, which starts meanwhile, is not in it",
         "void": "a round with naive aiohttp outside 6 to 12 × nginx (1 KB requests) or steal over 2 % is run again",
     }
 

@@ -13,7 +13,7 @@ from loadtests.bench.bodies import raw_request
 from loadtests.bench.figures import DIRECT, Sample, percentile, percentiles
 from loadtests.bench.frames import LATE, Crowd, Fidelity, Script
 from loadtests.bench.mode import KIB, Measure, Options, events_of, fresh, new_site
-from loadtests.bench.procfs import pss_bytes
+from loadtests.bench.procfs import pss_bytes, serving
 from loadtests.bench.streams import StreamClient, close_all, connected, first_events, idle_memory, raise_errors
 from loadtests.bench.subjects import Target, stand
 
@@ -78,11 +78,11 @@ class OpenStreams:
 
     def _sample(self, target: Target, script: Script, options: Options, *, memory: bool) -> Sample:
         async def run() -> tuple[float, Fidelity]:
-            before = pss_bytes(target.pid) if memory else 0
+            before = pss_bytes(serving(target.pid)) if memory else 0
             crowd = Crowd(target, self.body, script)
             try:
                 await crowd.start(options.open_streams, OPEN_SPREAD_S)
-                grown = pss_bytes(target.pid) - before if memory else 0
+                grown = pss_bytes(serving(target.pid)) - before if memory else 0
                 return grown / options.open_streams / KIB, await crowd.watch(options.stream_seconds)
             finally:
                 await crowd.close()
@@ -124,10 +124,10 @@ class BurstMemory:
 
             def measure(name: str) -> Sample:
                 with fresh(name, here.site) as target:
-                    idle = pss_bytes(target.pid)
+                    idle = pss_bytes(serving(target.pid))
                     peak = uvloop.run(burst(target, self.body, options.burst))
                     time.sleep(options.recovery_s)
-                    after = pss_bytes(target.pid)
+                    after = pss_bytes(serving(target.pid))
                 in_flight = len(self.body) * options.burst
                 more = {"idle_mib": idle / KIB**2, "peak_mib": peak / KIB**2, "after_mib": after / KIB**2}
                 more |= {"in_flight_mib": in_flight / KIB**2, "kept_share": (after - idle) / in_flight}
@@ -157,6 +157,6 @@ async def _peak(pid: int) -> int:
     peak = 0
     with contextlib.suppress(asyncio.CancelledError):
         while True:
-            peak = max(peak, pss_bytes(pid))
+            peak = max(peak, pss_bytes(serving(pid)))
             await asyncio.sleep(LOOK_S)
     return peak

@@ -1,6 +1,7 @@
 """What the kernel knows: CPU time and memory of a process tree, and the time that other guests had."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,9 +109,9 @@ def main_thread_s(pid: int) -> float:
     return parse_run_ns(_read(PROC / str(pid) / "task" / str(pid) / "schedstat") or "0") / 1e9
 
 
-def pss_bytes(pid: int) -> int:
-    """Proportional memory of a process tree."""
-    texts = (_read(PROC / str(member) / "smaps_rollup") for member in tree(pid))
+def pss_bytes(pids: Iterable[int]) -> int:
+    """Proportional memory of processes; of those that have ended meanwhile, none."""
+    texts = (_read(PROC / str(pid) / "smaps_rollup") for pid in pids)
     return sum(parse_pss_bytes(text) for text in texts if text)
 
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from loadtests.bench.bodies import raw_request
 from loadtests.bench.processes import BenchError
-from loadtests.bench.procfs import cpu_s, pss_bytes
+from loadtests.bench.procfs import cpu_s, pss_bytes, serving
 from loadtests.bench.subjects import Target
 
 CONNECTS_AT_ONCE: Final = 50
@@ -115,14 +115,14 @@ async def paced(target: Target, body: bytes, streams: int, seconds: float, sprea
 
 async def idle_memory(target: Target, body: bytes, streams: int, settle_s: float) -> float:
     """Bytes of the target's process tree for each open stream that has had its first event and waits."""
-    before = pss_bytes(target.pid)
+    before = pss_bytes(serving(target.pid))
     clients = await _connect(target, body, streams)
     try:
         for client in clients:
             client.ask()
         await first_events(clients, 60)
         await asyncio.sleep(settle_s)
-        with_streams = pss_bytes(target.pid)
+        with_streams = pss_bytes(serving(target.pid))
         raise_errors(target, clients)
         return (with_streams - before) / streams
     finally:

@@ -84,7 +84,7 @@ async def _sample(site: Site) -> Sample:
     page = await site.metrics()
     lag_s = max((value for name, value in page.items() if name.partition("{")[0] == LAG), default=0.0)
     members = procfs.tree(site.router.pid) if site.router.pid else []
-    pss = await asyncio.to_thread(procfs.pss_bytes, site.router.pid or 0)
+    pss = await asyncio.to_thread(procfs.pss_bytes, procfs.tree(site.router.pid or 0))
     return Sample(time.monotonic(), pss / 2**20, sum(map(_open_files, members)), lag_s * 1000)
 
 

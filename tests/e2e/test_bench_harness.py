@@ -76,7 +76,7 @@ class TestProc:
         with running("burner", command, core, tmp_path, (tmp_path / "burnt").exists) as pid:
             members = procfs.tree(pid)
             spent = procfs.cpu_s(pid)
-            memory = procfs.pss_bytes(pid)
+            memory = procfs.pss_bytes(procfs.tree(pid))
 
         assert len(members) == 2
         assert 0.3 <= spent < 3.0
