@@ -399,6 +399,11 @@ class Connection(asyncio.Protocol):
             self._linger() if self.overrun or not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._state, self._discard_left = _DRAIN, left
+    @property
+    def behind(self) -> bool:
+        """Something has come behind the running request."""
+        return self.overrun or bool(self._backlog)
+
             self._watch_head(self.server.bounds.head_timeout_s)
         else:
             self._next_request(now)

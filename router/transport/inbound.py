@@ -1,5 +1,6 @@
 """One request as its client sends and reads it, and the fiber that serves it; its connection moves the bytes."""
 
+import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -72,6 +73,23 @@ class Inbound(Fiber):
         if self.body_whole:
             return
         connection = self._connection
+    def hand_over(self, heir: asyncio.Protocol) -> asyncio.Transport:
+        """Lets `heir` read what the client sends from now on, behind a 101; it tells when the connection is lost.
+
+        The connection still counts, and still ends with a drain. Raises MalformedHttpError where the client has not
+        waited for the 101: how what it sent was meant is not known.
+        """
+        if self._connection.behind:
+            raise MalformedHttpError("Bytes came behind the request before its connection was switched.")
+        transport = self._transport
+        assert transport is not None
+        transport.set_protocol(heir)
+        return transport
+
+    def socket_lost(self, exc: Exception | None) -> None:
+        """As its connection would have heard of it, had it not been handed over."""
+        self._connection.connection_lost(exc)
+
         body_timeout_s = connection.server.bounds.body_timeout_s
         began = connection.progress_at
         connection.make_room(self)

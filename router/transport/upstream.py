@@ -79,6 +79,14 @@ class AnswerSink(Protocol):
         ...
 
 
+class SwitchSink(AnswerSink, Protocol):
+    """Takes the answer to a handshake, which may be that the connection leaves HTTP."""
+
+    def switched(self, head: AnswerHead, rest: bytes) -> None:
+        """It is a 101. `rest`: what came behind it. The connection waits for `hand_over`."""
+        ...
+
+
 def require_permit(permit: Permit, cloud: str) -> None:
     """The last of the three barriers: every dial and every send passes here. Raises PlacementViolationError."""
     if cloud not in permit.clouds:
@@ -106,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_poll",
         "_seen",
         "_sink",
+        "_switch",
         "_tail",
         "_transport",
         "_whole",
@@ -133,6 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._sink: AnswerSink | None = None
+        self._switch: SwitchSink | None = None  # what asked it to leave HTTP
         self._poll: select.poll | None = None
         self._head: AnswerHead | None = None
         self._head_buffer = b""
@@ -178,6 +188,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._outbox.write(transport, parts[0])
         else:
             transport.writelines(parts)  # a large body has no company to wait for
+
+    def upgrade(self, permit: Permit, head: bytes, sink: SwitchSink) -> None:
+        """Writes a handshake that asks to leave HTTP. Raises as `send`. No other request goes over this connection."""
+        self._switch = sink
+        self.send(permit, (head,), sink)
+
+    def hand_over(self, heir: asyncio.Protocol) -> asyncio.Transport:
+        """Lets `heir` read and write from now on; it tells when the connection is lost. Only after a switch."""
+        transport = self._transport
+        assert transport is not None
+        assert self._switch is not None
+        self._sink = self._switch = None
+        transport.set_protocol(heir)
+        return transport
 
     def pause(self) -> None:
         """Stops reading: the client does not keep up."""
@@ -266,6 +290,9 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 break
             data = data[end:]
+            if head.status == 101 and self._switch is not None and not head.chunked and head.length is None:
+                self._switch.switched(head, data)
+                return
             self._interim += 1
             if self._interim > INTERIM_MAX or head.status == 101 or head.chunked or head.length is not None:
                 raise _BadAnswerError("an interim answer that nobody asked for")
@@ -308,7 +335,8 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             raise _BadAnswerError(str(error)) from None
         except httptools.HttpParserUpgrade:
-            raise _BadAnswerError("an upgrade that nobody asked for") from None
+            if self._switch is None:
+                raise _BadAnswerError("an upgrade that nobody asked for") from None
         if len(self._begun) != 1:
             raise _BadAnswerError("a second answer that nobody asked for")
         names = tuple(seen)
