@@ -8,6 +8,7 @@ _KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"moderation", ("moderations",)),
     (r"^(gpt-image|chatgpt-image)|^dall-e-2", ("images_generations", "images_edits")),
     (r"^dall-e", ("images_generations",)),
+    (r"-realtime(-|$)", ("realtime",)),
     (r"(^|/)whisper", ("transcriptions", "translations")),
     (r"-transcribe", ("transcriptions",)),
     (r"(^|-)tts(-|$)", ("speech",)),

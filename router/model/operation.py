@@ -37,6 +37,7 @@ class Operation:
     deployment_scoped: bool  # Azure's classic shape names the deployment in the path
     asks_usage: bool = False  # a stream reports usage only where `stream_options.include_usage` asks for it
     stored_words: tuple[bytes, ...] = ()  # one of them stands in each body that names a file or store of one endpoint
+    socket: bool = False  # a WebSocket session, opened by GET
 
 
 CHAT: Final = Operation(
@@ -58,6 +59,11 @@ TRANSCRIPTIONS: Final = Operation(
 )
 TRANSLATIONS: Final = Operation("translations", "/audio/translations", BodyKind.MULTIPART, Ending.FRAMING, True)
 MODERATIONS: Final = Operation("moderations", "/moderations", BodyKind.JSON, Ending.FRAMING, False)
+REALTIME: Final = Operation("realtime", "/realtime", BodyKind.JSON, Ending.FRAMING, False, socket=True)
+# One a deployment has to list: many a server that has responses does not have them over WebSocket.
+RESPONSES_WEBSOCKET: Final = Operation(
+    "responses_websocket", "/responses", BodyKind.JSON, Ending.FRAMING, False, socket=True
+)
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
@@ -73,6 +79,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             TRANSCRIPTIONS,
             TRANSLATIONS,
             MODERATIONS,
+            REALTIME,
+            RESPONSES_WEBSOCKET,
         )
     }
 )

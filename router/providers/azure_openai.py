@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from router.model.fleet import AuthKind, Deployment
-from router.model.operation import Operation
+from router.model.operation import REALTIME, Operation
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
 from router.providers.targets import encode_path, encode_segment
@@ -43,6 +43,7 @@ def _preview(date: str) -> ApiVersion:
 
 
 _PREVIEW_QUERY: Final = b"?api-version=preview"
+_NEVER: Final = _preview("9999-12-31")  # the v1 shape alone has it
 
 # Dates from Microsoft's lists of what each api-version added. No version of Azure has moderations.
 SURFACES: Final[Mapping[str, Surface]] = MappingProxyType(
@@ -56,6 +57,8 @@ SURFACES: Final[Mapping[str, Surface]] = MappingProxyType(
         "speech": Surface(_preview("2024-02-15"), previews_only=True, v1_query=_PREVIEW_QUERY),
         "transcriptions": Surface(_preview("2023-09-01"), v1_query=_PREVIEW_QUERY),
         "translations": Surface(_preview("2023-09-01"), v1_query=_PREVIEW_QUERY),
+        "realtime": Surface(_preview("2024-10-01"), previews_only=True),
+        "responses_websocket": Surface(_NEVER),
     }
 )
 USAGE_OPTION_SINCE: Final = _preview("2024-09-01")
@@ -74,15 +77,20 @@ class AzureOpenAI:
         # People paste the base URL of the SDKs too: it is the same resource.
         prefix = encode_path(endpoint.base_url.path.removesuffix("/openai/v1").removesuffix("/openai")) + b"/openai"
         path = operation.path.encode()
+        name = encode_segment(deployment.name)
         if endpoint.api_version == "v1":
+            if operation is REALTIME:  # has no body: the query names the deployment
+                return Route(prefix + b"/v1" + path + b"?model=" + name, False, False, needs_done=False)
             return Route(prefix + b"/v1" + path + surface.v1_query, True, operation.asks_usage, needs_done=True)
         version = ApiVersion.parse(endpoint.api_version)
         if version is None or version < surface.since or (version.stable and surface.previews_only):
             return None
         query = b"?api-version=" + endpoint.api_version.encode()
         usage_option = operation.asks_usage and version >= USAGE_OPTION_SINCE
+        if operation is REALTIME:
+            query += b"&deployment=" + name
         if operation.deployment_scoped:
-            path = b"/deployments/" + encode_segment(deployment.name) + path
+            path = b"/deployments/" + name + path
         return Route(prefix + path + query, not operation.deployment_scoped, usage_option, needs_done=True)
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from router.model.fleet import AuthKind, Deployment
-from router.model.operation import OPERATIONS, Operation
+from router.model.operation import OPERATIONS, REALTIME, Operation
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
-from router.providers.targets import encode_path
+from router.providers.targets import encode_path, encode_segment
 
 
 class OpenAI:
@@ -20,6 +20,8 @@ class OpenAI:
         if operation.name not in self.operations:
             return None
         target = encode_path(deployment.endpoint.base_url.path) + operation.path.encode()
+        if operation is REALTIME:  # has no body: the query names the model
+            return Route(target + b"?model=" + encode_segment(deployment.name), False, False, needs_done=False)
         # Some compatible servers never send `[DONE]`: the finish reasons have to do.
         return Route(target, model_in_body=True, usage_option=operation.asks_usage, needs_done=False)
 

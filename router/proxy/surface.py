@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from router.base.errors import NotFoundError, RouterError
 from router.model.operation import OPERATIONS, Operation
+from router.proxy.realtime.paths import require_upgrade
+from router.proxy.stateful.paths import Stored, find_stored
 
 _V1: Final = ("/v1", "/openai/v1")
 _DEPLOYMENTS: Final = b"/openai/deployments/"
@@ -22,12 +24,18 @@ class Ask:
     usage: bool = False
 
     @property
+    stored: Stored | None = None
+    session: Operation | None = None  # over WebSocket
     def name(self) -> str:
         """As logs and metrics have it."""
         if self.operation is not None:
             return self.operation.name
         return "usage" if self.usage else "models"
 
+        if self.stored is not None:
+            return self.stored.route.resource.name
+        if self.session is not None:
+            return self.session.name
 
 class MethodNotAllowedError(RouterError):
     """The path is served, with another method."""
@@ -38,8 +46,9 @@ class MethodNotAllowedError(RouterError):
 _MODELS: Final = Ask(None)
 _EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
     {
-        **{(base + op.path).encode(): Ask(op) for base in _V1 for op in OPERATIONS.values()},
-        **{f"/openai{op.path}".encode(): Ask(op) for op in OPERATIONS.values() if not op.deployment_scoped},
+_POSTED: Final = tuple(op for op in OPERATIONS.values() if not op.socket)
+        **{(base + op.path).encode(): Ask(op) for base in _V1 for op in _POSTED},
+        **{f"/openai{op.path}".encode(): Ask(op) for op in _POSTED if not op.deployment_scoped},
         b"/openai/models": _MODELS,
         **{f"{base}/models".encode(): _MODELS for base in _V1},
         **{f"{base}/usage".encode(): Ask(None, usage=True) for base in _V1},
@@ -95,3 +104,4 @@ def _decoded(segment: bytes) -> str:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise NotFoundError("The model's name in the path is not UTF-8.", code="model_not_found") from None
+    require_upgrade(path)

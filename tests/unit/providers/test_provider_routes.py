@@ -31,6 +31,15 @@ def deployment(
         ("v1", "speech", b"/openai/v1/audio/speech?api-version=preview", True, False),
         ("v1", "transcriptions", b"/openai/v1/audio/transcriptions?api-version=preview", True, False),
         ("v1", "translations", b"/openai/v1/audio/translations?api-version=preview", True, False),
+        ("v1", "realtime", b"/openai/v1/realtime?model=gpt-4o-ptu", False, False),
+        ("v1", "responses_websocket", b"/openai/v1/responses", True, False),
+        (
+            "2025-04-01-preview",
+            "realtime",
+            b"/openai/realtime?api-version=2025-04-01-preview&deployment=gpt-4o-ptu",
+            False,
+            False,
+        ),
         (
             "2024-10-21",
             "chat",
@@ -131,7 +140,18 @@ def test_the_base_url_of_the_sdks_is_the_same_resource(path: str) -> None:
     assert route.target == b"/openai/v1/chat/completions"
 
 
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_a_query_names_the_model_of_a_realtime_session() -> None:
+    base_url = BaseUrl("https", "inference.example", 443, "/v1")
+    at = deployment(name="voice & more", base_url=base_url, provider="openai")
+
+    route = dialect("openai").route(at, OPERATIONS["realtime"])
+
+    assert route is not None
+    assert route.target == b"/v1/realtime?model=voice%20%26%20more"
+    assert not route.model_in_body
+
+
+@pytest.mark.parametrize("operation", sorted({*OPERATIONS} - {"realtime"}))
 def test_compatible_servers_have_every_operation_under_their_prefix(operation: str) -> None:
     base_url = BaseUrl("https", "inference.example", 443, "/serving endpoints/v1")
     route = dialect("openai").route(deployment(base_url=base_url, provider="openai"), OPERATIONS[operation])
