@@ -7,7 +7,6 @@ from router.config.hosts import is_loopback
 from router.config.origins import read_origins
 from router.config.schema import ServerSection
 from router.config.snapshot import Address, ServerSettings
-from router.config.tls import read_front
 from router.config.words import check_secret, read_address
 from router.model.fleet import Secret
 
