@@ -22,20 +22,16 @@ class Ask:
     operation: Operation | None
     model: str | None = None  # named by the path, which then decides
     usage: bool = False
-
-    @property
     stored: Stored | None = None
     session: Operation | None = None  # over WebSocket
+
+    @property
     def name(self) -> str:
         """As logs and metrics have it."""
         if self.operation is not None:
             return self.operation.name
         return "usage" if self.usage else "models"
 
-        if self.stored is not None:
-            return self.stored.route.resource.name
-        if self.session is not None:
-            return self.session.name
 
 class MethodNotAllowedError(RouterError):
     """The path is served, with another method."""
@@ -44,9 +40,9 @@ class MethodNotAllowedError(RouterError):
 
 
 _MODELS: Final = Ask(None)
+_POSTED: Final = tuple(op for op in OPERATIONS.values() if not op.socket)
 _EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
     {
-_POSTED: Final = tuple(op for op in OPERATIONS.values() if not op.socket)
         **{(base + op.path).encode(): Ask(op) for base in _V1 for op in _POSTED},
         **{f"/openai{op.path}".encode(): Ask(op) for op in _POSTED if not op.deployment_scoped},
         b"/openai/models": _MODELS,
@@ -92,6 +88,7 @@ def _named_in_path(path: bytes) -> Ask:
         operation = _SCOPED.get(slash + rest)
         if name and operation is not None:
             return Ask(operation, _decoded(name))
+    require_upgrade(path)
     raise NotFoundError(
         "There is nothing at this path. Clients use a base URL that ends in /v1 (OpenAI) or the bare host (Azure).",
         code="unknown_path",
@@ -104,4 +101,3 @@ def _decoded(segment: bytes) -> str:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise NotFoundError("The model's name in the path is not UTF-8.", code="model_not_found") from None
-    require_upgrade(path)

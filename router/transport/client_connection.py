@@ -356,6 +356,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.server.outbox.write(self.transport, data)
 
+    @property
+    def behind(self) -> bool:
+        """Something has come behind the running request."""
+        return self.overrun or bool(self._backlog)
+
     def can_drain(self, inbound: Inbound) -> bool:
         """The rest of an unwanted body is short enough to be thrown away."""
         return not inbound.head.chunked and inbound.body_length - self._taken() <= DRAIN_BYTES_MAX
@@ -399,11 +404,6 @@ class Connection(asyncio.Protocol):
             self._linger() if self.overrun or not whole else self._close(self.server.bounds.keepalive_timeout_s)
         elif left > 0:
             self._state, self._discard_left = _DRAIN, left
-    @property
-    def behind(self) -> bool:
-        """Something has come behind the running request."""
-        return self.overrun or bool(self._backlog)
-
             self._watch_head(self.server.bounds.head_timeout_s)
         else:
             self._next_request(now)

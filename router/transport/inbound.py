@@ -68,11 +68,6 @@ class Inbound(Fiber):
         self._transport = None
         self.throw(ClientGoneError("The client closed the connection."))
 
-    async def read_body(self) -> None:
-        """Waits until `body` is whole. Raises MalformedHttpError (400, 408, 413), or ClientGoneError."""
-        if self.body_whole:
-            return
-        connection = self._connection
     def hand_over(self, heir: asyncio.Protocol) -> asyncio.Transport:
         """Lets `heir` read what the client sends from now on, behind a 101; it tells when the connection is lost.
 
@@ -90,6 +85,11 @@ class Inbound(Fiber):
         """As its connection would have heard of it, had it not been handed over."""
         self._connection.connection_lost(exc)
 
+    async def read_body(self) -> None:
+        """Waits until `body` is whole. Raises MalformedHttpError (400, 408, 413), or ClientGoneError."""
+        if self.body_whole:
+            return
+        connection = self._connection
         body_timeout_s = connection.server.bounds.body_timeout_s
         began = connection.progress_at
         connection.make_room(self)
