@@ -9,7 +9,6 @@ from urllib.parse import unquote_to_bytes
 from router.base.errors import NotFoundError, RouterError
 from router.model.operation import OPERATIONS, Operation
 from router.proxy.realtime.paths import require_upgrade
-from router.proxy.stateful.paths import Stored, find_stored
 
 _V1: Final = ("/v1", "/openai/v1")
 _DEPLOYMENTS: Final = b"/openai/deployments/"
@@ -22,7 +21,6 @@ class Ask:
     operation: Operation | None
     model: str | None = None  # named by the path, which then decides
     usage: bool = False
-    stored: Stored | None = None
     session: Operation | None = None  # over WebSocket
 
     @property
@@ -30,6 +28,8 @@ class Ask:
         """As logs and metrics have it."""
         if self.operation is not None:
             return self.operation.name
+        if self.session is not None:
+            return self.session.name
         return "usage" if self.usage else "models"
 
 
