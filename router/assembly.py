@@ -14,6 +14,7 @@ from router.admin.picture import Scene
 from router.admin.scene import scene_of
 from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
+from router.base.segments import free_writer
 from router.config.snapshot import Snapshot
 from router.jobs.accounts import Accounts
 from router.jobs.anchoring import Anchoring
@@ -88,8 +89,11 @@ class Assembly:
         clock: Clock | None = None,
         worker: int | None = None,
         supply: Callable[[Surprised], Supply] | None = None,
+        beside: bool = False,
     ) -> None:
         """`worker`: its number, where several processes share the port and the logs. `supply`: of their limits.
+
+        `beside`: a router before may still write what has this one's name; then another is found.
 
         Raises OSError where a log or the ledger cannot be opened, ValueError where their settings cannot work.
         """
@@ -97,12 +101,18 @@ class Assembly:
         self._alone = worker is None
         self.wheel = Wheel(loop)
         self.names = Names(loop)
-        self.books = Ledgers(AccessLog(snapshot.server.access_log, shared=worker is not None), worker)
+        # Shared in any case: the next router writes to it while this one ends.
+        self.books = Ledgers(AccessLog(snapshot.server.access_log, shared=True), worker)
         clock = clock or SystemClock()
-        settings, writer = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
-        self.decisions = DecisionLog(settings, clock=clock, writer=writer) if settings is not None else NoDecisionLog()
-        decided = Path(settings.folder) / writer if settings is not None else None
+        settings, name = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
+        self.decisions: DecisionLog | NoDecisionLog = NoDecisionLog()
+        decided = None
+        if settings is not None:
+            writer = free_writer(settings.folder, name) if beside else name
+            self.decisions = DecisionLog(settings, clock=clock, writer=writer)
+            decided = Path(settings.folder) / writer
         if snapshot.ledger is not None:
+            writer = free_writer(snapshot.ledger.folder, name) if beside else name
             self.books.ledger = LedgerWriter(snapshot.ledger, loop, writer=writer, event=self.books.event)
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")

@@ -5,14 +5,12 @@ import contextlib
 import gc
 import os
 import resource
-import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 from router.admin.control import ReloadResult, refusal_of
 from router.admin.hangup import Hangup
@@ -27,13 +25,16 @@ from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot, Source
+from router.jobs.inheritance import Inheritance, addresses_of
 from router.jobs.loops import Surprised
+from router.jobs.succession import Estate, Taken
+from router.jobs.tenure import Tenure
+from router.model.keys import StoredKey
 from router.proxy.backend import Backend
 from router.proxy.limiting import Supply
 from router.telemetry.reading import Reading
 from router.transport.client_connection import LINGER_S
-
-BACKLOG: Final = 4096
+from router.transport.listening import BACKLOG, Sockets, deal, emptied, open_alone, open_sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Seat:
     """
 
     index: int
-    sockets: tuple[socket.socket, ...]
+    sockets: Sockets
     supply: Callable[[Surprised], Supply]  # of limits: leased of the supervisor
+    beside: bool = False  # another router may still write what this one would
 
 
 class Worker:
@@ -61,17 +63,23 @@ class Worker:
         snapshot: Snapshot,
         clock: Clock | None = None,
         seat: Seat | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         self._file, self._environ, self._seat = file, environ, seat
+        self._inheritance = inheritance or Inheritance()
+        self._tenure = Tenure(self, self._inheritance, environ) if seat is None else None
         self._clock = clock or SystemClock()
         self._snapshot = snapshot
         self._assembly: Assembly | None = None
         self._prepared: Snapshot | None = None
+        self._sockets: Sockets = seat.sockets if seat is not None else ()
         self._listening: list[asyncio.Server] = []
         self._admin: AdminServer | None = None
         self._live = Live()
-        self._stop = asyncio.Event()
+        self._stop, self._cut = asyncio.Event(), asyncio.Event()
         self._stopping = 0
+        self._shared = self._patient = False  # see `leave`
+        self._hangup = Hangup(self.reopen_logs, self._reload_by_signal)
         self._reloading = asyncio.Lock()
         self.port = 0  # as bound, once started
         self.admin_port = 0
@@ -89,10 +97,10 @@ class Worker:
     async def assemble(self) -> None:
         """Everything but the ports: it obeys from then on, and serves nobody yet. Raises as `start`."""
         seat = self._seat
-        alone = (None, None)
+        alone = (None, None, self._inheritance.line is not None)
         self._assembly = Assembly(
             *(self._snapshot, asyncio.get_running_loop(), self._clock),
-            *((seat.index, seat.supply) if seat is not None else alone),
+            *((seat.index, seat.supply, seat.beside) if seat is not None else alone),
         )
         try:
             await self._assembly.start_jobs()
@@ -105,11 +113,10 @@ class Worker:
         try:
             if not self.assembly.runtime.keys_known:
                 await self.assembly.keyring.known()
-            await self._listen()
-            if self._seat is None:
-                settings = self._snapshot.server
-                self._admin = AdminServer(self, settings.admin_token, settings.cors_origins)
-                self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port)
+            if self._tenure is None:
+                await self._listen()
+            else:
+                await self._listen_alone(self._tenure)
         except BaseException:
             await self.close()
             raise
@@ -121,43 +128,75 @@ class Worker:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
+    async def _listen_alone(self, tenure: Tenure) -> None:
+        """With the sockets of the router before, where there are some: of both planes, before anybody is served."""
+        settings, found = self._snapshot.server, self._inheritance
+        for deployment_id in await tenure.meet():
+            await self.drain_here(deployment_id, True)
+        dealt = deal(found.data, 1) if found.data else open_sockets(settings.listen.host, settings.listen.port, 1)
+        self._sockets = dealt[0]
+        admin = found.admin or open_alone(settings.admin.host, settings.admin.port)
+        self._admin = AdminServer(self, settings.admin_token, settings.cors_origins)
+        await self._listen()
+        self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port, admin)
+
     async def _listen(self) -> None:
-        loop, protocol, listen = self.assembly.loop, self.assembly.gateway.server.protocol, self._snapshot.server.listen
-        if self._seat is None:
-            self._listening.append(await loop.create_server(protocol, listen.host, listen.port, backlog=BACKLOG))
-        else:
-            for each in self._seat.sockets:
-                self._listening.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
-        address = self._listening[0].sockets[0].getsockname()
-        self.port = int(address[1])
+        loop, protocol = self.assembly.loop, self.assembly.gateway.server.protocol
+        for each in self._sockets:
+            self._listening.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
+        self.port = int(self._sockets[0].getsockname()[1])
 
     async def run(self) -> None:
-        """Serves until `stop`, then drains. Without a supervisor it is SIGTERM and SIGINT that stop; SIGHUP reloads."""
-        loop = asyncio.get_running_loop()
-        if self._seat is None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.stop)
-            loop.add_signal_handler(signal.SIGHUP, Hangup(self.reopen_logs, self.reload))
-        await self._stop.wait()
-        await self.drain()
-        await self.close()
+        """Serves until `stop`, or until another router does, then drains. Raises OSError where it cannot take over."""
+        try:
+            if self._tenure is not None:
+                await self._tenure.begin()
+            await self._stop.wait()
+            await self.drain()
+            if self._tenure is not None:
+                await self._tenure.end()
+        finally:
+            await self.close()
 
     def stop(self) -> None:
         """Begins the drain; the second call cuts it short."""
         self._stopping += 1
-        self._stop.set()
-        if self._stopping > 1 and self._assembly is not None:
+        self.leave(shared=self._tenure is None or self._tenure.sockets_are_shared)
+        if self._stopping > 1:
+            self.cut()
+
+    def leave(self, *, shared: bool, patient: bool = False) -> None:
+        """Begins the drain, once. `shared`: others go on with the sockets, and with who waits there. `patient`: another
+        router takes the new connections, so that the old ones have their usual time to ask for something.
+        """
+        if not self._stop.is_set():
+            self._shared, self._patient = shared, patient
+            self._stop.set()
+
+    def cut(self) -> None:
+        """Ends a drain at once."""
+        self._cut.set()
+        if self._assembly is not None:
             self._abort_all()
 
     async def drain(self) -> None:
         """Takes no new connection, lets what runs finish within `drain_s`, and ends the rest."""
         assembly = self.assembly
-        server = assembly.gateway.server
+        server, settings = assembly.gateway.server, assembly.runtime.snapshot.server
+        server.draining = True  # from here on answers say so, and `/readyz`
+        assembly.books.event("draining", connections=len(server.connections))
+        if not self._patient and settings.drain_delay_s:
+            await self._unless_cut(asyncio.sleep(settings.drain_delay_s))
+        if not self._shared:
+            await self._unless_cut(emptied(self._sockets))
         for listening in self._listening:
             listening.close()
-        server.drain()
-        assembly.books.event("draining", connections=len(server.connections))
-        if not await self._empty_within(assembly.runtime.snapshot.server.drain_s):
+        for _ in range(2):  # who was accepted in this turn is known in the next
+            await asyncio.sleep(0)
+        server.drain(patient=self._patient)
+        if self._patient and self._tenure is not None:
+            await self._give_up_office()
+        if not await self._empty_within(settings.drain_s):
             assembly.books.event("drain_timeout", connections=len(server.connections))
             server.cut(RefusedError("The router is going down. Send the request again."))
             if not await self._empty_within(LINGER_S):
@@ -175,6 +214,19 @@ class Worker:
                 if server.connections:
                     await empty.wait()
         return not server.connections
+
+    async def _give_up_office(self) -> None:
+        """Another router answers operators, and keeps the books: of this one's segments, too."""
+        if self._admin is not None:
+            await self._admin.close()
+        if self.assembly.accounts is not None:
+            await self.assembly.accounts.stop()
+
+    async def _unless_cut(self, job: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.ensure_future(job), asyncio.ensure_future(self._cut.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
 
     async def close(self) -> None:
         """Ends everything that is open."""
@@ -194,6 +246,39 @@ class Worker:
         """Lets go of a log that was rotated meanwhile."""
         self.assembly.books.log.reopen()
 
+    # -- Ruler
+
+    @property
+    def event(self) -> Callable[..., None]:
+        return self.assembly.books.event
+
+    def hang_up(self) -> None:
+        self._hangup()
+
+    def estate(self) -> Estate:
+        admin = self._admin.sockets if self._admin is not None else ()
+        kept = self._inheritance.kept
+        addresses = () if kept else addresses_of(self.assembly.runtime.snapshot.server)
+        return Estate([self._sockets], admin, addresses, kept, self._drained)
+
+    def _drained(self) -> list[str]:
+        return [name for name, backend in self.assembly.fleet.backends.items() if backend.draining]
+
+    def retire(self, taken: Taken) -> None:
+        self.leave(shared=taken.data, patient=True)
+
+    async def own_reading(self) -> Reading:
+        return await self.assembly.read()
+
+    def known_keys(self) -> list[StoredKey] | None:
+        return self.assembly.key_book.known if self.assembly.key_book is not None else None
+
+    async def take_keys(self, stored: list[StoredKey]) -> None:
+        await self.assembly.keyring.take(stored)
+
+    async def _reload_by_signal(self) -> ReloadResult:
+        return await (self._tenure.reloading(self.reload()) if self._tenure is not None else self.reload())
+
     # -- ControlledRouter
 
     @property
@@ -205,6 +290,12 @@ class Worker:
         return bool(self._listening) and not self.assembly.gateway.server.draining
 
     async def reload(self) -> ReloadResult:
+        result = await self._reload()
+        if self._tenure is not None:
+            self._tenure.hung_up()
+        return result
+
+    async def _reload(self) -> ReloadResult:
         async with self._reloading:
             assembly, old = self.assembly, self.assembly.runtime.snapshot
             faults, new = await self._prepare(None), self._prepared
@@ -252,6 +343,11 @@ class Worker:
         self._prepared = None
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:
+        if self._tenure is not None:
+            return await self._tenure.set_drain(deployment_id, draining)
+        return await self.drain_here(deployment_id, draining)
+
+    async def drain_here(self, deployment_id: str, draining: bool) -> bool:
         backend = self.assembly.fleet.backends.get(deployment_id)
         if backend is None:
             return False
@@ -270,7 +366,8 @@ class Worker:
         return await self.assembly.stories.find(request_id)
 
     async def reading(self) -> Reading:
-        return await self.assembly.read()
+        own = await self.own_reading()
+        return self._tenure.reading(own) if self._tenure is not None else own
 
     async def explain(self, key: str, model: str, operation: str) -> dict[str, object]:
         assembly = self.assembly
@@ -293,6 +390,7 @@ class Worker:
         return {
             "config_version": snapshot.version,
             "draining": assembly.gateway.server.draining,
+            **({"predecessor": self._tenure.before} if self._tenure is not None else {}),
             "client_connections": len(assembly.gateway.server.connections),
             "in_flight": dict(assembly.runtime.in_flight),
             "placement_violations": assembly.runtime.violations,
@@ -322,14 +420,20 @@ def _verdict(backend: Backend, now: float) -> dict[str, object]:
     return {"state": verdict.state.value, "reason": verdict.reason, "for_s": left_s}
 
 
-def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Callable[[int, int], None]) -> int:
+def run(
+    file: Path,
+    environ: Mapping[str, str],
+    snapshot: Snapshot,
+    on_ready: Callable[[int, int], None],
+    inheritance: Inheritance,
+) -> int:
     """Runs one worker to its end on uvloop and returns the exit status. Raises OSError where it cannot start.
 
     `on_ready` is told the ports of the data plane and of the control plane, once both are open.
     """
 
     async def main() -> None:
-        worker = Worker(file, environ, snapshot)
+        worker = Worker(file, environ, snapshot, inheritance=inheritance)
         await worker.start()
         on_ready(worker.port, worker.admin_port)
         await worker.run()

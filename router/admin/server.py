@@ -10,6 +10,7 @@ from router.admin.app import build_app
 from router.admin.control import ControlledRouter
 from router.admin.guard import is_loopback
 from router.model.fleet import Secret
+from router.transport.listening import Sockets, close_sockets, open_alone
 
 _CLOSE_S: Final = 1.0
 
@@ -25,6 +26,7 @@ class AdminServer:
     def __init__(self, router: ControlledRouter, token: Secret | None, origins: Collection[str] = ()) -> None:
         """`origins`: whose pages may ask and read the answers. Raises ValueError for an empty token."""
         self._token = token
+        self.sockets: Sockets = ()  # once started
         self._runner = web.AppRunner(
             build_app(router, token, origins),
             access_log=None,
@@ -33,20 +35,23 @@ class AdminServer:
             shutdown_timeout=_CLOSE_S,
         )
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens and returns the port, which is chosen where `port` is 0.
+    async def start(self, host: str, port: int, sockets: Sockets = ()) -> int:
+        """Listens and returns the port, which is chosen where `port` is 0. `sockets`: what is open there already.
 
         Raises ValueError for an address off loopback without a token, OSError if the address cannot be bound.
         """
         if self._token is None and not is_loopback(host):
             raise ValueError(f"the control plane may not listen on {host!r} without a token (server.admin_token)")
+        self.sockets = sockets or open_alone(host, port)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            for each in self.sockets:
+                await web.SockSite(self._runner, each).start()
         except OSError:
             await self._runner.cleanup()
+            close_sockets([self.sockets])
             raise
-        bound: int = self._runner.addresses[0][1]
+        bound: int = self.sockets[0].getsockname()[1]
         return bound
 
     async def close(self) -> None:

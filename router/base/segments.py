@@ -7,6 +7,7 @@ One folder has one writer. Its segments are numbered without end; a number is ne
 """
 
 import fcntl
+import itertools
 import mmap
 import os
 import re
@@ -116,6 +117,24 @@ def lock_folder(folder: Path, what: str) -> int:
         os.close(fd)
         raise OSError(error.errno, f"another process writes {what} in {folder}") from error
     return fd
+
+
+def free_writer(folder: str, name: str) -> str:
+    """A writer's name that no process has at this moment: the name itself, or with `.1`, `.2` … behind it.
+
+    The first that is free, so that their folders are as many as there ever were such writers at once.
+    """
+    for number in itertools.count():
+        writer = f"{name}.{number}" if number else name
+        place = Path(folder) / writer
+        if not place.exists():
+            return writer
+        try:
+            os.close(lock_folder(place, "something"))
+        except BlockingIOError:
+            continue
+        return writer
+    raise AssertionError
 
 
 def sync_folder(folder: Path) -> None:

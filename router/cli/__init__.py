@@ -9,6 +9,8 @@ import click
 # name: (module, attribute, what it does)
 _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("router.cli.serve", "serve", "Serve what a configuration says."),
+    "upgrade": ("router.cli.upgrade", "upgrade", "Have a running router followed by the installed version."),
+    "drain": ("router.cli.drain", "drain", "Take one deployment out of a running router, or back in."),
     "check": ("router.cli.check", "check", "Name all faults of a configuration, or show its routes."),
     "explain": ("router.cli.explain", "explain", "Show where a key's requests would go, and why nowhere else."),
     "keys": ("router.cli.keys", "keys", "Make keys for clients; change those of the store."),

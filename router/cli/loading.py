@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -16,10 +17,13 @@ def load_or_exit(file: str, environ: Mapping[str, str] = os.environ, wall: float
     try:
         return load(file, environ, wall)
     except ConfigError as error:
-        for fault in error.faults:
-            click.echo(str(fault), err=True)
-        click.echo(f"{file}: {count(len(error.faults), 'fault')}", err=True)
+        click.echo(shown(file, error), err=True)
         sys.exit(1)
+
+
+def shown(file: str | Path, error: ConfigError) -> str:
+    """All of them, a line each, and how many they are."""
+    return "\n".join((*map(str, error.faults), f"{file}: {count(len(error.faults), 'fault')}"))
 
 
 def count(number: int, noun: str) -> str:

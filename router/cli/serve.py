@@ -4,20 +4,37 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from router.cli.loading import load_or_exit
+from router.cli.loading import shown
+from router.config.faults import ConfigError
+from router.config.load import load
+from router.jobs.inheritance import Inheritance, inherited
 
 
 @click.command()
 @click.option("--config", "file", required=True, type=click.Path(dir_okay=False), help="The configuration to serve.")
 def serve(file: str) -> None:
     """Serve what FILE says, until SIGTERM; a bad file is refused as `check` refuses it."""
-    snapshot = load_or_exit(file)
+    inheritance = Inheritance()
+    try:
+        inheritance = inherited(os.environ)
+        _serve(Path(file), inheritance)
+    except ConfigError as error:
+        _end(inheritance, shown(file, error))
+    except ValueError as error:  # of the decision log: a key or a size that cannot work; of what was inherited
+        _end(inheritance, f"cannot start: {error}")
+
+
+def _serve(file: Path, inheritance: Inheritance) -> NoReturn:
+    """Raises ConfigError, ValueError."""
+    snapshot = load(str(file), os.environ)
     for warning in snapshot.warnings:
         click.echo(f"warning: {warning}", err=True)
     server = snapshot.server
+    inheritance = inheritance.for_server(server)
 
     def tell(port: int, admin_port: int) -> None:
         data, control = f"http://{server.listen.host}:{port}/v1", f"http://{server.admin.host}:{admin_port}"
@@ -26,15 +43,18 @@ def serve(file: str) -> None:
     # One worker needs nobody above it; several have a supervisor, whose room is not loaded without need.
     run = import_module("router.worker" if server.workers == 1 else "router.supervisor.supervisor").run
     try:
-        sys.exit(run(Path(file), os.environ, snapshot, tell))
-    except ValueError as error:  # of the decision log: a key or a size that cannot work
-        click.echo(f"cannot start: {error}", err=True)
-        sys.exit(1)
+        sys.exit(run(file, os.environ, snapshot, tell, inheritance))
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
-        click.echo(
+        _end(
+            inheritance,
             f"cannot start: {what}. server.listen is {server.listen.host}:{server.listen.port}, "
             f"server.admin {server.admin.host}:{server.admin.port}; the access log goes to {server.access_log}.",
-            err=True,
         )
-        sys.exit(1)
+
+
+def _end(inheritance: Inheritance, why: str) -> NoReturn:
+    """Says why it does not serve: also to the router that it should have followed."""
+    inheritance.fail(why)
+    click.echo(why, err=True)
+    sys.exit(1)

@@ -54,6 +54,7 @@ class ServerSettings:
     body_timeout_s: float = 60.0  # without one more byte of the body
     keepalive_timeout_s: float = 75.0  # idle between requests
     drain_s: float = 600.0
+    drain_delay_s: float = 0.0  # in which it still takes connections, for load balancers to see that it ends
     upstream_idle_s: float = 55.0  # under the 60 s and more that upstreams keep an idle connection
     admin_token: Secret | None = None
     access_log: str = "-"  # a path, `-` for standard output, `off` for none

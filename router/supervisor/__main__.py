@@ -10,7 +10,7 @@ from importlib import import_module
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     index, line, *listeners = map(int, sys.argv[1:])
     status: int = import_module("router.supervisor.child").run(index, line, listeners)

@@ -55,7 +55,8 @@ class Child:
     def verbs(self) -> dict[str, Verb]:
         worker = self.worker
         return {
-            "stop": self._stop,
+            "leave": self._leave,
+            "cut": self._cut,
             "prepare": worker.prepare,
             "adopt": worker.adopt,
             "set_drain": worker.set_drain,
@@ -72,8 +73,11 @@ class Child:
             "recall": self._recall,
         }
 
-    async def _stop(self) -> None:
-        self.worker.stop()
+    async def _leave(self, shared: bool, patient: bool) -> None:
+        self.worker.leave(shared=shared, patient=patient)
+
+    async def _cut(self) -> None:
+        self.worker.cut()
 
     async def _recall(self, limit_ids: list[str]) -> None:
         await self._leases.recall(limit_ids)
@@ -137,7 +141,7 @@ async def _start(index: int, listeners: tuple[socket.socket, ...], channel: Chan
         snapshot = known.at(time.time())
     else:
         snapshot = load(file, os.environ, source=order.source)
-    worker = Worker(file, os.environ, snapshot, seat=Seat(index, listeners, _leases(channel, snapshot)))
+    worker = Worker(file, os.environ, snapshot, seat=Seat(index, listeners, _leases(channel, snapshot), order.beside))
     await worker.assemble()
     if snapshot.ledger is not None:
         worker.assembly.runtime.own_usage.ask = partial(channel.call, dict[str, Any], USAGE_S, "usage")

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from router.supervisor.listening import close_sockets
+from router.transport.listening import Sockets, close_sockets
 
-_SUPERVISORS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # signals that are for it alone, as in `__main__`
-Sockets = tuple[socket.socket, ...]
+# Signals that are for it alone, as in `__main__`.
+_SUPERVISORS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 Become = Callable[[int, int, Sequence[int]], int]  # a worker: its number, channel, listeners; returns its exit status
 
 

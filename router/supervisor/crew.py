@@ -28,6 +28,11 @@ T = TypeVar("T")
 class Superior(Protocol):
     """Who commands the crew."""
 
+    @property
+    def sockets_are_shared(self) -> bool:
+        """Another router may listen on them."""
+        ...
+
     def order(self) -> Order:
         """What a worker that starts now is to do."""
         ...
@@ -63,6 +68,7 @@ class Crew:
         self.slots = slots
         self._superior = superior
         self._ending = asyncio.Event()
+        self._leaving = (True, False)  # how, once they are to
         self._complete = False
         self._keepers: list[asyncio.Task[None]] = []
         self._poller: asyncio.Task[None] | None = None
@@ -86,13 +92,18 @@ class Crew:
         self._complete = True
         self._poller = asyncio.create_task(self._poll())
 
-    def stop(self) -> None:
-        """Lets all drain and end; a second time, at once, and those that do not hear it as well."""
-        if self._ending.is_set():
-            asyncio.get_running_loop().call_later(CUT_S, self._kill)
+    def leave(self, *, shared: bool, patient: bool) -> None:
+        """Lets all drain and end, as `Worker.leave`."""
+        self._leaving = (shared, patient)
         self._ending.set()
         for slot in self.slots:
-            slot.channel.tell("stop")
+            slot.channel.tell("leave", *self._leaving)
+
+    def cut(self) -> None:
+        """Ends a drain at once, and those that do not hear it as well."""
+        asyncio.get_running_loop().call_later(CUT_S, self._kill)
+        for slot in self.slots:
+            slot.channel.tell("cut")
 
     def _kill(self) -> None:
         for slot in self.slots:
@@ -165,7 +176,7 @@ class Crew:
         try:
             await slot.spawn(self._verbs(slot))
             if self._ending.is_set():
-                slot.channel.tell("stop")  # there was no channel yet when all were told
+                slot.channel.tell("leave", *self._leaving)  # there was no channel yet when all were told
             return await slot.ended()
         except OSError as error:  # no process could be made
             slot.failure = str(error)
@@ -185,7 +196,7 @@ class Crew:
         why = {"why": slot.failure} if slot.failure else {}
         self._superior.event("worker_ended", worker=slot.index, how=how, **why, restart_in_s=round(wait_s, 3))
         slot.restarts += 1
-        if wait_s > QUEUED_S:
+        if wait_s > QUEUED_S and not self._superior.sockets_are_shared:
             slot.withdraw()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

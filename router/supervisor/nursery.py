@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from router.supervisor.copies import Become, Sockets, fork, settle_down
-from router.supervisor.listening import close_sockets
+from router.supervisor.copies import Become, fork, settle_down
+from router.transport.listening import Sockets, close_sockets
 
 BIRTH_S: Final = 5.0  # then it hangs
 _ORDER: Final = struct.Struct("=i")  # a worker's number; its channel and its listeners come as descriptors

@@ -13,3 +13,4 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     source: Source
     draining: list[str]  # deployments, as operators said
     keys: list[StoredKey] | None = None  # of the store; None: nobody has ever heard of any
+    beside: bool = False  # a router before may still write under a worker's name

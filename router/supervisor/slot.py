@@ -12,12 +12,12 @@ from typing import Final
 
 from router.supervisor.backoff import Backoff
 from router.supervisor.copies import Copy
-from router.supervisor.listening import withdraw
 from router.supervisor.nursery import Born, Nursery
 from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
 from router.transport.channel import Channel, Verb
+from router.transport.listening import withdraw
 
 _CHILD: Final = "router.supervisor"  # its `__main__`
 

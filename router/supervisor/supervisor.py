@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
@@ -27,15 +26,17 @@ from router.config.faults import ConfigError, Fault
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.accounts import Accounts
+from router.jobs.inheritance import Inheritance, addresses_of
+from router.jobs.succession import Estate, Taken
 from router.jobs.supplies import supply_of
+from router.jobs.tenure import Tenure
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
 from router.supervisor import child
-from router.supervisor.copies import Copy, Sockets, make_copies
+from router.supervisor.copies import Copy, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
 from router.supervisor.keys import SharedKeys
 from router.supervisor.limits import SharedLimits
-from router.supervisor.listening import close_sockets, open_sockets
 from router.supervisor.merging import merged_status
 from router.supervisor.nursery import Nursery, make_nursery
 from router.supervisor.order import Order
@@ -46,6 +47,7 @@ from router.telemetry.access_log import AccessLog
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, ClosedError, FailedError
+from router.transport.listening import Sockets, close_sockets, deal, open_alone, open_sockets
 
 PREPARE_S: Final = 30.0  # to read and check a large configuration
 STORY_S: Final = 20.0  # to look for a request in the logs
@@ -63,6 +65,7 @@ class Supervisor:
         sockets: Sequence[Sockets] = (),
         copies: Sequence[Copy] = (),
         nursery: Nursery | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         """`sockets`, `copies`: what there is of them already, for each worker. `nursery`: where later ones come from.
 
@@ -70,6 +73,8 @@ class Supervisor:
         """
         self._file, self._environ, self._snapshot = file, environ, snapshot
         self._clock = SystemClock()
+        self._inheritance = inheritance or Inheritance()
+        self._tenure = Tenure(self, self._inheritance, environ)
         self._log = AccessLog(snapshot.server.access_log, shared=True)
         self.event = self._log.event
         self._sockets, self._copies, self._nursery = sockets, copies, nursery
@@ -96,13 +101,17 @@ class Supervisor:
         self._complete = False  # all workers have listened once
         self._stop = asyncio.Event()
         self._stopping = 0
+        self._leaving = (True, False)  # how, once it is to
+        self._hangup = Hangup(self._reopen_logs, lambda: self._tenure.reloading(self.reload()))
         self.port = 0  # as bound, once started
         self.admin_port = 0
 
     async def start(self) -> None:
         """Opens the ports and starts the workers. Raises OSError where a port is taken or a worker cannot start."""
-        server = self._snapshot.server
+        server, found = self._snapshot.server, self._inheritance
         try:
+            self._drained.update(await self._tenure.meet())
+            admin = found.admin or open_alone(server.admin.host, server.admin.port)
             if not self._sockets:
                 self._sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
             self.port = int(self._sockets[0][0].getsockname()[1])
@@ -116,7 +125,7 @@ class Supervisor:
             )
             await self._crew.start()
             await self._look()
-            self.admin_port = await self._admin.start(server.admin.host, server.admin.port)
+            self.admin_port = await self._admin.start(server.admin.host, server.admin.port, admin)
         except BaseException:
             await self.close()
             raise
@@ -131,17 +140,20 @@ class Supervisor:
         )
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once. SIGHUP reloads."""
+        """Serves until `stop`, or until another router does, then drains. Raises OSError where it cannot take over."""
+        try:
+            await self._tenure.begin()
+        except BaseException:
+            await self.close()
+            raise
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, Hangup(self._reopen_logs, self.reload))
         stopped, surprised = loop.create_task(self._stop.wait()), loop.create_task(self._crew.surprise())
         try:
             await asyncio.wait({stopped, surprised}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._stopping:
+            if not self._stop.is_set():
                 await surprised
             await self.drain()
+            await self._tenure.end()
         finally:
             stopped.cancel()
             surprised.cancel()
@@ -150,16 +162,27 @@ class Supervisor:
     def stop(self) -> None:
         """Begins the drain; the second call cuts it short."""
         self._stopping += 1
-        self._stop.set()
+        self._leave(shared=self._tenure.sockets_are_shared, patient=False)
         if self._stopping > 1:
-            self._crew.stop()
+            self._crew.cut()
+
+    def _leave(self, *, shared: bool, patient: bool) -> None:
+        """As `Worker.leave`."""
+        if not self._stop.is_set():
+            self._leaving = (shared, patient)
+            self._stop.set()
 
     async def drain(self) -> None:
         """Takes no new connection, and lets the workers finish what runs."""
+        settings, (shared, patient) = self._snapshot.server, self._leaving
         self.event("draining")
-        close_sockets(self._sockets)
-        self._crew.stop()
-        await self._crew.gone(self._snapshot.server.drain_s + END_S)
+        self._crew.leave(shared=shared, patient=patient)
+        close_sockets(self._sockets)  # workers have theirs
+        if patient:  # another router answers operators, and keeps the books: of these workers' segments, too
+            await self._admin.close()
+            if self._accounts is not None:
+                await self._accounts.stop()
+        await self._crew.gone(settings.drain_delay_s + settings.drain_s + END_S)
         self.event("drained")
 
     async def close(self) -> None:
@@ -179,10 +202,40 @@ class Supervisor:
         for slot in self._crew.slots:  # also of those that are about to start, and have opened theirs
             slot.channel.tell("reopen_logs")
 
+    # -- Ruler
+
+    def hang_up(self) -> None:
+        self._hangup()
+
+    def estate(self) -> Estate:
+        kept = self._inheritance.kept
+        addresses = () if kept else addresses_of(self._snapshot.server)
+        return Estate(self._sockets, self._admin.sockets, addresses, kept, lambda: sorted(self._drained))
+
+    def retire(self, taken: Taken) -> None:
+        self._leave(shared=taken.data, patient=True)
+
+    async def own_reading(self) -> Reading:
+        await self._crew.read()
+        return readings.merged((self._own_reading(), *(slot.reading for slot in self._crew.slots)))
+
+    def known_keys(self) -> list[StoredKey] | None:
+        return self._keys.known
+
+    async def take_keys(self, stored: list[StoredKey]) -> None:
+        if self._keys.book is not None:
+            self._keys.book.known = stored
+            await self._keys.spread()
+
     # -- Superior
 
+    @property
+    def sockets_are_shared(self) -> bool:
+        return self._tenure.sockets_are_shared
+
     def order(self) -> Order:
-        return Order(str(self._file), self._snapshot.source, sorted(self._drained), self._keys.known)
+        beside = self._inheritance.line is not None
+        return Order(str(self._file), self._snapshot.source, sorted(self._drained), self._keys.known, beside)
 
     async def join(self, slot: Slot, version: str) -> None:
         for other in self._crew.up:
@@ -207,14 +260,15 @@ class Supervisor:
     # -- ControlledRouter
 
     def is_ready(self) -> bool:
-        return self._complete and not self._stopping and bool(self._crew.up)
+        return self._complete and not self._stop.is_set() and bool(self._crew.up)
 
     async def status(self) -> dict[str, object]:
         parts = await self._crew.ask_all(dict, ANSWER_S, "status")
         return {
             "config_version": self._snapshot.version,
             **merged_status(parts),
-            "draining": bool(self._stopping),
+            "draining": self._stop.is_set(),
+            "predecessor": self._tenure.before,
             "workers": [
                 {"worker": slot.index, "pid": slot.pid, "up": slot.up, "restarts": slot.restarts, "since": slot.since}
                 for slot in self._crew.slots
@@ -234,7 +288,9 @@ class Supervisor:
         """Every worker must be able to take the new configuration before any of them does."""
         async with self._reloading:
             old = self._snapshot
-            return self._reloads.ended(await self._reload(old), old.version)
+            result = self._reloads.ended(await self._reload(old), old.version)
+        self._tenure.hung_up()
+        return result
 
     async def _reload(self, old: Snapshot) -> ReloadResult:
         loop, wall = asyncio.get_running_loop(), self._clock.wall()
@@ -268,6 +324,9 @@ class Supervisor:
         await self._crew.ask_all(type(None), ANSWER_S, "keys", stored)
 
     async def set_drain(self, deployment_id: str, draining: bool) -> bool:
+        return await self._tenure.set_drain(deployment_id, draining)
+
+    async def drain_here(self, deployment_id: str, draining: bool) -> bool:
         if deployment_id not in self._snapshot.deployments:
             return False
         (self._drained.add if draining else self._drained.discard)(deployment_id)
@@ -279,8 +338,7 @@ class Supervisor:
         return True
 
     async def reading(self) -> Reading:
-        await self._crew.read()
-        return readings.merged((self._own_reading(), *(slot.reading for slot in self._crew.slots)))
+        return self._tenure.reading(await self.own_reading())
 
     async def live(self) -> dict[str, object]:
         await self._look()
@@ -338,7 +396,7 @@ class Supervisor:
                 names.WORKER_UP.name: {(str(slot.index),): int(slot.up) for slot in self._crew.slots},
                 names.WORKER_RESTARTS.name: {(str(slot.index),): slot.restarts for slot in self._crew.slots},
                 **self._reloads.numbers(),
-                names.DRAINING.name: {(): int(self._stopping > 0)},
+                names.DRAINING.name: {(): int(self._stop.is_set())},
                 names.CONFIG.name: {(self._snapshot.version,): 1},
                 names.CONFIG_LOADED.name: {(): self._loaded_at},
                 **(self._accounts.bookkeeping.numbers() if self._accounts is not None else {}),
@@ -349,19 +407,28 @@ class Supervisor:
         )
 
 
-def run(file: Path, environ: Mapping[str, str], snapshot: Snapshot, on_ready: Callable[[int, int], None]) -> int:
+def run(
+    file: Path,
+    environ: Mapping[str, str],
+    snapshot: Snapshot,
+    on_ready: Callable[[int, int], None],
+    inheritance: Inheritance,
+) -> int:
     """Runs a supervisor and its workers to their end and returns the exit status. Raises OSError as `Worker` does.
 
     `on_ready` is told the ports of the data plane and of the control plane, once all workers listen.
     """
-    server = snapshot.server
-    sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
+    server, found = snapshot.server, inheritance
+    if found.data:
+        sockets = deal(found.data, server.workers)
+    else:
+        sockets = open_sockets(server.listen.host, server.listen.port, server.workers)
     become = partial(child.run, known=snapshot)
-    nursery = make_nursery(sockets, become)
-    copies = make_copies(sockets, become, (nursery.line,) if nursery is not None else ())
+    nursery = make_nursery([*sockets, found.held], become)
+    copies = make_copies(sockets, become, (*found.held, *((nursery.line,) if nursery is not None else ())))
 
     async def main() -> None:
-        supervisor = Supervisor(file, environ, snapshot, sockets, copies, nursery)
+        supervisor = Supervisor(file, environ, snapshot, sockets, copies, nursery, inheritance)
         await supervisor.start()
         on_ready(supervisor.port, supervisor.admin_port)
         await supervisor.run()

@@ -40,6 +40,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
 
 _KINDS: Final = {metric.name: metric.kind for metric in (*METRICS, *PROCESS)}
 _RULES: Final[dict[Across, Callable[[Number, Number], Number]]] = {Across.SUM: add, Across.MAX: max, Across.MIN: min}
+_KNOWN: Final = {metric.name: metric for metric in (*METRICS, *PROCESS)}
 _RULE_OF: Final = {metric.name: _RULES[metric.across] for metric in (*METRICS, *PROCESS)}
 
 
@@ -66,6 +67,25 @@ def lasting(reading: Reading) -> Reading:
     """
     numbers = {name: series for name, series in reading.numbers.items() if _KINDS[name] is Kind.COUNTER}
     return Reading(numbers, reading.histograms)
+
+
+def understood(reading: Reading) -> Reading:
+    """Without what only another version of us can read: metrics that this one has not, or has otherwise."""
+    numbers = {
+        name: {labels: value for labels, value in series.items() if len(labels) == len(metric.labels)}
+        for name, series in reading.numbers.items()
+        if (metric := _KNOWN.get(name)) is not None
+    }
+    histograms = {
+        name: {
+            labels: buckets
+            for labels, buckets in series.items()
+            if len(labels) == len(metric.labels) and len(buckets.counts) == len(metric.bounds) + 1
+        }
+        for name, series in reading.histograms.items()
+        if (metric := _KNOWN.get(name)) is not None
+    }
+    return Reading(numbers, histograms)
 
 
 def _added(one: Buckets, other: Buckets) -> Buckets:

@@ -177,8 +177,17 @@ class Channel(asyncio.Protocol):
 
     def _send(self, frame: _Frame) -> None:
         if self._transport is not None:
-            payload = _encode(frame)
-            self._transport.write(_LENGTH.pack(len(payload)) + payload)
+            self._transport.write(_framed(frame))
+
+
+def frame(verb: str, *arguments: object) -> bytes:
+    """What `tell` sends, for somebody who has no loop."""
+    return _framed(_Call(0, verb, msgspec.Raw(_encode(arguments))))
+
+
+def _framed(frame: _Frame) -> bytes:
+    payload = _encode(frame)
+    return _LENGTH.pack(len(payload)) + payload
 
 
 def _arguments_of(verb: Verb) -> Any:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from router.supervisor.listening import BACKLOG, close_sockets, open_sockets, withdraw
+from router.transport.listening import BACKLOG, close_sockets, open_sockets, withdraw
 
 
 def test_all_workers_listen_at_one_port_and_a_connection_waits_in_one_of_their_queues() -> None:

@@ -7,7 +7,7 @@ import textwrap
 START = """
 import asyncio, os, signal, socket, sys, threading, time
 from router.supervisor.copies import make_copies
-from router.supervisor.listening import open_sockets
+from router.transport.listening import open_sockets
 sockets = open_sockets("127.0.0.1", 0, 2)
 """
 

@@ -5,7 +5,7 @@ import sys
 
 START = """
 import asyncio, os, signal, socket, time
-from router.supervisor.listening import close_sockets, open_sockets
+from router.transport.listening import close_sockets, open_sockets
 from router.supervisor.nursery import make_nursery
 
 def become(index, line, listeners):
