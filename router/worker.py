@@ -326,11 +326,8 @@ class Worker:
             read = partial(load, self._file, self._environ, wall, source, running)
             self._prepared = await self.assembly.loop.run_in_executor(None, read)
         except ConfigError as error:
-            return tuple(error.faults)
-        faults = unchangeable(self._file, self.assembly.runtime.snapshot, new)
-        if not faults:
-            self._prepared = new
-        return faults
+            return error.faults
+        return ()
 
     def _adopt_prepared(self) -> None:
         assert self._prepared is not None

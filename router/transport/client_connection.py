@@ -17,7 +17,7 @@ from router.limits.admission import admit_body, bodies_too_many
 from router.transport.framing import ChunkedBody
 from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
 from router.transport.inbound import Inbound
-from router.transport.sockets import set_client_options
+from router.transport.sockets import has_unread, set_client_options
 
 if TYPE_CHECKING:
     from router.transport.server import Server
@@ -28,6 +28,7 @@ EARLY_BYTES_MAX: Final = 256 << 10  # of a body that nobody has asked for yet, k
 DRAIN_BYTES_MAX: Final = 256 << 10  # of an unwanted body, read and thrown away to keep the connection
 WRITE_BUFFER_HIGH: Final = 64 << 10
 TURNED_AWAY_MAX: Final = 64
+FIRST_REQUEST_S: Final = 1.0  # for a client that had just connected when a drain began
 LINGER_S: Final = 2.0  # for a client to take the last bytes, before the connection is aborted
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -95,7 +96,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
-        if len(server.connections) >= server.bounds.connections_max or server.draining:
+        if len(server.connections) >= server.bounds.connections_max:
             self._turn_away()
             return
         server.connections.add(self)
@@ -412,7 +413,7 @@ class Connection(asyncio.Protocol):
         server = self.server
         self._state = _HEAD
         self._received = 0
-        if server.draining:
+        if server.ending and not self._backlog and not has_unread(self.transport):
             self._close(server.bounds.keepalive_timeout_s)
             return
         self._deadline = deadline = now + server.bounds.keepalive_timeout_s
@@ -454,8 +455,12 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def end_if_idle(self) -> None:
-        """Closes between requests; a running one ends first."""
-        if self._state is _HEAD and not self._buffer and self.transport is not None:
+        """Closes between requests; a running one ends first, and so does one that has come and was not read yet."""
+        if self._state is not _HEAD or self._buffer or has_unread(self.transport):
+            return
+        if self._head is None:
+            self._watch_head(FIRST_REQUEST_S)
+        else:
             self._close(self.server.bounds.keepalive_timeout_s)
 
     def cut(self, error: RouterError) -> None:

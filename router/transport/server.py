@@ -53,7 +53,8 @@ class Server:
         self.connections: set[Connection] = set()
         self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
         self.outbox = AnswerOutbox(loop)
-        self.draining = False
+        self.draining = False  # an answer that begins now says that it is its connection's last
+        self.ending = False  # who asks for nothing is closed
         self.buffered_bytes = 0  # of request bodies, over all connections
         self.heap = Heap()  # where they are
         self.on_empty: Callable[[], None] | None = None
@@ -62,9 +63,15 @@ class Server:
         """The factory for `loop.create_server`."""
         return Connection(self)
 
-    def drain(self) -> None:
-        """Ends idle connections now and the others after their running request."""
+    def drain(self, *, patient: bool = False) -> None:
+        """Ends idle connections now and the others after their running request.
+
+        `patient`: an idle one has its usual time for one more request, which may be on its way already.
+        """
         self.draining = True
+        if patient:
+            return
+        self.ending = True
         for connection in tuple(self.connections):
             connection.end_if_idle()
 

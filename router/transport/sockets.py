@@ -1,7 +1,9 @@
 """What is asked of the kernel for a connection of ours."""
 
 import asyncio
+import contextlib
 import socket
+import sys
 
 
 def set_client_options(transport: asyncio.Transport) -> None:
@@ -11,6 +13,19 @@ def set_client_options(transport: asyncio.Transport) -> None:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     set_keepalive(sock)
+
+
+def has_unread(transport: asyncio.Transport | None) -> bool:
+    """Whether the kernel has bytes of the other end that the transport has not handed up yet."""
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sys.platform == "win32":
+        return False
+    import fcntl  # which Windows has not
+    import termios
+
+    with contextlib.suppress(OSError, ValueError):  # it is closed
+        return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
+    return False
 
 
 def set_keepalive(sock: socket.socket) -> None:

@@ -576,9 +576,22 @@ def test_a_body_that_drips_is_late_however_steadily() -> None:
     assert client.statuses == [408]
 
 
+class HeadFirst(Held):
+    """Begins its answers at once, and ends them when told to."""
+
+    async def serve(self, inbound: Inbound, seen: Seen) -> None:
+        inbound.begin_answer(b"HTTP/1.1 200 OK\r\n", b"", None, monotonic())
+        number = len(self.seen)
+        while self.released < number:
+            await inbound.rest()
+        inbound.end()
+
+
 def test_a_drain_ends_idle_connections_now_and_busy_ones_after_their_answer() -> None:
     busy = Client(Held())
     idle, begun = Client(server=busy.server), Client(server=busy.server)
+    idle.feed(get())
+    busy.handler.release()
     busy.feed(post(b"body") + get(b"/2"))
     begun.feed(get()[:5])
     busy.server.drain()
@@ -594,9 +607,57 @@ def test_a_drain_ends_idle_connections_now_and_busy_ones_after_their_answer() ->
     assert busy.ended
     assert begun.statuses == [200]
     assert begun.ended
-    late = Client(server=busy.server)
-    late.loop.run()
-    assert late.statuses == [503]
+
+
+def test_who_has_just_connected_when_a_drain_begins_is_served_once() -> None:
+    """Its connection was accepted, perhaps out of the queue a moment ago: its request is most likely on its way."""
+    early = Client()
+    silent = Client(server=early.server)
+    early.server.drain()
+    late = Client(server=early.server)
+    for each in (early, late):
+        assert not each.ended
+        each.feed(get())
+        assert each.statuses == [200]
+        assert each.answers[0].fields[b"connection"] == b"close"
+        assert each.ended
+    assert not silent.ended
+    silent.pass_time(1.5)
+    assert silent.ended
+    assert silent.out == b""
+
+
+def test_a_patient_drain_waits_for_the_next_request_of_an_idle_connection() -> None:
+    client = Client(keepalive_timeout_s=20.0)
+    idle = Client(server=client.server)
+    for each in (client, idle):
+        each.feed(get())
+    client.server.drain(patient=True)
+    client.loop.run()
+    assert not client.ended
+    client.feed(get())
+    assert client.statuses == [200, 200]
+    assert client.answers[1].fields[b"connection"] == b"close"
+    assert client.ended
+    assert not idle.ended
+    idle.pass_time(21)
+    assert idle.ended
+
+
+def test_an_answer_that_did_not_say_that_it_is_the_last_is_followed_by_another_in_a_patient_drain() -> None:
+    """Its head was out before the drain began: its client may send the next request with the last byte read."""
+    client = Client(HeadFirst())
+    client.feed(get())
+    client.server.drain(patient=True)
+    client.handler.release()
+    client.loop.run()
+    assert b"connection" not in client.answers[0].fields
+    assert not client.ended
+    client.feed(get())
+    client.handler.release()
+    client.loop.run()
+    assert client.statuses == [200, 200]
+    assert client.ended
 
 
 def test_a_refusal_is_counted_with_its_code() -> None:
