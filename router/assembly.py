@@ -139,8 +139,8 @@ class Assembly:
             self._surprised,
         )
         outlook = Outlook(self.runtime)
-        self.probes = Probes(loop, self.names, lambda: self.runtime.snapshot.health, outlook.targets, outlook.probed)
-        self.engine_loads = EngineLoads(loop, self.names, outlook.targets, outlook.loaded)
+        self.probes = Probes(loop, lambda: self.runtime.snapshot.health, outlook.targets, outlook.probed)
+        self.engine_loads = EngineLoads(loop, outlook.targets, outlook.loaded)
         self.anchoring = Anchoring(
             self.decisions,
             snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,

@@ -11,7 +11,7 @@ from router.telemetry.decision_log import DecisionLogSettings
 from router.telemetry.tracing import TracingSettings
 
 RESTART: Final = "cannot change in a reload; restart the router for it"
-OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token", "cors_origins")
+OF_THE_PROCESS: Final = ("listen", "admin", "workers", "access_log", "admin_token", "cors_origins", "proxy_protocol")
 
 Fixed = dict[str, object]
 """By its path in the file."""
@@ -28,6 +28,7 @@ def fixed(
     exporter = (tracing.endpoint, tracing.headers, tracing.ca_file, tracing.service_name) if tracing else None
     return {
         **{f"server.{name}": getattr(server, name) for name in OF_THE_PROCESS},
+        "server.tls": server.tls is not None,  # which certificates may change
         "decision_log": decision_log,
         "redis": redis,
         "ledger": ledger,

@@ -44,6 +44,7 @@ class Document:
         self._environ, self._given = environ, source
         self._text = ""
         self._references: dict[str, str] = {}
+        self._files: dict[str, str] = {}
         self._base = FilePath(file).parent
         self._lines: dict[Path, int] = {}
         self._written: dict[Path, str] = {}
@@ -80,8 +81,26 @@ class Document:
         return None
 
     def source(self) -> Source:
-        """What was read, references included."""
-        return Source(self._text, self._references, self.cores)
+        """What was read, references and files included."""
+        return Source(self._text, self._references, self.cores, self._files)
+
+    def read_file(self, path: Path, written: str) -> str | None:
+        """What another file holds that is named at `path`, relative to this one; None, with a fault, where it cannot
+        be read. It goes on in `source`: whoever is handed that sees the same, whatever becomes of the file.
+        """
+        if self._given is not None and written in self._given.files:
+            text = self._given.files[written]
+        else:
+            try:
+                text = _read(str(self._base / written))
+            except OSError as error:
+                self.fault(path, f"is a file that cannot be read ({error.strerror})")
+                return None
+            except UnicodeDecodeError:
+                self.fault(path, "is a file that is not text")
+                return None
+        self._files[written] = text
+        return text
 
     def take(self, tree: Tree, path: Path) -> None:
         """Values that stand in no file, so that messages may show them as if they did."""

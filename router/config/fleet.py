@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from pathlib import Path as FilePath
 from typing import Final
 
 from router.balancing.prices import list_price
@@ -16,7 +17,8 @@ from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, 
 from router.config.kinds import operations_of
 from router.config.schema import DeploymentSection, EndpointSection, TimeoutsSection
 from router.config.server import share
-from router.config.words import check_choice, check_model, check_name, read_ca_file
+from router.config.tls import read_endpoint_tls, read_proxy
+from router.config.words import check_choice, check_model, check_name
 from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
 from router.model.operation import OPERATIONS
 from router.providers import DIALECTS, dialect
@@ -53,7 +55,7 @@ def read_endpoint(
     if section.emulator is not None and not section.emulated:
         doc.fault((*path, "emulator"), "is for endpoints with `emulated: true` alone")
     headers = read_headers(doc, (*path, "headers"), section.headers, azure=section.provider == _AZURE)
-    ca_file = read_ca_file(doc, (*path, "ca_file"), section.ca_file)
+    tls, proxy = read_endpoint_tls(doc, path, section), read_proxy(doc, (*path, "proxy"), section)
     if section.load is not None and section.provider != "openai":
         doc.fault((*path, "load"), "is for engines of your own, which the provider openai speaks to")
     if base_url is None or api_version is None or not (known_cloud and known_provider):
@@ -71,7 +73,9 @@ def read_endpoint(
         timeouts=read_timeouts(section.timeouts, timeouts),
         load=section.load or "",
         probe=section.probe,
-        ca_file=ca_file,
+        ca_file=str(FilePath(doc.file).parent / section.ca_file) if section.ca_file is not None else None,
+        tls=tls,
+        proxy=proxy,
         emulated=section.emulated,
         private=section.private,
     )

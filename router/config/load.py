@@ -28,6 +28,7 @@ from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
 from router.config.snapshot import Phase, Snapshot, Source, Workload
+from router.config.tls import certificate_warnings
 from router.config.tracing import read_tracing
 from router.config.traffic import check_aliases, check_key_models, read_keys
 from router.config.words import check_name
@@ -68,7 +69,9 @@ def load(
         raise ConfigError(doc.faults)
     for phase in snapshot.phases:
         check.verify_plans(doc.file, phase.workloads, phase.plans.values())
-    return snapshot.seen_at(time.time() if wall is None else wall)
+    wall = time.time() if wall is None else wall
+    warnings = (*snapshot.warnings, *certificate_warnings(snapshot, wall))
+    return replace(snapshot, warnings=warnings).seen_at(wall)
 
 
 def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot | None) -> Snapshot | None:
@@ -88,6 +91,8 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     schedules, policies, allowances = _read_workloads(doc, file.workloads, reader)
     keys = read_keys(doc, file.keys, None if "workloads" in lost else file.workloads, file.aliases)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
+    keys = read_keys(doc, file.keys, whole, file.aliases, known_by_certificate=asked)
+    health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     whole = None if "workloads" in lost else file.workloads
     decision_log, ledger, redis, tracing, unsafe = _read_outward(doc, file, whole)
     check_fixed(doc, running, fixed(server, decision_log, ledger, redis, tracing))
@@ -104,7 +109,7 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
     return Snapshot(
-        version=_version(file),
+        version=_version(file, doc.source()),
         server=server,
         timeouts=timeouts,
         endpoints=MappingProxyType(endpoints),
@@ -288,7 +293,10 @@ def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], *, has_
     return warnings
 
 
-def _version(file: File) -> str:
-    """A short hash of what the file means; comments, order of keys and written-out defaults make no difference."""
-    meaning = json.dumps(file.model_dump(mode="json"), sort_keys=True)
+def _version(file: File, source: Source) -> str:
+    """A short hash of what the file means; comments, order of keys and written-out defaults make no difference.
+
+    A certificate that was renewed does: its files are named as before.
+    """
+    meaning = json.dumps([file.model_dump(mode="json"), dict(source.files)], sort_keys=True)
     return hashlib.sha256(meaning.encode()).hexdigest()[:12]

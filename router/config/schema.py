@@ -81,6 +81,14 @@ class Section(BaseModel):
     later: ClassVar[frozenset[str]] = frozenset()
 
 
+class TlsSection(Section):
+    certificate: Text
+    key: Text
+    client_ca: Text | None = None
+    client_certificates: Literal["optional", "required"] | None = None  # None: optional, where there is `client_ca`
+    tls_min: Literal["1.2", "1.3"] = "1.2"
+
+
 class ServerSection(Section):
     listen: Text = "127.0.0.1:8080"
     admin: Text = "127.0.0.1:9090"
@@ -101,6 +109,10 @@ class ServerSection(Section):
 
 class TimeoutsSection(Section):
     connect_s: Seconds | None = None
+    log_clients: bool = False
+    tls: TlsSection | None = None
+    proxy_protocol: bool = False
+    trusted_proxies: list[Text] = []
     commit_stream_s: Seconds | None = None
     commit_json_s: Seconds | None = None
     idle_s: Seconds | None = None
@@ -231,6 +243,9 @@ class EndpointSection(Section):
     ca_file: Text | None = None
     load: Literal["vllm", "sglang", "nim"] | None = None
     probe: bool = True
+    client_certificate: Text | None = None
+    client_key: Text | None = None
+    proxy: MaybeHidden = None
     emulated: bool = False
     private: bool = False
     emulator: EmulatorSection | None = None
@@ -366,7 +381,8 @@ class RedisSection(Section):
 class KeySection(Section):
     name: Text
     workload: Text
-    sha256: Annotated[list[str], PlainValidator(_digests), Field(repr=False)]
+    sha256: Annotated[list[str] | None, PlainValidator(_digests), Field(repr=False)] = None
+    certificates: Annotated[list[Text], Field(min_length=1)] | None = None
     models: list[Text] = []
     limits: AllowanceSection | None = None
     budget: BudgetSection | None = None

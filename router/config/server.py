@@ -7,6 +7,7 @@ from router.config.hosts import is_loopback
 from router.config.origins import read_origins
 from router.config.schema import ServerSection
 from router.config.snapshot import Address, ServerSettings
+from router.config.tls import read_front
 from router.config.words import check_secret, read_address
 from router.model.fleet import Secret
 
@@ -37,6 +38,7 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         check_secret(doc, ("server", "admin_token"), section.admin_token)
     if section.body_bytes_max > share(section.buffered_bytes_max, workers):
         whose = "buffered_bytes_max" if workers == 1 else f"a worker's share of buffered_bytes_max (1/{workers})"
+    front = read_front(doc, section)
         doc.fault(("server", "body_bytes_max"), f"is above {whose}, so the largest body could never be read")
     if listen is not None and listen == admin and listen.port:
         doc.fault(("server", "admin"), "is the address of `listen`: the control plane has its own")
@@ -59,3 +61,7 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         access_log=section.access_log,
         cors_origins=read_origins(doc, ("server", "cors_origins"), section.cors_origins),
     )
+        log_clients=section.log_clients,
+        tls=front.tls,
+        proxy_protocol=front.proxy_protocol,
+        trusted_proxies=front.trusted_proxies,

@@ -1,15 +1,17 @@
 """A checked configuration: frozen, complete, and the only form in which the rooms above meet it."""
 
 import math
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 
 from router.health.settings import HealthSettings
 from router.leasing.settings import RedisSettings
 from router.ledger.settings import LedgerSettings
 from router.limits.settings import LimitSettings
-from router.model.fleet import Deployment, Endpoint, Secret, Timeouts
+from router.model.fleet import Certificate, Deployment, Endpoint, Secret, Timeouts
 from router.model.keys import ApiKey
 from router.model.limits import UNLIMITED, Limits
 from router.model.plan import Permit, Plan
@@ -35,6 +37,18 @@ class Source:
     text: str = field(repr=False)
     references: Mapping[str, str] = field(repr=False)  # what each one meant then, by how it is written
     cores: int = 1  # that a process might run on then, which is what `workers: auto` meant
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)  # certificates and keys, by how they are named
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """TLS with clients. `context` is made of the rest when that is checked, and is not changed again."""
+
+    certificate: Certificate
+    context: ssl.SSLContext = field(repr=False, compare=False)
+    authorities: str | None = field(default=None, repr=False)  # of clients' certificates; None: none are asked for
+    required: bool = False  # who has none is not served
+    minimum: str = "1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,19 @@ class ServerSettings:
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A class of traffic while one of its rules holds: what that allows, and how its requests are treated."""
+    log_clients: bool = False  # clients' addresses are in the access log
+    tls: ServerTls | None = None
+    proxy_protocol: bool = False  # every connection begins with a PROXY header, of a trusted proxy
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # may say where a client is
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        return self.tls.context if self.tls is not None else None
+
+    @property
+    def asks_clients(self) -> bool:
+        """Clients may show a certificate."""
+        return self.tls is not None and self.tls.authorities is not None
 
     name: str
     permit: Permit
@@ -108,6 +135,7 @@ class Snapshot:
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, Limits] = field(default_factory=lambda: MappingProxyType({}))  # of all who ask for one
     decision_log: DecisionLogSettings | None = None
+    certificates: Mapping[str, ApiKey] = field(default_factory=lambda: MappingProxyType({}))  # whom clients' stand for
     ledger: LedgerSettings | None = None
     tracing: TracingSettings | None = None
     redis: RedisSettings | None = None  # None: limits are this machine's own
@@ -135,7 +163,10 @@ class Snapshot:
             until=min(phase.until, min((key.expires_at for key in keys if key.expires_at > wall), default=math.inf)),
             workloads=phase.workloads,
             plans=phase.plans,
-            keys=MappingProxyType({key.sha256: key for key in keys if key.expires_at > wall}),
+        valid = [key for key in keys if key.expires_at > wall]
+            keys=MappingProxyType({key.sha256: key for key in valid}),
+            # In this order what the file says of a certificate holds, as it does of a secret.
+            certificates=MappingProxyType({each: key for key in reversed(valid) for each in key.certificates}),
         )
 
     def joined(self, stored: Iterable[ApiKey], wall: float) -> "Snapshot":

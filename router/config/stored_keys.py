@@ -59,7 +59,9 @@ def check_terms(name: str, terms: Mapping[str, Any], snapshot: Snapshot) -> tupl
         return (Fault(doc.file, 0, "name", "is that of a key of the configuration, which would take its place"),)
     section = _section(doc, 0, name, [_NOBODY], terms)
     if section is not None:
-        read_keys(doc, [section], snapshot.workloads, snapshot.aliases)
+        read_keys(
+            doc, [section], snapshot.workloads, snapshot.aliases, known_by_certificate=snapshot.server.asks_clients
+        )
         if section.workload in snapshot.workloads:
             schedule = snapshot.workloads[section.workload].schedule
             clouds = {cloud for period in schedule.periods for cloud in period.rule.clouds()}
@@ -76,7 +78,8 @@ def _read(stored: Sequence[StoredKey], snapshot: Snapshot) -> dict[StoredKey, tu
         _section(doc, index, key.name, [secret.sha256 for secret in key.secrets], _parsed(doc, index, key.terms))
         for index, key in enumerate(stored)
     ]
-    made = read_keys(doc, sections, snapshot.workloads, snapshot.aliases)
+    asked = snapshot.server.asks_clients
+    made = read_keys(doc, sections, snapshot.workloads, snapshot.aliases, known_by_certificate=asked)
     faults: dict[str, list[Fault]] = {}
     for fault in doc.faults:
         faults.setdefault(fault.path.partition(".")[0], []).append(_without_place(fault))

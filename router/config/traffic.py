@@ -1,5 +1,6 @@
 """Who may ask for what: aliases and keys."""
 
+import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -11,12 +12,14 @@ from router.config.document import Document
 from router.config.faults import Path, listed, suggest
 from router.config.moments import read_moment
 from router.config.schema import KeySection
+from router.config.tls import read_subject
 from router.config.words import check_model, check_name
 from router.model.keys import ApiKey
 from router.model.policy import Priority
 
 ALL: Final = "*"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 def check_aliases(doc: Document, aliases: Mapping[str, str], models: Collection[str] | None) -> None:
@@ -34,14 +37,20 @@ def check_aliases(doc: Document, aliases: Mapping[str, str], models: Collection[
 
 
 def read_keys(
-    doc: Document, sections: list[KeySection | None], workloads: Collection[str] | None, aliases: Mapping[str, str]
+    doc: Document,
+    sections: list[KeySection | None],
+    workloads: Collection[str] | None,
+    aliases: Mapping[str, str],
+    *,
+    known_by_certificate: bool,
 ) -> dict[int, tuple[ApiKey, ...]]:
     """The sound keys, by their place in the list: of one that is being rotated both, which have one name.
 
-    `workloads`: None where some were lost to faults of their own.
+    `workloads`: None where some were lost to faults of their own. `known_by_certificate`: clients are asked for one.
     """
     names: dict[str, int] = {}
     digests: dict[str, int] = {}
+    certificates: dict[str, int] = {}
     keys: dict[int, tuple[ApiKey, ...]] = {}
     for index, section in enumerate(sections):
         if section is None:
@@ -53,7 +62,12 @@ def read_keys(
         if workloads is not None and section.workload not in workloads:
             hint = suggest(section.workload, workloads) if doc.literal((*path, "workload")) else ""
             doc.fault((*path, "workload"), f"{doc.shown((*path, 'workload'))} is no workload of this file{hint}")
-        own = _read_digests(doc, (*path, "sha256"), section.sha256, index, digests)
+        shown = _read_certificates(doc, path, section, index, certificates, asked=known_by_certificate)
+        own = _read_digests(doc, (*path, "sha256"), section.sha256 or [], index, digests)
+        if section.sha256 is None:
+            if section.certificates is None and not doc.has_fault((*path, "sha256")):
+                doc.fault((*path, "sha256"), "is missing")
+            own = [_no_secret(section.name)] if shown else []
         if not own:
             continue
         _check_models(doc, path, section.models, aliases)
@@ -66,9 +80,36 @@ def read_keys(
             weight=section.weight,
             priority=Priority[section.priority.upper()] if section.priority is not None else None,
             expires_at=read_moment(doc, (*path, "expires"), section.expires) if section.expires else math.inf,
+            certificates=shown,
         )
         keys[index] = (key, *(replace(key, sha256=digest) for digest in own[1:]))
     return keys
+
+
+def _read_certificates(
+    doc: Document, path: Path, section: KeySection, index: int, known: dict[str, int], *, asked: bool
+) -> tuple[str, ...]:
+    """Those that are sound, in the form that they are found by. `known`: as of `_read_digests`."""
+    found: list[str] = []
+    path = (*path, "certificates")
+    if section.certificates is not None and not asked:
+        doc.fault(path, "would never be seen: that needs `server.tls` with `client_ca`")
+    for place, text in enumerate(section.certificates or ()):
+        here = (*path, place)
+        name = text.lower() if _FINGERPRINT.fullmatch(text.lower()) else read_subject(text)
+        if name is None:
+            doc.fault(here, "is neither a subject, as in CN=batch,O=Example, nor sha256: and 64 hexadecimal digits")
+        elif name in known:
+            doc.fault(here, f"is that of keys[{known[name]}] already: a certificate stands for one key")
+        else:
+            known[name] = index
+            found.append(name)
+    return tuple(found)
+
+
+def _no_secret(name: str) -> bytes:
+    """What stands for the digest of a key that has none. It is no SHA-256, so nothing is known that has it for one."""
+    return hashlib.blake2b(name.encode(), digest_size=32, person=b"certificate").digest()
 
 
 def _read_digests(doc: Document, path: Path, written: list[str], index: int, known: dict[str, int]) -> list[bytes]:

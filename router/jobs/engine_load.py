@@ -11,7 +11,6 @@ from router.base.errors import UpstreamError
 from router.health.engine import EngineLoad, read_gauges
 from router.jobs.outward import Outward, ProbeTarget, Rounds
 from router.providers.targets import encode_path
-from router.transport.names import Names
 
 EVERY_S: Final = 1.0
 JITTER: Final = 0.25
@@ -25,12 +24,11 @@ class EngineLoads:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        names: Names,
         endpoints: Callable[[], Iterable[ProbeTarget]],
         on_load: Callable[[str, EngineLoad], None],
     ) -> None:
         self._endpoints, self._on_load = endpoints, on_load
-        self._outward = Outward(loop, names, reuse=True)
+        self._outward = Outward(reuse=True)
         self._rounds = Rounds(loop, self._due, self._ask)
         self._rng = random.Random()
         self._next_at: dict[str, float] = {}  # by endpoint
@@ -54,7 +52,7 @@ class EngineLoads:
         page = encode_path(endpoint.base_url.path.removesuffix("/v1")).decode() + PAGES[endpoint.load]
         load = EngineLoad(at=monotonic())
         try:
-            status, body = await self._outward.get(endpoint, page, target.credential, TIMEOUT_S)
+            status, body = await self._outward.get(target, page, TIMEOUT_S)
         except UpstreamError:
             pass
         else:

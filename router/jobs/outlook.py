@@ -30,6 +30,7 @@ class Outlook:
             credential = dict(line.split(": ", 1) for line in lines if line)
             yield ProbeTarget(
                 backends[0].deployment.endpoint,
+                self._rt.fleet.ways[endpoint_id],
                 credential,
                 max(backend.health.last_traffic_at for backend in backends),
                 out=any(backend.health.out for backend in backends),

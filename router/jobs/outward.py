@@ -4,7 +4,6 @@ No byte of a client is in them, so they need no permit of a request; an endpoint
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ from time import monotonic
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from router.base.errors import ConnectError, UpstreamError, UpstreamTimeoutError
 from router.model.fleet import Endpoint
-from router.transport.names import Names
-from router.transport.tls import ResumingContext, client_context
+from router.transport.dialling import Way
 
 USER_AGENT: Final = "inference-router-probe"
 AT_ONCE_MAX: Final = 8
@@ -31,6 +29,7 @@ class ProbeTarget:
     """An endpoint as a background job sees it. `credential`: header lines; may hold nothing yet."""
 
     endpoint: Endpoint
+    way: Way
     credential: Mapping[str, str]
     last_traffic_at: float  # monotonic seconds, of the last attempt at any of its deployments that said something
     out: bool = False  # one of its deployments is out: news would be welcome
@@ -79,28 +78,23 @@ class Rounds:
 class Outward:
     """The way out. The user agent says what asks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, *, reuse: bool) -> None:
+    def __init__(self, *, reuse: bool) -> None:
         """`reuse`: keeps connections for the next question; without it each one proves that a new one can be made."""
-        self._loop, self._names, self._reuse = loop, names, reuse
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether private addresses may be dialled
-        self._contexts: dict[str | None, ResumingContext] = {}  # by the file of authorities
+        self._reuse = reuse
+        self._sessions: dict[str, tuple[Way, aiohttp.ClientSession]] = {}  # by endpoint
 
-    async def get(
-        self, endpoint: Endpoint, target: str, credential: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, bytes]:
-        """Returns status and body. `target`: path and query. Raises ConnectError, UpstreamTimeoutError, UpstreamError.
+    async def get(self, target: ProbeTarget, page: str, timeout_s: float) -> tuple[int, bytes]:
+        """Returns status and body. `page`: path and query. Raises ConnectError, UpstreamTimeoutError, UpstreamError.
 
         An answer that is too long is cut: what matters of it is its status, or near its begin.
         """
+        endpoint = target.endpoint
         url = endpoint.base_url
-        fields = {**endpoint.headers, "user-agent": USER_AGENT, "accept-encoding": "identity", **credential}
+        fields = {**endpoint.headers, "user-agent": USER_AGENT, "accept-encoding": "identity", **target.credential}
         async with _translated(timeout_s):
-            # Also for an address that stands in the URL itself, which no resolver is asked about.
-            await self._names.addresses(url.host, url.port, private=_private(endpoint))
-            session = self._session(_private(endpoint))
-            context = await self._context(endpoint)
-            where = URL(f"{url.scheme}://{url.authority}{target}", encoded=True)
-            async with session.get(where, headers=fields, allow_redirects=False, ssl=context or True) as answer:
+            session = await self._session(endpoint.id, target.way)
+            where = URL(f"{url.scheme}://{url.authority}{page}", encoded=True)
+            async with session.get(where, headers=fields, allow_redirects=False) as answer:
                 body = bytearray()
                 async for part in answer.content.iter_any():
                     body += part
@@ -109,68 +103,38 @@ class Outward:
                         break
                 return answer.status, bytes(body)
 
-    async def connect(self, endpoint: Endpoint, timeout_s: float) -> None:
+    async def connect(self, target: ProbeTarget, timeout_s: float) -> None:
         """Makes a connection, with TLS, and closes it. Raises ConnectError, UpstreamTimeoutError."""
-        url = endpoint.base_url
         async with _translated(timeout_s):
-            addresses = await self._names.addresses(url.host, url.port, private=_private(endpoint))
-            context = await self._context(endpoint)
-            transport, _ = await self._loop.create_connection(
-                asyncio.Protocol,
-                addresses[0],
-                url.port,
-                ssl=context,
-                server_hostname=url.host if context is not None else None,
-            )
+            transport, _, _ = await target.way.dial(asyncio.Protocol)
             transport.abort()
 
     async def close(self) -> None:
-        for session in self._sessions.values():
+        for _, session in self._sessions.values():
             await session.close()
 
-    def _session(self, private: bool) -> aiohttp.ClientSession:
-        if private not in self._sessions:
-            connector = aiohttp.TCPConnector(
-                resolver=_Resolver(self._names, private=private), use_dns_cache=False, force_close=not self._reuse
-            )
-            self._sessions[private] = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-        return self._sessions[private]
-
-    async def _context(self, endpoint: Endpoint) -> ResumingContext | None:
-        if not endpoint.base_url.tls:
-            return None
-        if endpoint.ca_file not in self._contexts:  # 20 ms of work, for the system's authorities
-            self._contexts[endpoint.ca_file] = await asyncio.to_thread(client_context, endpoint.ca_file)
-        return self._contexts[endpoint.ca_file]
+    async def _session(self, endpoint_id: str, way: Way) -> aiohttp.ClientSession:
+        known = self._sessions.get(endpoint_id)
+        if known is not None and known[0] is way:
+            return known[1]
+        session = aiohttp.ClientSession(
+            connector=_Connector(way, reuse=self._reuse), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+        self._sessions[endpoint_id] = way, session
+        if known is not None:
+            await known[1].close()
+        return session
 
 
-class _Resolver(AbstractResolver):
-    """The data path's own knowledge of names, so that the same addresses are refused."""
+class _Connector(aiohttp.BaseConnector):
+    """Dials as the data path does: the same addresses are refused, the same names verified, the same proxy asked."""
 
-    def __init__(self, names: Names, *, private: bool) -> None:
-        self._names, self._private = names, private
+    def __init__(self, way: Way, *, reuse: bool) -> None:
+        super().__init__(force_close=not reuse)
+        self._way = way
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._names.addresses(host, port, private=self._private)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in found
-            if family in (socket.AF_UNSPEC, socket.AF_INET6 if ":" in address else socket.AF_INET)
-        ]
-
-    async def close(self) -> None:
-        """Holds nothing."""
+    async def _create_connection(self, *_: object) -> ResponseHandler:
+        return (await self._way.dial(self._factory))[1]
 
 
 @asynccontextmanager
@@ -187,7 +151,3 @@ async def _translated(timeout_s: float) -> AsyncIterator[None]:
         raise UpstreamError("The endpoint's answer broke off or is no HTTP.") from error
     except OSError as error:
         raise ConnectError("The endpoint did not accept a connection.") from error
-
-
-def _private(endpoint: Endpoint) -> bool:
-    return endpoint.private or endpoint.emulated

@@ -17,7 +17,6 @@ from router.health.settings import HealthSettings
 from router.jobs.outward import Outward, ProbeTarget, Rounds
 from router.model.fleet import AuthKind, Endpoint
 from router.providers.targets import encode_path, encode_segment
-from router.transport.names import Names
 
 JITTER: Final = 0.25  # routers that started together shall not ask together
 ENGINE_HEALTH: Final = MappingProxyType({"vllm": "/health", "sglang": "/health", "nim": "/v1/health/ready"})
@@ -40,13 +39,12 @@ class Probes:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        names: Names,
         settings: Callable[[], HealthSettings],
         endpoints: Callable[[], Iterable[ProbeTarget]],
         on_result: Callable[[str, ProbeResult], None],
     ) -> None:
         self._settings, self._endpoints, self._on_result = settings, endpoints, on_result
-        self._outward = Outward(loop, names, reuse=False)
+        self._outward = Outward(reuse=False)
         self._rounds = Rounds(loop, self._due, self._ask)
         self._rng = random.Random()
         self._asked: dict[str, tuple[float, float]] = {}  # by endpoint: when, and this time's jitter
@@ -88,9 +86,9 @@ async def probe(outward: Outward, target: ProbeTarget, timeout_s: float) -> Prob
     began = monotonic()
     try:
         if question is None or not known:
-            await outward.connect(endpoint, timeout_s)
+            await outward.connect(target, timeout_s)
             return ProbeResult(True, "ok", 0, monotonic() - began)
-        status, _ = await outward.get(endpoint, question, target.credential, timeout_s)
+        status, _ = await outward.get(target, question, timeout_s)
     except ConnectError:
         return ProbeResult(False, "connect", 0, monotonic() - began)
     except UpstreamTimeoutError:

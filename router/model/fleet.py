@@ -140,6 +140,34 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate of our own with those above it, and its key: PEM, as it stood in the files when they were read."""
+
+    chain: str = field(repr=False)
+    key: Secret
+    begins_at: float  # wall seconds, as the next
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """What TLS to an endpoint is made with. The name that is verified is always that of the base URL."""
+
+    authorities: str | None = field(default=None, repr=False)  # PEM: trusted beside the system's
+    certificate: Certificate | None = None  # by which the endpoint knows us
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectProxy:
+    """A proxy that is asked to CONNECT: it passes bytes on, and reads none of them where the endpoint speaks TLS."""
+
+    tls: bool  # with the proxy itself
+    host: str
+    port: int
+    credential: Secret | None = None  # `user:password`
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One base URL in one region with its credential (an Azure *resource*)."""
 
@@ -155,7 +183,10 @@ class Endpoint:
     timeouts: Timeouts = Timeouts()
     load: str = ""  # the engine whose /metrics tells its load: `vllm`, `sglang`; empty: not read
     probe: bool = True  # a token-free probe may be sent where there is no traffic to learn from
-    ca_file: str | None = None  # trust for a private authority, beside the system's
+    ca_file: str | None = None  # trust for a private authority, beside the system's; `tls` has what it holds
+    # Compared by what names it alone: a certificate that was renewed makes no other endpoint of it.
+    tls: UpstreamTls = field(default=UpstreamTls(), compare=False)
+    proxy: ConnectProxy | None = None
     emulated: bool = False
     private: bool = False
 

@@ -12,7 +12,9 @@ from router.model.policy import Priority
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A client's key: known by its SHA-256 alone. Its workload follows from it and from nothing else.
+    """A client's key: known by its SHA-256, or by a client's certificate. Its workload follows from it alone.
+
+    One that has certificates only has a `sha256` all the same, of no secret that there could be.
 
     While a key is rotated there are two of one name, which differ in `sha256` and `expires_at` alone.
 
@@ -27,6 +29,7 @@ class ApiKey:
     weight: float = 1.0  # of its fair share, beside the other keys of its priority
     priority: Priority | None = None  # None: its workload's
     expires_at: float = inf  # wall seconds
+    certificates: tuple[str, ...] = ()  # of clients, which stand for it: `sha256:…` (of its DER), or a subject
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models

@@ -22,9 +22,9 @@ from router.providers.identity import Identity, make_identity
 from router.proxy.backend import Backend, Quota, Standing, Target
 from router.proxy.queues import Queue
 from router.proxy.traffic import Traffic
+from router.transport.dialling import Way
 from router.transport.names import Names
 from router.transport.pool import Pool, PoolSettings
-from router.transport.tls import ResumingContext, client_context
 
 LOOK_AGAIN_S: Final = 0.05  # how long a tier's list is good while one of its deployments is left out for a time
 
@@ -112,7 +112,7 @@ class Fleet:
         self._limits: LimitSettings | None = None  # in force
         self._endpoints: dict[str, Endpoint] = {}
         self._quotas: dict[str, Quota] = {}
-        self._contexts: dict[tuple[str, str | None], ResumingContext] = {}  # by endpoint and its authorities
+        self.ways: dict[str, Way] = {}  # by endpoint
 
     def adopt(self, snapshot: Snapshot) -> list[Identity]:
         """Takes over a new configuration in one step. Backends of unchanged deployments stay as they are.
@@ -121,15 +121,10 @@ class Fleet:
         """
         now = self._loop.time()
         identities = self._identities_of(snapshot)
-        contexts = {
-            (endpoint.id, endpoint.ca_file): self._contexts.get((endpoint.id, endpoint.ca_file))
-            or client_context(endpoint.ca_file)  # 20 ms, for the system's authorities: once an endpoint, not a reload
-            for endpoint in snapshot.endpoints.values()
-            if endpoint.base_url.tls
-        }
+        ways = {name: self._way_to(endpoint) for name, endpoint in snapshot.endpoints.items()}
         quotas = self._quotas_of(snapshot, now)
         backends = {
-            deployment.id: self._backend(snapshot, deployment, quotas, identities, contexts)
+            deployment.id: self._backend(snapshot, deployment, quotas, identities, ways)
             for deployment in snapshot.deployments.values()
         }
         traffic = {}
@@ -152,7 +147,7 @@ class Fleet:
         self.traffic, self.queues = traffic, queues
         for model, queue in queues.items():
             queue.keep({(workload, operation) for workload, name, operation in plans if name == model})
-        self._quotas, self._contexts, self._endpoints = quotas, contexts, dict(snapshot.endpoints)
+        self._quotas, self.ways, self._endpoints = quotas, ways, dict(snapshot.endpoints)
         self._limits = snapshot.limits
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}
         self.standing.changed()
@@ -190,6 +185,11 @@ class Fleet:
             for name, endpoint in snapshot.endpoints.items()
         }
 
+    def _way_to(self, endpoint: Endpoint) -> Way:
+        """The one that is known, where that still is the way: it has sessions of TLS, and takes 20 ms to make."""
+        known = self.ways.get(endpoint.id)
+        return known if known is not None and known.leads_to(endpoint) else Way(self._loop, self._names, endpoint)
+
     def _quotas_of(self, snapshot: Snapshot, now: float) -> dict[str, Quota]:
         """By the pool's name, or by the only deployment's. What is known of an unchanged quota is kept."""
         quotas: dict[str, Quota] = {}
@@ -214,7 +214,7 @@ class Fleet:
         deployment: Deployment,
         quotas: Mapping[str, Quota],
         identities: Mapping[str, Identity],
-        contexts: Mapping[tuple[str, str | None], ResumingContext],
+        ways: Mapping[str, Way],
     ) -> Backend:
         endpoint = deployment.endpoint
         settings = PoolSettings(
@@ -223,12 +223,13 @@ class Fleet:
         old = self.backends.get(deployment.id)
         if old is not None and old.deployment == deployment:
             old.pool.settings = settings
+            old.pool.use(ways[endpoint.id])
             old.quota = quotas[_quota_name(deployment)]
             old.health.settings = snapshot.health
             if snapshot.limits != self._limits:
                 old.limit = _limit(snapshot, deployment)
             return old
-        pool = Pool(self._loop, self._names, deployment, settings, contexts.get((endpoint.id, endpoint.ca_file)))
+        pool = Pool(self._loop, ways[endpoint.id], deployment, settings)
         meter = Meter(_capacity(deployment))
         new = Backend(
             deployment,

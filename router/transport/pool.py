@@ -4,7 +4,6 @@ A pool belongs to one deployment, so clouds cannot share a connection and a dead
 """
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from time import monotonic
 from router.base.errors import ConnectError, RouterError
 from router.model.fleet import Deployment
 from router.model.plan import Permit
-from router.transport.names import Names
+from router.transport.dialling import DialError, Way
 from router.transport.outbox import Outbox
-from router.transport.tls import ResumingContext
 from router.transport.upstream import UpstreamConnection, require_permit
 
 AGE_MAX_S = 3600.0  # an old connection is not reused: balancers in front of a cloud move on
@@ -62,24 +60,21 @@ class Pool:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        names: Names,
+        way: Way,
         deployment: Deployment,
         settings: PoolSettings,
-        context: ResumingContext | None,
     ) -> None:
-        """`context`: of the endpoint, shared by its deployments; None where it is plain HTTP."""
+        """`way`: to the endpoint, shared by its deployments."""
         self.cloud = deployment.cloud  # fixed here: every connection of this pool carries it
         self.settings = settings
         self.outbox = Outbox(loop)
         self.dials = 0
         self.reuses = 0
-        self._loop, self._names = loop, names
-        self._host, self._port = deployment.endpoint.base_url.host, deployment.endpoint.base_url.port
-        self._private = deployment.endpoint.private or deployment.endpoint.emulated
+        self.failures: dict[str, int] = {}  # of dials, by reason
+        self._loop, self._way = loop, way
         self._idle: deque[UpstreamConnection] = deque()
         self._open: dict[UpstreamConnection, str] = {}  # and the address that each was dialled at
         self._dialling: set[asyncio.Task[None]] = set()
-        self._context = context
         self._closed = False
 
     @property
@@ -120,8 +115,8 @@ class Pool:
 
     def give(self, connection: UpstreamConnection) -> None:
         """Takes back a connection whose answer ended well."""
-        if connection.tls is not None and self._context is not None and connection.answers == 1:
-            self._context.keep_session_of(connection.tls)
+        if connection.tls is not None and self._way.context is not None and connection.answers == 1:
+            self._way.context.keep_session_of(connection.tls)
         if connection.closed:
             return
         now = monotonic()
@@ -135,10 +130,19 @@ class Pool:
         """Closes what was idle for too long, which is on the left, and what leads where its name no longer does."""
         while self._idle and now - self._idle[0].idle_since > self.settings.idle_s:
             self._idle.popleft().abort()
-        if gone := self._names.gone(self._host, self._port, private=self._private):
+        if gone := self._way.gone():
             for connection in [each for each in self._idle if self._open.get(each) in gone]:
                 self._idle.remove(connection)
                 connection.abort()
+
+    def use(self, way: Way) -> None:
+        """From now on it dials so. What stands by another way ends: when it is idle, or when it is given back."""
+        if way is not self._way:
+            self._way = way
+            for connection in self._open:
+                connection.expires_at = 0.0
+            while self._idle:
+                self._idle.pop().abort()
 
     def close(self) -> None:
         """Ends idle connections now and the others when they are given back."""
@@ -149,45 +153,35 @@ class Pool:
     async def _connect(self, dial: Dial) -> None:
         try:
             async with asyncio.timeout(self.settings.connect_s):
-                dial.connection = await self._connect_any()
+                dial.connection = await self._dialled()
         except TimeoutError:
-            dial.error = ConnectError("The deployment did not accept a connection in time.")
+            dial.error = DialError("The deployment did not accept a connection in time.", "timeout")
         except ConnectError as error:
             dial.error = error
         except Exception as error:  # noqa: BLE001 - whatever it was: a dial without an end would hold its request
             dial.error = ConnectError("The deployment could not be dialled.")
             dial.error.__cause__ = error
+        if dial.error is not None:
+            reason = dial.error.reason if isinstance(dial.error, DialError) else "name"
+            self.failures[reason] = self.failures.get(reason, 0) + 1
         dial.on_done()
 
-    async def _connect_any(self) -> UpstreamConnection:
-        """Tries the endpoint's addresses in turn. Raises ConnectError."""
-        began = monotonic()
-        failure: Exception | None = None
-        for address in await self._names.addresses(self._host, self._port, private=self._private):
-            try:
-                transport, connection = await self._loop.create_connection(
-                    self._new_connection,
-                    address,
-                    self._port,
-                    ssl=self._context,
-                    server_hostname=self._host if self._context is not None else None,
-                )
-            except ssl.SSLError as error:
-                raise ConnectError("The deployment's TLS handshake failed.") from error
-            except OSError as error:
-                failure = error
-                continue
-            connection.connect_s = monotonic() - began
-            tls = connection.tls = transport.get_extra_info("ssl_object")
-            if tls is not None:
-                connection.tls_s = monotonic() - tls.began_at
-                connection.connect_s -= connection.tls_s
-            if not connection.closed:
-                # Not before: of a connection that never came to be nobody would hear that it is lost.
-                self._open[connection] = address
-            return connection
-        self._names.doubt(self._host, self._port, private=self._private)
-        raise ConnectError("The deployment did not accept a connection.") from failure
+    async def _dialled(self) -> UpstreamConnection:
+        """Raises ConnectError."""
+        began, way = monotonic(), self._way
+        transport, connection, address = await way.dial(self._new_connection)
+        connection.connect_s = monotonic() - began
+        tls = transport.get_extra_info("ssl_object") if way.context is not None else None
+        if tls is not None:
+            connection.tls = tls
+            connection.tls_s = monotonic() - tls.began_at
+            connection.connect_s -= connection.tls_s
+        if way is not self._way:
+            connection.expires_at = 0.0  # a reload came meanwhile
+        if not connection.closed:
+            # Not before: of a connection that never came to be nobody would hear that it is lost.
+            self._open[connection] = address
+        return connection
 
     def _new_connection(self) -> UpstreamConnection:
         return UpstreamConnection(self.cloud, monotonic() + AGE_MAX_S, self._lost, self.outbox)

@@ -1,8 +1,22 @@
-"""TLS towards upstreams, with sessions that are taken up again. Certificates and names are always verified."""
+"""TLS in both directions. Certificates and names are always verified; there is no switch that would turn it off.
 
+What a context is made of is PEM text, never a path: a reload has read and checked exactly what comes into force, and
+whoever is started later does not meet a file that is being replaced.
+"""
+
+import contextlib
+import os
 import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Final
+
+from router.model.fleet import Certificate, UpstreamTls
+
+ALPN: Final = ["http/1.1"]
+MINIMUM: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Handshake(ssl.SSLObject):
@@ -34,15 +48,84 @@ class ResumingContext(ssl.SSLContext):
             self._session = session
 
 
-def client_context(ca_file: str | None) -> ResumingContext:
-    """Trusts the system's authorities, and those of `ca_file`. TLS 1.2 and up, ALPN http/1.1.
+def client_context(tls: UpstreamTls, *, system: bool = True) -> ResumingContext:
+    """Trusts the system's authorities, and those of `tls`. TLS 1.2 and up, ALPN http/1.1.
 
-    Raises OSError or ssl.SSLError where `ca_file` cannot be read.
+    `system`: False leaves the former out, which takes 20 ms less. Raises ssl.SSLError or ValueError where `tls` holds
+    something else than certificates and their key.
     """
-    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificates, and names
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_default_certs()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(ALPN)
+    if system:
+        context.load_default_certs()
+    if tls.authorities is not None:
+        context.load_verify_locations(cadata=tls.authorities)
+    if tls.certificate is not None:
+        _load_own(context, tls.certificate)
     return context
+
+
+def server_context(
+    certificate: Certificate, authorities: str | None, *, required: bool, minimum: str
+) -> ssl.SSLContext:
+    """For clients. `authorities`: PEM, of whom clients' certificates may be; None: they are not asked for one.
+
+    Raises ssl.SSLError or ValueError where something does not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = MINIMUM[minimum]
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(ALPN)
+    context.sslobject_class = Welcome
+    _load_own(context, certificate)
+    if authorities is not None:
+        context.load_verify_locations(cadata=authorities)
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+    return context
+
+
+class Welcome(ssl.SSLObject):
+    """TLS with a client.
+
+    uvloop waits for the other end's close_notify before it closes a connection: 30 seconds, with a client that sends
+    none. To send ours is all that RFC 8446 §6.1 asks for.
+    """
+
+    patient = False  # True: the other end's is waited for, since what it still sends must not destroy our last answer
+
+    def unwrap(self) -> Any:
+        try:
+            return super().unwrap()
+        except ssl.SSLWantReadError:  # ours is written
+            if self.patient:
+                raise
+            return None
+
+
+def _load_own(context: ssl.SSLContext, certificate: Certificate) -> None:
+    def no_password() -> str:
+        raise ValueError("the key is encrypted")  # OpenSSL would ask for its password on the terminal
+
+    with _as_file(certificate.chain + "\n" + certificate.key.reveal()) as path:
+        context.load_cert_chain(path, password=no_password)
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """A file in memory, where there is such a thing: OpenSSL's Python binding takes a key from a path alone."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+            yield f"/proc/self/fd/{fd}"
+        finally:
+            os.close(fd)
+        return
+    fd, path = tempfile.mkstemp()  # for its owner alone
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+        yield path
+    finally:
+        Path(path).unlink()

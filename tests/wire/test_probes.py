@@ -18,7 +18,8 @@ from router.health.settings import HealthSettings
 from router.jobs.engine_load import EngineLoads
 from router.jobs.outward import USER_AGENT, Outward, ProbeTarget
 from router.jobs.probes import ProbeResult, Probes, probe
-from router.model.fleet import AuthKind, BaseUrl, Credential, Endpoint, Secret
+from router.model.fleet import AuthKind, BaseUrl, Credential, Endpoint, Secret, UpstreamTls
+from router.transport.dialling import Way
 from router.transport.names import Names
 
 KEY = "upstream-secret-canary"
@@ -40,7 +41,12 @@ def endpoint_of(cloud: EmulatedCloud, provider: str = "openai", load: str = "", 
 def target_of(endpoint: Endpoint, last_traffic_at: float = 0.0, *, out: bool = False) -> ProbeTarget:
     azure = endpoint.provider == "azure_openai"
     header = {"api-key": KEY} if azure else {"authorization": f"Bearer {KEY}"}
-    return ProbeTarget(endpoint, header, last_traffic_at, out)
+    return ProbeTarget(endpoint, way_to(endpoint), header, last_traffic_at, out)
+
+
+def way_to(endpoint: Endpoint) -> Way:
+    loop = asyncio.get_running_loop()
+    return Way(loop, Names(loop), endpoint)
 
 
 def openai(name: str = "cw", **more: object) -> Emulated:
@@ -53,8 +59,7 @@ def azure(name: str = "east") -> Emulated:
 
 @asynccontextmanager
 async def way_out() -> AsyncIterator[Outward]:
-    loop = asyncio.get_running_loop()
-    outward = Outward(loop, Names(loop), reuse=False)
+    outward = Outward(reuse=False)
     try:
         yield outward
     finally:
@@ -111,7 +116,8 @@ class TestOneProbe:
 
     async def test_only_connects_while_there_is_no_credential(self) -> None:
         async with EmulatedCloud(openai()) as cloud:
-            result = await ask(ProbeTarget(endpoint_of(cloud), {}, 0.0))
+            endpoint = endpoint_of(cloud)
+            result = await ask(ProbeTarget(endpoint, way_to(endpoint), {}, 0.0))
 
             assert result.ok is True, "a 401 would be of our own making"
             assert cloud.received.requests == 0
@@ -179,7 +185,7 @@ class TestOneProbe:
         files = Settings(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
         async with EmulatedCloud(openai(tls=True, settings=files)) as cloud:
             endpoint = endpoint_of(cloud, provider)
-            trusting = replace(endpoint, ca_file=str(tmp_path / "ca.pem"))
+            trusting = replace(endpoint, tls=UpstreamTls((tmp_path / "ca.pem").read_text()))
             assert (await ask(target_of(trusting))).ok is True
             assert (await ask(target_of(endpoint))).reason == "connect"
 
@@ -189,7 +195,7 @@ async def probing(settings: HealthSettings, targets: Callable[[], list[ProbeTarg
     """The job at work; yields the ids of the endpoints that were asked, as it goes on."""
     loop = asyncio.get_running_loop()
     asked: list[str] = []
-    job = Probes(loop, Names(loop), lambda: settings, targets, lambda name, _result: asked.append(name))
+    job = Probes(loop, lambda: settings, targets, lambda name, _result: asked.append(name))
     job.start()
     try:
         yield asked
@@ -275,7 +281,7 @@ async def test_a_page_that_fails_leaves_nothing_known() -> None:
 async def _read(cloud: EmulatedCloud, engine: str, enough: Callable[[list[EngineLoad]], object]) -> list[EngineLoad]:
     loop, loads = asyncio.get_running_loop(), list[EngineLoad]()
     targets = [target_of(endpoint_of(cloud, load=engine)), target_of(replace(endpoint_of(cloud), id="no-engine"))]
-    job = EngineLoads(loop, Names(loop), lambda: targets, lambda _name, load: loads.append(load))
+    job = EngineLoads(loop, lambda: targets, lambda _name, load: loads.append(load))
     job.start()
     try:
         await until(lambda: enough(loads))

@@ -90,7 +90,7 @@ class Exchange:
         self.upstream: UpstreamConnection = self.backend.pool._new_connection()
         self.transport = FakeTransport(self.loop, self.upstream)
         self.upstream.connection_made(self.transport)
-        self.backend.pool._open.add(self.upstream)
+        self.backend.pool._open[self.upstream] = "127.0.0.1"
         self.backend.pool.give(self.upstream)
         self.client = Client(server=assembly.gateway.server)
         self.client.feed(sent)

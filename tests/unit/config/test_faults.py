@@ -17,14 +17,14 @@ CASES: dict[str, list[tuple[str, ...]]] = {
         ("    colour: blue", "E.colour", "is not a known key"),
     ],
     "    region: eastus2": [
-        ("    proxy: http://p:1", "E.proxy", "not in this version yet"),
+        ("    proxy: p:1", "E.proxy", "is no URL of a proxy"),
         ("    load: vllm", "E.load", "which the provider openai speaks to"),
         ("    load: ollama", "E.load", "'ollama' is not vllm, sglang or nim"),
         ("    probe: sometimes", "E.probe", "must be true or false"),
         ("    private: yes please", "E.private", "must be true or false"),
         ("    emulator: {seed: 1}", "E.emulator", "`emulated: true` alone"),
         ("    emulator: {head_ms: {mean: 3}}", "E.emulator.head_ms", "{median: number"),
-        ("    ca_file: missing.pem", "E.ca_file", "PEM certificates"),
+        ("    ca_file: missing.pem", "E.ca_file", "cannot be read (No such file"),
     ],
     '{api_key: "${AZURE_KEY}"}': [
         ("{entra: {scope: x}}", "E.auth.entra", "does not say how: write one of managed_identity, client_secret"),
