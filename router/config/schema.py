@@ -96,6 +96,10 @@ class ServerSection(Section):
     body_bytes_max: Size = 64 << 20
     buffered_bytes_max: Size = 1 << 30
     connections_max: Annotated[int, Field(gt=0)] = 20_000
+    connections_per_address_max: Count | None = None
+    head_bytes_max: Annotated[Size, Field(ge=16 << 10, le=1 << 20)] = 64 << 10
+    pipelined_bytes_max: Annotated[Size, Field(le=1 << 20)] = 64 << 10
+    waiting_bytes_max: Annotated[Size, Field(ge=1 << 20)] = 64 << 20
     head_timeout_s: Seconds = 30.0
     body_timeout_s: Seconds = 60.0
     keepalive_timeout_s: Seconds = 75.0
@@ -105,14 +109,14 @@ class ServerSection(Section):
     admin_token: Annotated[str | None, Field(min_length=1, repr=False)] = None
     access_log: Text = "-"
     cors_origins: list[Text] = []
-
-
-class TimeoutsSection(Section):
-    connect_s: Seconds | None = None
     log_clients: bool = False
     tls: TlsSection | None = None
     proxy_protocol: bool = False
     trusted_proxies: list[Text] = []
+
+
+class TimeoutsSection(Section):
+    connect_s: Seconds | None = None
     commit_stream_s: Seconds | None = None
     commit_json_s: Seconds | None = None
     idle_s: Seconds | None = None
@@ -229,8 +233,6 @@ class EmulatorSection(Section):
 
 
 class EndpointSection(Section):
-    later = frozenset({"proxy"})
-
     cloud: Text
     provider: Text
     base_url: Annotated[Text, Field(repr=False)]
@@ -241,11 +243,11 @@ class EndpointSection(Section):
     headers: Annotated[dict[str, str], Field(repr=False)] = {}
     timeouts: TimeoutsSection = TimeoutsSection()
     ca_file: Text | None = None
-    load: Literal["vllm", "sglang", "nim"] | None = None
-    probe: bool = True
     client_certificate: Text | None = None
     client_key: Text | None = None
     proxy: MaybeHidden = None
+    load: Literal["vllm", "sglang", "nim"] | None = None
+    probe: bool = True
     emulated: bool = False
     private: bool = False
     emulator: EmulatorSection | None = None

@@ -20,6 +20,10 @@ def share(total: int, workers: int) -> int:
     return -(-total // workers)
 
 
+def _share_of_some(total: int | None, workers: int) -> int | None:
+    return share(total, workers) if total is not None else None
+
+
 def read_workers(doc: Document, section: ServerSection) -> int:
     """How many processes share the port. `auto`: one for each core."""
     workers = section.workers
@@ -34,11 +38,11 @@ def read_workers(doc: Document, section: ServerSection) -> int:
 def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSettings:
     listen = read_address(doc, ("server", "listen"), section.listen)
     admin = read_address(doc, ("server", "admin"), section.admin)
+    front = read_front(doc, section)
     if section.admin_token is not None:
         check_secret(doc, ("server", "admin_token"), section.admin_token)
     if section.body_bytes_max > share(section.buffered_bytes_max, workers):
         whose = "buffered_bytes_max" if workers == 1 else f"a worker's share of buffered_bytes_max (1/{workers})"
-    front = read_front(doc, section)
         doc.fault(("server", "body_bytes_max"), f"is above {whose}, so the largest body could never be read")
     if listen is not None and listen == admin and listen.port:
         doc.fault(("server", "admin"), "is the address of `listen`: the control plane has its own")
@@ -51,6 +55,10 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         body_bytes_max=section.body_bytes_max,
         buffered_bytes_max=share(section.buffered_bytes_max, workers),
         connections_max=share(section.connections_max, workers),
+        connections_per_address_max=_share_of_some(section.connections_per_address_max, workers),
+        head_bytes_max=section.head_bytes_max,
+        pipelined_bytes_max=section.pipelined_bytes_max,
+        waiting_bytes_max=share(section.waiting_bytes_max, workers),
         head_timeout_s=section.head_timeout_s,
         body_timeout_s=section.body_timeout_s,
         keepalive_timeout_s=section.keepalive_timeout_s,
@@ -60,8 +68,8 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         admin_token=Secret(section.admin_token) if section.admin_token is not None else None,
         access_log=section.access_log,
         cors_origins=read_origins(doc, ("server", "cors_origins"), section.cors_origins),
-    )
         log_clients=section.log_clients,
         tls=front.tls,
         proxy_protocol=front.proxy_protocol,
         trusted_proxies=front.trusted_proxies,
+    )

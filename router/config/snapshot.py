@@ -55,7 +55,8 @@ class ServerTls:
 class ServerSettings:
     """The process: its sockets and its bounds. A reload cannot change `listen`, `admin` or `workers`.
 
-    With several workers, `buffered_bytes_max` and `connections_max` are one worker's share of what the file says.
+    With several workers, `buffered_bytes_max`, `waiting_bytes_max`, `connections_max` and `connections_per_address_max`
+    are one worker's share of what the file says.
     """
 
     listen: Address
@@ -64,6 +65,10 @@ class ServerSettings:
     body_bytes_max: int = 64 << 20
     buffered_bytes_max: int = 1 << 30
     connections_max: int = 20_000
+    connections_per_address_max: int | None = None
+    head_bytes_max: int = 64 << 10
+    pipelined_bytes_max: int = 64 << 10  # behind a running request
+    waiting_bytes_max: int = 64 << 20  # of heads that are not whole and of what is pipelined, over all connections
     head_timeout_s: float = 30.0  # for the whole head, counted from its first byte
     body_timeout_s: float = 60.0  # without one more byte of the body
     keepalive_timeout_s: float = 75.0  # idle between requests
@@ -73,11 +78,6 @@ class ServerSettings:
     admin_token: Secret | None = None
     access_log: str = "-"  # a path, `-` for standard output, `off` for none
     cors_origins: frozenset[str] = frozenset()  # whose pages may ask the control plane
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A class of traffic while one of its rules holds: what that allows, and how its requests are treated."""
     log_clients: bool = False  # clients' addresses are in the access log
     tls: ServerTls | None = None
     proxy_protocol: bool = False  # every connection begins with a PROXY header, of a trusted proxy
@@ -91,6 +91,11 @@ class Workload:
     def asks_clients(self) -> bool:
         """Clients may show a certificate."""
         return self.tls is not None and self.tls.authorities is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A class of traffic while one of its rules holds: what that allows, and how its requests are treated."""
 
     name: str
     permit: Permit
@@ -130,12 +135,13 @@ class Snapshot:
     plans: Mapping[tuple[str, str, str], Plan]  # by (workload, canonical model, operation name)
     file_keys: tuple[ApiKey, ...] = ()  # all of the file, also those that have expired
     stored_keys: tuple[ApiKey, ...] = ()  # all of the store that the file leaves a place for
+    certificates: Mapping[str, ApiKey] = field(default_factory=lambda: MappingProxyType({}))  # whom clients' stand for
     health: HealthSettings = HealthSettings()
     retries: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, Limits] = field(default_factory=lambda: MappingProxyType({}))  # of all who ask for one
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))  # that count as a cloud
     decision_log: DecisionLogSettings | None = None
-    certificates: Mapping[str, ApiKey] = field(default_factory=lambda: MappingProxyType({}))  # whom clients' stand for
     ledger: LedgerSettings | None = None
     tracing: TracingSettings | None = None
     redis: RedisSettings | None = None  # None: limits are this machine's own
@@ -157,13 +163,13 @@ class Snapshot:
         """
         phase = next(phase for phase in self.phases if phase.since <= wall < phase.until)
         keys = (*self.file_keys, *self.stored_keys)
+        valid = [key for key in keys if key.expires_at > wall]
         return replace(
             self,
             since=max(phase.since, max((key.expires_at for key in keys if key.expires_at <= wall), default=-math.inf)),
             until=min(phase.until, min((key.expires_at for key in keys if key.expires_at > wall), default=math.inf)),
             workloads=phase.workloads,
             plans=phase.plans,
-        valid = [key for key in keys if key.expires_at > wall]
             keys=MappingProxyType({key.sha256: key for key in valid}),
             # In this order what the file says of a certificate holds, as it does of a secret.
             certificates=MappingProxyType({each: key for key in reversed(valid) for each in key.certificates}),
@@ -171,7 +177,6 @@ class Snapshot:
 
     def joined(self, stored: Iterable[ApiKey], wall: float) -> "Snapshot":
         """With these keys of the store, in place of those before. What the file says of a name or a secret holds;
-    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))  # that count as a cloud
         a key whose workload it does not have is left out.
         """
         names = {key.name for key in self.file_keys}
