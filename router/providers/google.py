@@ -50,7 +50,7 @@ def _credentials(source: GoogleSource, request: Any) -> Any:
 
 
 def _request(ca_file: str | None) -> Any:
-    """What google-auth sends by: no proxy that the environment names, and a deadline on each exchange."""
+    """What google-auth sends by: no proxy that the environment names, no redirect, and a deadline on each exchange."""
     session = cloud_module(AuthKind.GOOGLE, "requests").Session()
     session.trust_env = False
     if ca_file is not None:
@@ -58,6 +58,6 @@ def _request(ca_file: str | None) -> Any:
     send = cloud_module(AuthKind.GOOGLE, "google.auth.transport.requests").Request(session)
 
     def request(url: str, method: str = "GET", body: Any = None, headers: Any = None, **more: Any) -> Any:
-        return send(url, method, body, headers, **{**more, "timeout": _TIMEOUT_S})
+        return send(url, method, body, headers, **{**more, "timeout": _TIMEOUT_S, "allow_redirects": False})
 
     return request

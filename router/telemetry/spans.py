@@ -60,6 +60,7 @@ class SpanExport:
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         session = requests.Session()
         session.trust_env = False  # neither a proxy nor a password from the environment
+        session.max_redirects = 0  # the headers may hold a key, which is the collector's and nobody else's
         self._sender = _Counted(
             OTLPSpanExporter(
                 endpoint=settings.endpoint,
