@@ -5,7 +5,8 @@ of the event loop:
 
     length of the payload, u32 | CRC-32, u32 | sequence, u64 | payload: MessagePack, an array of `RequestRecord`s
 
-all little-endian. The sequence counts the frames of one writer without gaps, over segments and restarts; the CRC is of
+all little-endian. Among the records may be homes of what clients have stored (`model.stored.Home`), which say what they
+are. The sequence counts the frames of one writer without gaps, over segments and restarts; the CRC is of
 the payload and starts from the sequence's low 32 bits, so it covers these, too. A process that is killed within a copy
 leaves one frame that is not whole: its length is still zero, or its CRC is wrong. A loss of power may leave more of
 them. Reading ends at the first; nothing behind it is guessed at. Records are maps, by name: a reader skips what it does
@@ -22,6 +23,7 @@ from zlib import crc32
 import msgspec
 
 from router.model.outcome import RequestRecord
+from router.model.stored import Home
 
 FRAME_BYTES: Final = 16
 """What a frame has beside its payload."""
@@ -41,26 +43,44 @@ def _name_of_type(value: object) -> str:
 
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_name_of_type).encode
-encode: Final[Callable[[Sequence[RequestRecord]], bytes]] = _encode
+encode: Final[Callable[[Sequence[RequestRecord | Home]], bytes]] = _encode
 """The payload of one frame. Raises one of `UNENCODABLE`."""
 UNENCODABLE: Final = (UnicodeEncodeError, OverflowError)
 """A lone surrogate, an integer beyond 64 bits: what `encode_mended` replaces."""
 _decode: Final[Callable[[bytes | memoryview], list[RequestRecord]]] = msgspec.msgpack.Decoder(
     list[RequestRecord]
 ).decode
+_decode_raw: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_home: Final = msgspec.msgpack.Decoder(Home).decode
+_decode_record: Final = msgspec.msgpack.Decoder(RequestRecord).decode
 
 
-def encode_mended(records: Sequence[RequestRecord]) -> bytes:
+def encode_mended(records: Sequence[RequestRecord | Home]) -> bytes:
     """As `encode`, with `?` and the nearest integer for what MessagePack has no form for."""
     return _encode(_mended(msgspec.to_builtins(records, enc_hook=_name_of_type)))
 
 
 def decode(payload: bytes | memoryview) -> list[RequestRecord]:
-    """Raises msgspec.MsgspecError for what is no array of records."""
-    return _decode(payload)
+    """The records alone. Raises as `decode_all`."""
+    return decode_all(payload)[0]
 
 
-def frame(records: Sequence[RequestRecord], sequence: int) -> bytes:
+def decode_all(payload: bytes | memoryview) -> tuple[list[RequestRecord], list[Home]]:
+    """Raises msgspec.MsgspecError for what is no array of records and homes."""
+    try:
+        return _decode(payload), []  # most have no home in them, which is no record
+    except msgspec.ValidationError:
+        records: list[RequestRecord] = []
+        homes: list[Home] = []
+        for raw in _decode_raw(payload):
+            try:
+                homes.append(_decode_home(raw))
+            except msgspec.ValidationError:
+                records.append(_decode_record(raw))
+        return records, homes
+
+
+def frame(records: Sequence[RequestRecord | Home], sequence: int) -> bytes:
     """One frame, whole. The writer puts its parts where they belong instead. Raises as `encode`."""
     payload = encode(records)
     return _FRAME.pack(len(payload), checksum(payload, sequence), sequence) + payload

@@ -20,12 +20,14 @@ from router.ledger.settings import LedgerSettings
 from router.ledger.state import LedgerState, Order
 from router.model.fleet import Price
 from router.model.keys import StoredKey
+from router.model.stored import Home, HomePage, OwnHomes
 from router.telemetry import names
 from router.telemetry.reading import Numbers
 from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
 
 SPENT_S: Final = 10.0
 USAGE_S: Final = 10.0
+HOMES_S: Final = 5.0
 FINISH_S: Final = 5.0
 END_S: Final = 2.0  # then it is killed; what it was writing is rolled back
 SILENT_S: Final = 10.0  # it tells each second, where it gets any of the processors
@@ -101,6 +103,14 @@ class Bookkeeping:
     async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
         """A key's own figures, as `reports.key_usage`. Raises as `ask`."""
         return await self.ask(dict[str, Any], USAGE_S, "usage", key, since, until, bucket)
+
+    async def find_homes(self, key: str, ids: list[str]) -> list[Home]:
+        """Those of `ids` that are the key's own. Raises as `ask`."""
+        return await self.ask(list[Home], HOMES_S, "find_homes", key, ids)
+
+    async def own_homes(self, asked: OwnHomes) -> HomePage:
+        """A page of a key's own ids. Raises as `ask`."""
+        return await self.ask(HomePage, HOMES_S, "own_homes", asked)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Has the store keep the prices that costs are reckoned by from now on."""

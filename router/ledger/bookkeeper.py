@@ -25,6 +25,7 @@ from router.ledger.state import LedgerState, Order
 from router.ledger.store import PRUNED_AT_ONCE, Store, StoreError
 from router.model.fleet import Price
 from router.model.keys import KeyAnswer, KeyChange
+from router.model.stored import Home, HomePage, OwnHomes
 from router.transport.channel import NO_ANSWER, Channel, FailedError, Verb
 
 ORDER_S: Final = 10.0
@@ -39,6 +40,8 @@ NICE: Final = 10  # beside a process that serves requests, and has all it can us
 MADE_S: Final = 5.0  # for the tables of a store that is new, before a key is put into one
 PASSES_S: Final = 3.0  # to read what was written before a question came
 _FULL_PASS: Final = 1000  # requests in one pass, after which there may be as many again
+OTHERS_S: Final = 1.0  # for other routers' bookkeepers to store what they told their clients a moment ago
+OTHERS_EVERY_S: Final = 0.25
 _DAY_S: Final = 86_400
 
 
@@ -59,6 +62,8 @@ class Bookkeeper:
         self._prunes_at = self._reckons_at = 0.0
         self._today_nano_usd = 0
         self._passed = asyncio.Event()  # of the pass that runs
+        self._wanted = asyncio.Event()  # somebody waits for the next pass
+        self._shared = not order.url.startswith("sqlite")  # other routers may write to the store
         self._prices: list[Price] = []
 
     def verbs(self) -> dict[str, Verb]:
@@ -68,6 +73,8 @@ class Bookkeeper:
             "usage": self._usage,
             "change_key": self._change_key,
             "prices": self._take_prices,
+            "find_homes": self._find_homes,
+            "own_homes": self._own_homes,
             "finish": self._finish,
         }
 
@@ -123,7 +130,10 @@ class Bookkeeper:
                 self._say("")
             passed, self._passed = self._passed, asyncio.Event()
             passed.set()
-            await asyncio.sleep(wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wanted.wait()
+            self._wanted.clear()
 
     async def _pass(self) -> float:
         """Does what there is to do; returns how long to rest. Raises StoreError, OSError."""
@@ -175,6 +185,34 @@ class Bookkeeper:
         except StoreError as error:
             raise FailedError(str(error)) from None
 
+    async def _find_homes(self, key: str, ids: list[str]) -> list[Home]:
+        """See `Store.find_homes`. What any worker was told before the question is found; and, where other routers
+        write to the same store, what they were told a moment before.
+        """
+        wanted = len(set(ids))
+        try:
+            found = await self.store.find_homes(key, ids)
+            if len(found) < wanted:
+                if not await self._catch_up():
+                    raise FailedError(self._trouble)  # they may be in what is not stored yet
+                found = await self.store.find_homes(key, ids)
+            until = monotonic() + (OTHERS_S if self._shared else 0.0)
+            while len(found) < wanted and monotonic() < until:
+                await asyncio.sleep(OTHERS_EVERY_S)
+                found = await self.store.find_homes(key, ids)
+        except StoreError as error:
+            raise FailedError(str(error)) from None
+        return found
+
+    async def _own_homes(self, asked: OwnHomes) -> HomePage:
+        """See `Store.own_homes`. What any worker was told before the question is in it."""
+        if not await self._catch_up():
+            raise FailedError(self._trouble)
+        try:
+            return await self.store.own_homes(asked)
+        except StoreError as error:
+            raise FailedError(str(error)) from None
+
     async def _change_key(self, change: KeyChange) -> KeyAnswer:
         with suppress(TimeoutError):  # then it says itself what keeps it from its tables
             async with asyncio.timeout(MADE_S):
@@ -189,14 +227,17 @@ class Bookkeeper:
         """Returns once all that was written is stored, or cannot be in a moment."""
         await self._catch_up()
 
-    async def _catch_up(self) -> None:
-        """Waits for the end of a pass that has not begun yet, unless the store is away."""
+    async def _catch_up(self) -> bool:
+        """Waits for the end of a pass that has not begun yet; False where the store is away, or that takes too long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PASSES_S):
                 for _ in range(2):
                     if self._away:
-                        return
+                        return False
+                    self._wanted.set()
                     await self._passed.wait()
+                return not self._away
+        return False
 
 
 async def keep(line: socket.socket) -> None:

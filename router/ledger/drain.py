@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
-from router.accounting.entries import decode, frames
+from router.accounting.entries import decode_all, frames
 from router.base.segments import lock_folder, segments_in, sync_folder, written_segments
 from router.ledger.store import Position, Store
 from router.model.outcome import RequestRecord
+from router.model.stored import Home
 
 READ_BYTES: Final = 2 << 20  # some 4,000 requests: a transaction takes a tenth of a second, memory some 30 MB
 _IDENTITY: Final = "identity"
@@ -28,7 +29,7 @@ class Drain:
     """Of one folder of segments, with one for each writer below it. Raises OSError where another process drains it."""
 
     def __init__(self, folder: Path, store: Store, event: Callable[..., None]) -> None:
-        self.stored = 0  # requests
+        self.stored = 0  # requests and homes
         self.damaged = 0  # segments that were set aside
         self.moved_at = monotonic()  # the last time that something was asked of the store, or done
         self.event = event
@@ -89,7 +90,7 @@ class Drain:
         folder = path.parent
         with path.open("rb") as file:
             while True:
-                length, records = self._read(path, file.fileno(), start)
+                length, records, homes = self._read(path, file.fileno(), start)
                 if not length:
                     return start
                 start += length
@@ -97,25 +98,30 @@ class Drain:
                 if (number, start) > (place.segment, place.bytes):
                     place = Position(place.writer, number, start)
                 self.moved_at = monotonic()
-                self.stored += await self._store.add(records, place)
+                self.stored += await self._store.add(records, place, homes)
                 self._places[folder], self.moved_at = place, monotonic()
                 if length < READ_BYTES // 2:  # whoever writes to it is not far ahead: the others have their turn
                     return start
 
-    def _read(self, path: Path, fd: int, start: int) -> tuple[int, list[RequestRecord]]:
+    def _read(self, path: Path, fd: int, start: int) -> tuple[int, list[RequestRecord], list[Home]]:
         """The whole frames from an offset on: their bytes, and what they hold. 0 where there is none."""
         size = READ_BYTES
         while True:
             data = os.pread(fd, size, start)
-            end, records = 0, []
+            end = 0
+            records: list[RequestRecord] = []
+            homes: list[Home] = []
             for frame in frames(data):
                 try:
-                    records += decode(frame.payload)
+                    of_frame = decode_all(frame.payload)
                 except msgspec.MsgspecError:  # whole, and of a router that writes otherwise: the others must go on
                     self._set_aside(path, start + end, data[end : frame.end])
+                else:
+                    records += of_frame[0]
+                    homes += of_frame[1]
                 end = frame.end
             if end or len(data) < size:
-                return end, records
+                return end, records, homes
             size *= 2  # a frame that is longer than that
 
     def _set_aside(self, path: Path, position: int, data: bytes) -> None:

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Table, case, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from router.ledger import homes as stored_homes
 from router.ledger import migrations
 from router.ledger.engines import StoreError, TakenError, UnstorableError, database_of, reached
 from router.ledger.rows import SUMS, Rows, mended
 from router.ledger.tables import ATTEMPTS, POSITIONS, PRICES, REQUESTS, USAGE_HOURS
 from router.model.fleet import Price
 from router.model.outcome import RequestRecord
+from router.model.stored import Home, HomePage, OwnHomes
 
 __all__ = ["Position", "Store", "StoreError"]
 
@@ -90,19 +92,21 @@ class Store:
             row = (await connection.execute(select(POSITIONS).where(POSITIONS.c.writer == writer))).one_or_none()
         return Position(*row) if row is not None else Position(writer, 0, 0)
 
-    async def add(self, records: Sequence[RequestRecord], position: Position) -> int:
-        """Takes entries in, with how far that brings their segment; all or nothing. Returns how many were new."""
+    async def add(self, records: Sequence[RequestRecord], position: Position, homes: Sequence[Home] = ()) -> int:
+        """Takes entries in, with how far that brings their segment; all or nothing. Returns how many were new; homes
+        are always taken as new.
+        """
         try:
-            await self._add(Rows(records), position)
-            return len(records)
+            await self._add(Rows(records), position, homes)
+            return len(records) + len(homes)
         except TakenError:
             new = await self._unknown(records)
         except UnstorableError:
             new = mended(await self._unknown(records))
-        await self._add(Rows(new), position)
-        return len(new)
+        await self._add(Rows(new), position, homes)
+        return len(new) + len(homes)
 
-    async def _add(self, rows: Rows, position: Position) -> None:
+    async def _add(self, rows: Rows, position: Position, homes: Sequence[Home]) -> None:
         async with reached(), self.writes.begin() as connection:
             # First, since it begins the transaction that the others take part in.
             await self._put(connection, POSITIONS, [asdict(position)])
@@ -111,6 +115,16 @@ class Store:
                 await self._put(connection, USAGE_HOURS, rows.sums, add=SUMS)
             if rows.attempts:
                 await self._database.fill(connection, ATTEMPTS, rows.attempts)
+            if homes:
+                await stored_homes.write(connection, homes)
+
+    async def find_homes(self, key: str, ids: Sequence[str]) -> list[Home]:
+        """Those of `ids` that are the key's own."""
+        return await stored_homes.find(self.reads, key, ids)
+
+    async def own_homes(self, asked: OwnHomes) -> HomePage:
+        """A page of a key's own ids of one kind."""
+        return await stored_homes.page(self.reads, asked)
 
     async def _put(
         self, connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]], add: Sequence[str] = ()
@@ -188,7 +202,7 @@ class Store:
             async with reached(), self.writes.begin() as connection:
                 result = await connection.execute(delete(table).where(table.c.id.in_(old)))
                 pruned += result.rowcount
-        return pruned
+        return pruned + await stored_homes.prune(self.writes, before, PRUNED_AT_ONCE)
 
 
 async def _stepped(connection: AsyncConnection, steps: Callable[[Connection], list[str]]) -> list[str]:

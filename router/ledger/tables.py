@@ -99,6 +99,17 @@ PRICES: Final = Table(
     *_whole("since_us"),  # when it was first seen
 )
 
+# What endpoints store for clients: an id belongs to the key that it was told to, and lives at one endpoint.
+HOMES: Final = Table(
+    "homes",
+    METADATA,
+    *_primary("key", "id"),
+    *_texts("kind", "endpoint", "workload"),
+    *_whole("at_us"),  # wall microseconds: when it was first seen
+)
+Index("homes_listed", HOMES.c.key, HOMES.c.kind, HOMES.c.at_us)
+Index("homes_at", HOMES.c.kind, HOMES.c.at_us)
+
 # How far the segments of one folder are read. `writer` is that folder's identity: many routers may share a store.
 POSITIONS: Final = Table(
     "positions",

@@ -21,6 +21,7 @@ from router.ledger.segments import SegmentKeeper
 from router.ledger.settings import LedgerSettings
 from router.ledger.syncing import Syncer
 from router.model.outcome import RequestRecord
+from router.model.stored import Home
 
 HELD_BYTES_MAX: Final = 8 << 20
 """In memory while there is no segment: some 10,000 requests."""
@@ -30,8 +31,8 @@ _PAYLOAD_BYTES_MAX: Final = SEGMENT_BYTES_MIN // 2  # of a frame that is held, u
 class Ledger(Protocol):
     """What the rooms above need of a ledger's writer."""
 
-    add: Callable[[RequestRecord], None]
-    pending: list[RequestRecord]
+    add: Callable[[RequestRecord | Home], None]
+    pending: list[RequestRecord | Home]
     durable: bool
     entries: int
     dropped: int
@@ -51,10 +52,10 @@ class NoLedger:
     entries, dropped, held_bytes, waiting_bytes, segments, trouble = 0, 0, 0, 0, 0, ""
 
     def __init__(self) -> None:
-        self.pending: list[RequestRecord] = []
-        self.add: Callable[[RequestRecord], None] = self._forget
+        self.pending: list[RequestRecord | Home] = []
+        self.add: Callable[[RequestRecord | Home], None] = self._forget
 
-    def _forget(self, record: RequestRecord) -> None: ...
+    def _forget(self, record: RequestRecord | Home) -> None: ...
 
     def commit(self) -> None: ...
 
@@ -79,11 +80,11 @@ class LedgerWriter:
         writer: str = "0",
         event: Callable[..., None],
     ) -> None:
-        self.pending: list[RequestRecord] = []
-        self.add: Callable[[RequestRecord], None] = self.pending.append  # kept until `commit`
+        self.pending: list[RequestRecord | Home] = []
+        self.add: Callable[[RequestRecord | Home], None] = self.pending.append  # kept until `commit`
         self.durable = settings.durable
-        self.entries = 0  # requests that are in a segment, since the start
-        self.dropped = 0  # requests that are not, and never will be
+        self.entries = 0  # requests and homes that are in a segment, since the start
+        self.dropped = 0  # those that are not, and never will be
         self.held_bytes = 0
         self.event = event
         self._loop = loop
@@ -178,7 +179,7 @@ class LedgerWriter:
         write_frame(mapping, position, len(payload), checksum(payload, sequence), sequence)
         self.entries += count
 
-    def _hold(self, records: list[RequestRecord]) -> None:
+    def _hold(self, records: list[RequestRecord | Home]) -> None:
         """Keeps records for a segment to come, in frames that leave room for others."""
         count = len(records)
         try:

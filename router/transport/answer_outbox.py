@@ -34,7 +34,7 @@ class Gate(Protocol):
 
     @property
     def pending(self) -> Sequence[object]:
-        """Requests that were settled and are not written down yet."""
+        """Requests that were settled, and homes of what they left, that are not written down yet."""
         ...
 
     @property
@@ -79,7 +79,8 @@ class AnswerOutbox:
 
     def write(self, transport: asyncio.Transport, data: bytes | memoryview) -> None:
         """In order for each transport, as all that is done to a transport through here."""
-        if len(data) > LARGE_BYTES:
+        # What waits to be written down may be what these very bytes tell of: then they wait as well.
+        if len(data) > LARGE_BYTES and not self.gate.pending:
             self.flush()
             if transport not in self._held_for:
                 transport.write(data[:-TAIL_BYTES])

@@ -17,6 +17,7 @@ from router.ledger.drain import Drain
 from router.ledger.store import Position, Store, StoreError
 from router.ledger.tables import REQUESTS
 from router.model.outcome import RequestRecord
+from router.model.stored import Home
 from tests.unit.ledger.test_store import count, record, sums
 
 SEGMENT = 64 << 10
@@ -247,7 +248,7 @@ async def test_frames_longer_than_a_read_are_read_whole(stage: Stage, monkeypatc
 async def test_nothing_is_lost_while_the_store_is_away(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     real = stage.store.add
 
-    async def away(_records: Sequence[RequestRecord], _position: Position) -> int:
+    async def away(_records: Sequence[RequestRecord], _position: Position, _homes: Sequence[Home]) -> int:
         raise StoreError("away")
 
     stage.writer.write(record(1, 5))
