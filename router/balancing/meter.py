@@ -55,6 +55,11 @@ class FirstByte:
             self.mean_s = scaled_s + (self.mean_s - scaled_s) * left * left
         self.at = now
 
+    def take(self, at: float, mean_s: float, peak_s: float) -> None:
+        """Begins with what another process has seen; what was seen here is newer."""
+        if self.peak_s == 0.0:
+            self.at, self.mean_s, self.peak_s = at, mean_s, peak_s
+
     def cost_s(self, now: float) -> float:
         """The peak, as far as it is fresh; what is old fades towards the peers' view, so that nobody is avoided for
         ever for what was, and nobody is flooded for what is not known.

@@ -17,6 +17,7 @@ from router.health.pace import Pace
 from router.health.settings import HealthSettings
 from router.health.verdict import State, Verdict
 from router.health.window import Window
+from router.health.word import Word
 
 RAMP_MIN: Final = 0.1
 RAMP_AGGRESSION: Final = 1.0  # Envoy's slow start: 1 is linear, more is faster at first
@@ -35,6 +36,7 @@ class Cause(enum.Enum):
 
 
 EJECTIONS: Final = {"slow": Cause.SLOW, "success_rate": Cause.UNSUCCESSFUL}
+COMPARED: Final = frozenset(cause.name for cause in EJECTIONS.values())  # with its peers, of whom some must stay
 
 
 class Health:
@@ -63,6 +65,7 @@ class Health:
         "settings",
         "trial_ended",
         "window",
+        "word",
     )
 
     def __init__(self, settings: HealthSettings, rng: random.Random, fresh: Callable[[], object] | None = None) -> None:
@@ -73,6 +76,7 @@ class Health:
         self.pace = Pace()
         self.trial_ended = False  # a probe of a slow one ended well: whether in time is for the sweep to say
         self.breaker = Breaker()
+        self.word: Word | None = None  # the last that was said of it, here or elsewhere
         self._rng, self._fresh = rng, fresh
         self._cause = Cause.FAILING
         self._reason = ""
@@ -168,6 +172,25 @@ class Health:
         """Ends what `condemn` began: the next request finds out."""
         if self._cause is Cause.CREDENTIAL and self.breaker.phase is Phase.OPEN:
             self.breaker.until = -inf
+
+    def hear(self, word: Word, now: float) -> bool:
+        """Takes over another process's word, unless a stronger one is known. True: what may be asked has changed."""
+        if not word.outweighs(self.word):
+            return False
+        self.word = word
+        self._openings, self._ejections = max(self._openings, word.openings), max(self._ejections, word.ejections)
+        if word.out:
+            self._go_out(Cause[word.cause], word.reason, word.at, word.until)
+            return True
+        phase = self._advanced(now)
+        if phase is Phase.OPEN or phase is Phase.PROBING:
+            self._come_back(Event.RELEASED, word.at)
+        elif phase is Phase.CLOSED and now - word.at < self.settings.slow_start_s:  # it was not here while it was out
+            self._go_out(Cause[word.cause], word.reason, word.at, word.at)
+            self._come_back(Event.RELEASED, word.at)
+        else:
+            return False
+        return True
 
     def probed(self, ok: bool | None, now: float) -> None:
         """Takes an active probe's word; None: it could not tell. Real traffic has the last one."""
@@ -265,7 +288,11 @@ class Health:
     def _trip(self, cause: Cause, reason: str, now: float, until: float) -> None:
         if self.breaker.phase is Phase.OPEN:
             until = max(until, self.breaker.until)
-        self.breaker.fire(Event.TRIPPED, now, until)
+        self._go_out(cause, reason, now, until)
+        self._say(now, until, out=True)
+
+    def _go_out(self, cause: Cause, reason: str, at: float, until: float) -> None:
+        self.breaker.fire(Event.TRIPPED, at, until)
         self.clear = False
         self._cause, self._reason = cause, reason
 
@@ -276,10 +303,17 @@ class Health:
             self._fresh()
 
     def _back(self, event: Event, now: float) -> None:
-        self.breaker.fire(event, now)
+        self._come_back(event, now)
+        self._say(now, now, out=False)
+
+    def _come_back(self, event: Event, at: float) -> None:
+        self.breaker.fire(event, at)
         self._failures = 0
-        self.window.clear(now)
+        self.window.clear(at)
         self.pace.forget()
+
+    def _say(self, now: float, until: float, *, out: bool) -> None:
+        self.word = Word(now, out, self._cause.name, self._reason, until, self._openings, self._ejections)
 
     def _probe_failed(self, now: float) -> None:
         self._probe_may_shorten = True

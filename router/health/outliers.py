@@ -86,13 +86,22 @@ def sweep(groups: Groups, settings: HealthSettings, now: float) -> list[tuple[st
     return ejected
 
 
+def spares_one(members: Sequence[Health], settings: HealthSettings) -> bool:
+    """Whether one more of a tier may go because its peers are better."""
+    return sum(health.out for health in members) < _out_max(len(members), settings)
+
+
+def _out_max(members: int, settings: HealthSettings) -> int:
+    return min(int(settings.ejected_share_max * members), members - 1)
+
+
 class _Tier:
     """One group during one sweep: what its members in service measure, sorted, and how many may be out."""
 
     def __init__(self, members: Sequence[Sample], settings: HealthSettings) -> None:
         self.members = members
         self._settings = settings
-        self._out_max = min(int(settings.ejected_share_max * len(members)), len(members) - 1)
+        self._out_max = _out_max(len(members), settings)
         self._first_bytes: list[float] = []
         self._waits: list[float] = []
         self._rates: dict[str, float] = {}

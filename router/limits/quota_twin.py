@@ -5,11 +5,11 @@ It is built from what Azure documents and corrected by what answers say; see `do
 
 from collections.abc import Iterator, Mapping
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.limits.rate_headers import ROUNDING_S, figure, latest_reset_s
-from router.limits.request_slices import TEN_S, RequestSlices
-from router.limits.token_minute import TokenMinute
+from router.limits.request_slices import TEN_S, RequestSlices, SlicesBelief
+from router.limits.token_minute import MinuteBelief, TokenMinute
 
 _LIMIT_TOKENS: Final = b"x-ratelimit-limit-tokens"
 _LEFT_TOKENS: Final = b"x-ratelimit-remaining-tokens"
@@ -19,6 +19,13 @@ _LIMIT_REQUESTS: Final = b"x-ratelimit-limit-requests"
 _LEFT_REQUESTS: Final = b"x-ratelimit-remaining-requests"
 _RESET_REQUESTS: Final = b"x-ratelimit-reset-requests"
 LOOK_EVERY_S: Final = 0.05
+
+
+class Belief(NamedTuple):
+    """What one process holds of a quota at one moment: for another that starts, and knows nothing."""
+
+    tokens: MinuteBelief | None
+    requests: SlicesBelief | None
 
 
 class QuotaTwin:
@@ -68,6 +75,20 @@ class QuotaTwin:
                 self._tokens.refund(-tokens, now)
         if self._requests is not None and requests:
             self._requests.sent_elsewhere(requests, now)
+
+    def belief(self, now: float) -> Belief:
+        """All that others have told is in it."""
+        tokens, requests = self._tokens, self._requests
+        return Belief(
+            tokens.belief(now) if tokens is not None else None, requests.belief(now) if requests is not None else None
+        )
+
+    def believe(self, belief: Belief, now: float) -> None:
+        """Begins with that. Charges count on from there."""
+        if self._tokens is not None and belief.tokens is not None:
+            self._tokens.believe(belief.tokens, now)
+        if self._requests is not None and belief.requests is not None:
+            self._requests.believe(belief.requests, now)
 
     @property
     def charged(self) -> tuple[int, int]:

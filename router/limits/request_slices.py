@@ -1,7 +1,7 @@
 """Azure's requests a minute, which it checks in slices of a second and of ten."""
 
-from math import inf
-from typing import Final
+from math import ceil, inf
+from typing import Final, NamedTuple
 
 # A little more than the slices: two sends may arrive nearer to each other than they left.
 SECOND_S: Final = 1.005
@@ -15,6 +15,15 @@ PROBES_TO_TRUST: Final = 4  # a send too many goes unnoticed where it falls into
 VERDICT_S: Final = 2.0  # a refusal so soon after a probe is the probe's
 LONG_AGO: Final = -1e9
 SLOTS_AT_FIRST: Final = 1024  # a quota of millions a minute is mostly written so as never to be reached
+
+
+class SlicesBelief(NamedTuple):
+    """What is held of the slices at one moment. `sent`: by the second in which it was, the latest first."""
+
+    rpm: int
+    share: float
+    blocked_s: float
+    sent: tuple[int, ...]
 
 
 class RequestSlices:
@@ -103,6 +112,24 @@ class RequestSlices:
         self.sent(now)
         self._probe_at = probe_at
         self.count -= 1
+
+    def belief(self, now: float) -> SlicesBelief:
+        sent = [0] * ceil(TEN_S)
+        for at in self._ring:
+            if now - at < TEN_S:
+                sent[max(0, int(now - at))] += 1
+        return SlicesBelief(self.rpm, self.share, max(0.0, self._blocked_until - now), tuple(sent))
+
+    def believe(self, belief: SlicesBelief, now: float) -> None:
+        """Begins with what another process of ours has learned; for one that has sent nothing yet."""
+        self.limit(belief.rpm)
+        self.share = belief.share
+        self._resize()
+        for age_s, count in reversed(tuple(enumerate(belief.sent))):
+            if count:
+                self.sent_elsewhere(count, now - age_s)
+        if belief.blocked_s > 0.0:
+            self.block(belief.blocked_s, now)
 
     def left(self, now: float) -> int:
         """How many more the ten-second slice holds."""

@@ -5,7 +5,7 @@ others on the same quota, and corrected by what each answer says is left.
 """
 
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.limits.drift import Drift
 from router.limits.rate_headers import ROUNDING_S
@@ -36,6 +36,17 @@ SAME: Final = 0.1  # two ceilings so near to each other are one
 STEP_FIRST: Final = 0.02  # more of the limit each minute, doubled while nothing happens
 STEP_MAX: Final = 0.2
 FORGET: Final = 0.1  # of what was learned and not needed, each minute
+
+
+class MinuteBelief(NamedTuple):
+    """What is held of a minute at one moment. Times are monotonic seconds."""
+
+    limit: int
+    share: float
+    start: float
+    reset_at: float
+    phase_known: bool
+    level: float
 
 
 class TokenMinute:
@@ -123,6 +134,20 @@ class TokenMinute:
         if now >= self._reset_at:
             self._roll(now)
         return max(0.0, self._cap - self._level - (now - self._at) * self.drift.drain)
+
+    def belief(self, now: float) -> MinuteBelief:
+        if now >= self._reset_at:
+            self._roll(now)
+        level = self._level + (now - self._at) * self.drift.drain
+        return MinuteBelief(self.limit, self.share, self._start, self._reset_at, self._phase_known, level)
+
+    def believe(self, belief: MinuteBelief, now: float) -> None:
+        """Begins with what another process of ours has learned; for one that knows nothing yet."""
+        self.limit = min(belief.limit, self.tpm)
+        self._scale(belief.share, self._margin)
+        self._phase_known = belief.phase_known
+        self._begin(belief.start, belief.reset_at)
+        self._level, self._at = max(self._level, belief.level), now
 
     def filled(self, now: float) -> float:
         """Share of what may be used that is used."""

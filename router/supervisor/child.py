@@ -20,7 +20,7 @@ from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.leases import PATIENCE_S, Leases
 from router.jobs.loops import Surprised
-from router.jobs.sharing import Changes, Sharing
+from router.jobs.sharing import Changes, Picture, Sharing
 from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
 from router.proxy.figures import limit_numbers
@@ -70,6 +70,7 @@ class Child:
             "keys": self._keys,
             "apply": self._apply,
             "picture": self._picture,
+            "begin_with": self._begin_with,
             "recall": self._recall,
         }
 
@@ -86,7 +87,8 @@ class Child:
         self.worker.reopen_logs()
 
     async def _reading(self) -> Reading:
-        return await self.worker.assembly.read(str(self._index))
+        read, shared = await self.worker.assembly.read(str(self._index)), self.sharing.reading()
+        return Reading(read.numbers, read.histograms | shared.histograms)
 
     async def _requests(self) -> Reading:
         assembly = self.worker.assembly
@@ -104,11 +106,15 @@ class Child:
     async def _keys(self, stored: list[StoredKey]) -> None:
         await self.worker.assembly.keyring.take(stored)
 
-    async def _apply(self, changes: Changes) -> None:
-        self.sharing.apply(changes)
+    async def _apply(self, news: list[Changes]) -> None:
+        for changes in news:
+            self.sharing.apply(changes)
 
-    async def _picture(self) -> Changes:
+    async def _picture(self) -> Picture:
         return self.sharing.picture()
+
+    async def _begin_with(self, picture: Picture) -> None:
+        self.sharing.begin_with(picture)
 
 
 async def serve(index: int, line: socket.socket, listeners: Sequence[socket.socket], known: Snapshot | None) -> int:

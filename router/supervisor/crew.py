@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from router.limits.lease import Ask, Grant
+from router.supervisor.news import News
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
 from router.telemetry.reading import Reading
@@ -66,6 +67,7 @@ class Crew:
 
     def __init__(self, slots: Sequence[Slot], superior: Superior) -> None:
         self.slots = slots
+        self._news = News(slots)
         self._superior = superior
         self._ending = asyncio.Event()
         self._leaving = (True, False)  # how, once they are to
@@ -220,9 +222,7 @@ class Crew:
                 self._superior.event("worker_started", worker=slot.index, pid=slot.pid)
 
         async def share(changes: msgspec.Raw) -> None:
-            for other in self.slots:
-                if other is not slot and other.joined:
-                    other.channel.tell("apply", changes)
+            self._news.take(slot, changes)
 
         async def lease(asks: list[Ask]) -> list[Grant]:
             return await self._superior.lend(slot, asks)

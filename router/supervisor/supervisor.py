@@ -50,6 +50,7 @@ from router.transport.channel import NO_ANSWER, ClosedError, FailedError
 from router.transport.listening import Sockets, close_sockets, deal, open_alone, open_sockets
 
 PREPARE_S: Final = 30.0  # to read and check a large configuration
+PICTURE_S: Final = 0.5  # nobody is served at its place meanwhile
 STORY_S: Final = 20.0  # to look for a request in the logs
 END_S: Final = 10.0  # beyond `drain_s`: for the clients that are cut off to hear of it, and the logs to be closed
 
@@ -238,13 +239,20 @@ class Supervisor:
         return Order(str(self._file), self._snapshot.source, sorted(self._drained), self._keys.known, beside)
 
     async def join(self, slot: Slot, version: str) -> None:
+        while True:
+            while version != self._snapshot.version:  # it was on its way when another came into force
+                version = await self._put_in_force(slot)
+            await self._inform(slot)
+            if version == self._snapshot.version:
+                break
+        slot.joined = True  # nothing was awaited since the look: who reloads, or tells, from here on sees it
+
+    async def _inform(self, slot: Slot) -> None:
+        """Has one of those who serve tell all that it knows."""
         for other in self._crew.up:
             with contextlib.suppress(*NO_ANSWER):
-                slot.channel.tell("apply", await other.channel.call(msgspec.Raw, ANSWER_S, "picture"))
-                break
-        while version != self._snapshot.version:  # it was on its way when another came into force
-            version = await self._put_in_force(slot)
-        slot.joined = True  # nothing was awaited since the look: who reloads from here on sees it
+                slot.channel.tell("begin_with", await other.channel.call(msgspec.Raw, PICTURE_S, "picture"))
+                return
 
     async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
         return await self._limits.lend(str(slot.index), asks)

@@ -75,6 +75,7 @@ OVERHEAD_BOUNDS_S: Final = (
 )
 # One way to the same city is a millisecond, one around the world a few hundred; 5 s is the timeout of connecting.
 CONNECT_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+NEWS_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 WAITED_BOUNDS_S: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 # -- requests
@@ -294,6 +295,18 @@ EVENT_LOOP_LAG: Final = _gauge(
 WORKER_UP: Final = _gauge("router_worker_up", ("worker",), "1 while a worker process serves.", across=Across.MAX)
 WORKER_RESTARTS: Final = _counter(
     "router_worker_restarts_total", ("worker",), "Times that a worker process ended and was started anew."
+)
+WORKER_STUCK: Final = _counter(
+    "router_worker_stuck_total",
+    ("worker",),
+    "Times that a worker's event loop stood still for so long that it was ended.",
+)
+NEWS_AGE: Final = _histogram(
+    "router_worker_news_age_seconds",
+    (),
+    "How old another worker's news (who is out or must wait, what was spent of quotas) was, at the most, when it was in "
+    "force.",
+    NEWS_BOUNDS_S,
 )
 DRAINING: Final = _gauge("router_draining", (), "1 from the start of the shutdown on.", across=Across.MAX)
 BUILD: Final = _info("router_build_info", ("version",), "The router that runs.")
