@@ -35,11 +35,14 @@ class Site:
         self.asked: list[str] = []
         self.led_astray: list[str] = []
         self.port = self.elsewhere = 0
+        self.scheme = "http"
 
     async def redirect(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.path}")
         await request.read()
-        return web.Response(status=self.status, headers={"Location": f"https://localhost:{self.elsewhere}/taken"})
+        return web.Response(
+            status=self.status, headers={"Location": f"{self.scheme}://localhost:{self.elsewhere}/taken"}
+        )
 
     async def take(self, request: web.Request) -> web.Response:
         self.led_astray.append(f"{request.method} {request.path} {await request.text()} {dict(request.headers)}")
@@ -54,13 +57,14 @@ async def site(folder: Path, *, tls: bool = True) -> AsyncIterator[Site]:
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
+        made.scheme = "https"
     runners = []
     for handler in (made.redirect, made.take):
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", handler)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context if handler == made.redirect else None).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         runners.append(runner)
     made.port, made.elsewhere = (runner.addresses[0][1] for runner in runners)
     try:
