@@ -74,3 +74,11 @@ def _meant(address: IpAddress) -> IpAddress:
     if address in _TRANSLATED:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address
+
+
+def source_of(address: str) -> str:
+    """Who counts as one source: an IPv4 address, or the 64 bits of an IPv6 one that a site has for itself."""
+    if ":" not in address:
+        return address
+    found = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(found.ipv4_mapped or ipaddress.IPv6Address(int(found) >> 64 << 64))

@@ -4,13 +4,12 @@ It counts failures only. Whoever shows the right credential is nobody's business
 others behind the same address; whether to hear a source at all that has failed too often is for the caller to say.
 """
 
-import ipaddress
 from typing import Final
 
+from router.base.addresses import source_of
 from router.limits.bucket import Bucket
 
 SOURCES_MAX: Final = 4096
-_SITE: Final = 64  # bits: of IPv6 whoever has one address has as many as there are in this
 
 
 class Strangers:
@@ -49,16 +48,3 @@ class Strangers:
 
     def __len__(self) -> int:
         return len(self._sources)
-
-
-def source_of(address: str) -> str:
-    """What counts as one source: an IPv4 address, or the network of a site in IPv6. Anything else is itself."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if found.version == 4:
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(found) >> (128 - _SITE) << (128 - _SITE)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.base.addresses import Reach, reach_of
+from router.base.addresses import Reach, reach_of, source_of
 
 METADATA = ("169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200", "169.254.170.2")
 
@@ -88,3 +88,19 @@ def test_python_calls_nothing_private_that_is_dialled_as_public(
         assert not address.is_multicast
         assert not address.is_link_local
         assert not address.is_loopback
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("", "10.0.0.1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("/run/router.sock", "/run/router.sock", True),
+    ],
+)
+def test_what_counts_as_one_source(one: str, other: str, same: bool) -> None:
+    assert (source_of(one) == source_of(other)) is same

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.limits.strangers import Strangers, source_of
+from router.limits.strangers import Strangers
 
 
 def heard(strangers: Strangers, address: str, now: float, times: int) -> int:
@@ -34,21 +34,6 @@ def test_to_ask_for_the_wait_is_no_failure() -> None:
         assert strangers.wait_s("a", 0.0) == 0.0
     assert strangers.failed("a", 0.0) == 0.0
     assert strangers.wait_s("a", 0.0) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("10.0.0.1", "10.0.0.2", False),
-        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
-        ("::ffff:10.0.0.1", "10.0.0.1", True),
-        ("", "10.0.0.1", False),
-        ("/run/router.sock", "/run/router.sock", True),
-    ],
-)
-def test_what_counts_as_one_source(one: str, other: str, same: bool) -> None:
-    assert (source_of(one) == source_of(other)) is same
 
 
 def test_a_flood_from_everywhere_takes_no_more_room() -> None:
