@@ -17,6 +17,7 @@ from router.config.hosts import BUILT_IN, is_internal, is_loopback, is_nowhere, 
 from router.config.kinds import operations_of
 from router.config.schema import DeploymentSection, EndpointSection, TimeoutsSection
 from router.config.server import share
+from router.config.stateful import read_stateful
 from router.config.tls import read_endpoint_tls, read_proxy
 from router.config.words import check_choice, check_model, check_name
 from router.model.fleet import BaseUrl, Deployment, Endpoint, Kind, Price, Timeouts
@@ -72,6 +73,7 @@ def read_endpoint(
         headers=headers,
         timeouts=read_timeouts(section.timeouts, timeouts),
         load=section.load or "",
+        stateful=read_stateful(doc, (*path, "stateful"), section),
         probe=section.probe,
         ca_file=str(FilePath(doc.file).parent / section.ca_file) if section.ca_file is not None else None,
         tls=tls,

@@ -28,6 +28,7 @@ from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
 from router.config.snapshot import Phase, Snapshot, Source, Workload
+from router.config.stateful import make_stored_plans
 from router.config.tls import certificate_warnings
 from router.config.tracing import read_tracing
 from router.config.traffic import check_aliases, check_key_models, read_keys
@@ -68,7 +69,8 @@ def load(
     if doc.faults or snapshot is None:
         raise ConfigError(doc.faults)
     for phase in snapshot.phases:
-        check.verify_plans(doc.file, phase.workloads, phase.plans.values())
+        stored = chain.from_iterable(workload.stored.values() for workload in phase.workloads.values())
+        check.verify_plans(doc.file, phase.workloads, chain(phase.plans.values(), stored))
     wall = time.time() if wall is None else wall
     warnings = (*snapshot.warnings, *certificate_warnings(snapshot, wall))
     return replace(snapshot, warnings=warnings).seen_at(wall)
@@ -253,6 +255,7 @@ def _make_phases(
                     limits=allowances[name],
                 )
                 made[name, period.since] = workload, _make_plans(workload, fleet)
+                workload = replace(workload, stored=make_stored_plans(workload, fleet))
             workloads[name], own = made[name, period.since]
             plans |= own
         phases.append(Phase(since, until, MappingProxyType(workloads), MappingProxyType(plans)))

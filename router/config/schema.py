@@ -252,6 +252,7 @@ class EndpointSection(Section):
     private: bool = False
     emulator: EmulatorSection | None = None
     deployments: Annotated[list[DeploymentSection | None], Field(min_length=1)]  # None: had a fault of its own
+    stateful: list[Text] | None = None
 
 
 class PlacementSection(Section):

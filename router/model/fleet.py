@@ -182,6 +182,7 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)  # may hold secrets
     timeouts: Timeouts = Timeouts()
     load: str = ""  # the engine whose /metrics tells its load: `vllm`, `sglang`; empty: not read
+    stateful: frozenset[str] = frozenset()  # the resources that it keeps for clients
     probe: bool = True  # a token-free probe may be sent where there is no traffic to learn from
     ca_file: str | None = None  # trust for a private authority, beside the system's; `tls` has what it holds
     # Compared by what names it alone: a certificate that was renewed makes no other endpoint of it.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from router.model.fleet import AuthKind, Deployment
+from router.model.fleet import AuthKind, Deployment, Endpoint
 from router.model.operation import REALTIME, Operation
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
@@ -74,8 +74,7 @@ class AzureOpenAI:
         if surface is None:
             return None
         endpoint = deployment.endpoint
-        # People paste the base URL of the SDKs too: it is the same resource.
-        prefix = encode_path(endpoint.base_url.path.removesuffix("/openai/v1").removesuffix("/openai")) + b"/openai"
+        prefix = _prefix(endpoint)
         path = operation.path.encode()
         name = encode_segment(deployment.name)
         if endpoint.api_version == "v1":
@@ -93,8 +92,18 @@ class AzureOpenAI:
             path = b"/deployments/" + name + path
         return Route(prefix + path + query, not operation.deployment_scoped, usage_option, needs_done=True)
 
+    def stored_under(self, endpoint: Endpoint) -> tuple[bytes, bytes]:
+        if endpoint.api_version == "v1":
+            return _prefix(endpoint) + b"/v1", b""
+        return _prefix(endpoint), b"api-version=" + endpoint.api_version.encode()
+
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
         return judge_answer(status, headers, body)
 
     def judge_event(self, error: object) -> Judgement:
         return judge_event(error)
+
+
+def _prefix(endpoint: Endpoint) -> bytes:
+    # People paste the base URL of the SDKs too: it is the same resource.
+    return encode_path(endpoint.base_url.path.removesuffix("/openai/v1").removesuffix("/openai")) + b"/openai"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.model.fleet import AuthKind, Deployment
+from router.model.fleet import AuthKind, Deployment, Endpoint
 from router.model.operation import Operation
 
 
@@ -60,6 +60,12 @@ class Dialect(Protocol):
 
     def route(self, deployment: Deployment, operation: Operation) -> Route | None:
         """Returns None where this dialect, or the endpoint's api-version, has no such operation."""
+        ...
+
+    def stored_under(self, endpoint: Endpoint) -> tuple[bytes, bytes]:
+        """What stands before the path of something that is stored there, and what its query has to say; each may be
+        empty.
+        """
         ...
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:

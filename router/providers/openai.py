@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from router.model.fleet import AuthKind, Deployment
+from router.model.fleet import AuthKind, Deployment, Endpoint
 from router.model.operation import OPERATIONS, REALTIME, Operation
 from router.providers.dialect import Judgement, Route
 from router.providers.faults import judge_answer, judge_event
@@ -24,6 +24,9 @@ class OpenAI:
             return Route(target + b"?model=" + encode_segment(deployment.name), False, False, needs_done=False)
         # Some compatible servers never send `[DONE]`: the finish reasons have to do.
         return Route(target, model_in_body=True, usage_option=operation.asks_usage, needs_done=False)
+
+    def stored_under(self, endpoint: Endpoint) -> tuple[bytes, bytes]:
+        return encode_path(endpoint.base_url.path), b""
 
     def judge(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Judgement:
         return judge_answer(status, headers, body)
