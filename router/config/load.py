@@ -254,8 +254,8 @@ def _make_phases(
                     schedule=schedule,
                     limits=allowances[name],
                 )
-                made[name, period.since] = workload, _make_plans(workload, fleet)
                 workload = replace(workload, stored=make_stored_plans(workload, fleet))
+                made[name, period.since] = workload, _make_plans(workload, fleet)
             workloads[name], own = made[name, period.since]
             plans |= own
         phases.append(Phase(since, until, MappingProxyType(workloads), MappingProxyType(plans)))

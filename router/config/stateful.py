@@ -24,6 +24,7 @@ _BY_PROVIDER: Final[Mapping[str, frozenset[str]]] = {
 _DATED: Final = frozenset({"files", "batches", "vector_stores", "fine_tuning"})  # of Azure's classic shape
 _STATELESS: Final = frozenset({"bedrock", "vertex"})
 
+
 def read_stateful(doc: Document, path: Path, section: EndpointSection) -> frozenset[str]:
     """The resources that an endpoint has; left out: what is known of its provider, and responses where it has them."""
     if section.stateful is None:
@@ -50,7 +51,7 @@ def _usual(section: EndpointSection) -> frozenset[str]:
 
 
 def make_stored_plans(workload: Workload, fleet: Iterable[Deployment]) -> Mapping[str, Plan]:
-    """By resource, where a workload's requests for it may go: the endpoints of `fleet`, as if each were a deployment."""
+    """By resource, where a workload may go for it: the endpoints of `fleet`, as if each were a deployment."""
     tiers: dict[str, int] = {}
     endpoints: dict[str, Endpoint] = {}
     for deployment in fleet:
