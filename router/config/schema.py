@@ -105,6 +105,7 @@ class ServerSection(Section):
     keepalive_timeout_s: Seconds = 75.0
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
     drain_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    loop_lag_max_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 30.0
     upstream_idle_s: Seconds = 55.0
     admin_token: Annotated[str | None, Field(min_length=1, repr=False)] = None
     access_log: Text = "-"

@@ -64,6 +64,7 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         keepalive_timeout_s=section.keepalive_timeout_s,
         drain_s=section.drain_s,
         drain_delay_s=section.drain_delay_s,
+        loop_lag_max_s=section.loop_lag_max_s,
         upstream_idle_s=section.upstream_idle_s,
         admin_token=Secret(section.admin_token) if section.admin_token is not None else None,
         access_log=section.access_log,

@@ -74,6 +74,7 @@ class ServerSettings:
     keepalive_timeout_s: float = 75.0  # idle between requests
     drain_s: float = 600.0
     drain_delay_s: float = 0.0  # in which it still takes connections, for load balancers to see that it ends
+    loop_lag_max_s: float = 30.0  # a worker whose loop stands still for longer is ended, and replaced
     upstream_idle_s: float = 55.0  # under the 60 s and more that upstreams keep an idle connection
     admin_token: Secret | None = None
     access_log: str = "-"  # a path, `-` for standard output, `off` for none

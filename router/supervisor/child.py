@@ -19,7 +19,7 @@ from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.leases import PATIENCE_S, Leases
-from router.jobs.loops import Surprised
+from router.jobs.loops import Surprised, every
 from router.jobs.sharing import Changes, Picture, Sharing
 from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
@@ -34,6 +34,7 @@ from router.worker import Seat, Worker, raise_open_files
 ORDER_S: Final = 30.0
 USAGE_S: Final = 10.0
 LEASE_S: Final = 2.0  # then it is asked anew
+ALIVE_EVERY_S: Final = 0.5  # it is said: half of the shortest time after which silence can be taken for a hung loop
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
 
 
@@ -45,12 +46,15 @@ class Child:
         assembly = worker.assembly
         assert isinstance(assembly.supply, Leases)
         self._leases = assembly.supply
+        self._channel = channel
+        self._surprised: Surprised = lambda job, error: assembly.books.event("job_failed", job=job, error=error)
         self.sharing = Sharing(
-            assembly.loop,
-            assembly.fleet,
-            lambda changes: channel.tell("share", changes),
-            lambda job, error: assembly.books.event("job_failed", job=job, error=error),
+            assembly.loop, assembly.fleet, lambda changes: channel.tell("share", changes), self._surprised
         )
+
+    async def say_alive(self) -> None:
+        """For as long as the loop runs."""
+        await every(ALIVE_EVERY_S, "alive", lambda: self._channel.tell("alive"), self._surprised)
 
     def verbs(self) -> dict[str, Verb]:
         worker = self.worker
@@ -132,8 +136,10 @@ async def serve(index: int, line: socket.socket, listeners: Sequence[socket.sock
             await channel.call(type(None), ORDER_S, "failed", why)
         return 1
     orphaned = loop.create_task(_stop_when_closed(channel, child.worker))
+    alive = loop.create_task(child.say_alive())
     child.sharing.start()
     await child.worker.run()
+    alive.cancel()
     orphaned.cancel()
     await child.sharing.stop()
     return 0

@@ -12,13 +12,13 @@ from router.limits.lease import Ask, Grant
 from router.supervisor.news import News
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
+from router.supervisor.watch import LOOK_EVERY_S, Watch
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Verb
 
 RECALL_S: Final = 0.15  # a request waits for what comes of it
 ANSWER_S: Final = 2.0  # longer than a busy loop needs, no longer than an operator waits
 POLL_EVERY_S: Final = 1.0  # what a worker counted since the last time is lost when it is killed
-HUNG_S: Final = 30.0  # without an answer from a process that lives
 CUT_S: Final = 4.0  # from a drain that is cut short to the end: the logs have 2 s of it
 QUEUED_S: Final = 1.0  # so long who connects may wait for who comes next: withdrawn, a queue is reset
 START_S: Final = 120.0  # from a new process to one that listens: imports, tokens, a segment, on a busy machine
@@ -32,6 +32,11 @@ class Superior(Protocol):
     @property
     def sockets_are_shared(self) -> bool:
         """Another router may listen on them."""
+        ...
+
+    @property
+    def loop_lag_max_s(self) -> float:
+        """So long a worker may stand still."""
         ...
 
     def order(self) -> Order:
@@ -74,6 +79,7 @@ class Crew:
         self._complete = False
         self._keepers: list[asyncio.Task[None]] = []
         self._poller: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def joined(self) -> list[Slot]:
@@ -88,6 +94,7 @@ class Crew:
     async def start(self) -> None:
         """Returns once all serve. Raises OSError where one cannot: then nobody is started again."""
         self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self.slots]
+        self._watcher = asyncio.create_task(self._watch())
         await asyncio.gather(*(slot.settled.wait() for slot in self.slots))
         if failed := [slot for slot in self.slots if not slot.up]:
             raise OSError(failed[0].failure)
@@ -119,13 +126,16 @@ class Crew:
             if late:
                 self._kill()
             await asyncio.gather(*self._keepers)
-        if self._poller is not None:
-            self._poller.cancel()
+        for job in (self._poller, self._watcher):
+            if job is not None:
+                job.cancel()
 
     async def surprise(self) -> None:
         """Ends, with the error, when a place is not kept any more though nobody said so: our bug."""
         assert self._poller is not None
-        done, _ = await asyncio.wait([*self._keepers, self._poller], return_when=asyncio.FIRST_COMPLETED)
+        assert self._watcher is not None
+        tasks = [*self._keepers, self._poller, self._watcher]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
@@ -174,7 +184,6 @@ class Crew:
 
     async def _lived(self, slot: Slot) -> str:
         """Starts a process and waits for its end, which is as it returns."""
-        late = asyncio.get_running_loop().call_later(START_S, self._end_late, slot)
         try:
             await slot.spawn(self._verbs(slot))
             if self._ending.is_set():
@@ -183,14 +192,6 @@ class Crew:
         except OSError as error:  # no process could be made
             slot.failure = str(error)
             return slot.failure
-        finally:
-            late.cancel()
-
-    def _end_late(self, slot: Slot) -> None:
-        """Who hangs before it listens does not miss any answer, and its clients wait all the same."""
-        if not slot.up:
-            self._superior.event("worker_hung", worker=slot.index, pid=slot.pid)
-            slot.kill()
 
     async def _rest(self, slot: Slot, how: str, lived_s: float) -> None:
         """Tells of an end, and leaves the place alone for as long as it is better so."""
@@ -224,10 +225,13 @@ class Crew:
         async def share(changes: msgspec.Raw) -> None:
             self._news.take(slot, changes)
 
+        async def alive() -> None:
+            """Heard, which is all that it is for."""
+
         async def lease(asks: list[Ask]) -> list[Grant]:
             return await self._superior.lend(slot, asks)
 
-        told: dict[str, Verb] = {"failed": failed, "join": join, "listening": listening}
+        told: dict[str, Verb] = {"failed": failed, "join": join, "listening": listening, "alive": alive}
         return {"order": order, "lease": lease, "share": share, "usage": self._superior.usage, **told}
 
     async def _poll(self) -> None:
@@ -236,7 +240,16 @@ class Crew:
             await asyncio.sleep(POLL_EVERY_S)
             for index, requests in (await self.ask_all(Reading, ANSWER_S, "requests")).items():
                 self.slots[index].count(requests)
-            for slot in self.up:
-                if monotonic() - slot.channel.heard_at > HUNG_S:
-                    self._superior.event("worker_hung", worker=slot.index, pid=slot.pid)
-                    slot.kill()
+
+    async def _watch(self) -> None:
+        """Ends whoever stands still: its clients wait, and so do those who come to its socket."""
+        watch = Watch(monotonic())
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for slot in watch.look(self.slots, self._patience_s, monotonic()):
+                slot.stuck += 1
+                self._superior.event("worker_hung", worker=slot.index, pid=slot.pid, after_s=self._patience_s(slot))
+                slot.kill()
+
+    def _patience_s(self, slot: Slot) -> float:
+        return self._superior.loop_lag_max_s if slot.up else START_S

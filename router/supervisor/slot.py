@@ -41,6 +41,7 @@ class Slot:
         self.joined = False  # has the configuration in force, and is told of the next
         self.up = False  # has joined, and listens
         self.restarts = 0
+        self.stuck = 0  # times that one stood still, and was ended for it
         self.since = 0.0  # wall seconds, when `up` last changed
         self.settled = asyncio.Event()  # the first process listens, or never will
         self.failure = ""  # why the last one could not start

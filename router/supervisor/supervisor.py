@@ -254,6 +254,10 @@ class Supervisor:
                 slot.channel.tell("begin_with", await other.channel.call(msgspec.Raw, PICTURE_S, "picture"))
                 return
 
+    @property
+    def loop_lag_max_s(self) -> float:
+        return self._snapshot.server.loop_lag_max_s
+
     async def lend(self, slot: Slot, asks: Sequence[Ask]) -> list[Grant]:
         return await self._limits.lend(str(slot.index), asks)
 
@@ -403,6 +407,7 @@ class Supervisor:
             {
                 names.WORKER_UP.name: {(str(slot.index),): int(slot.up) for slot in self._crew.slots},
                 names.WORKER_RESTARTS.name: {(str(slot.index),): slot.restarts for slot in self._crew.slots},
+                names.WORKER_STUCK.name: {(str(slot.index),): slot.stuck for slot in self._crew.slots},
                 **self._reloads.numbers(),
                 names.DRAINING.name: {(): int(self._stop.is_set())},
                 names.CONFIG.name: {(self._snapshot.version,): 1},

@@ -158,6 +158,28 @@ async def test_what_one_worker_spends_of_a_quota_the_other_does_not_have(tmp_pat
         assert await r.metric("router_quota_avoided_total") >= 1
 
 
+async def test_a_machine_that_stood_still_ends_nobody_and_one_that_stands_still_alone_is_replaced(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, Cloud("azure"), server={"loop_lag_max_s": 1.5}) as r:
+        lines = await r.lines_to_each()
+        everybody = [r.process.pid, *r.pids]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(3.0)
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(1.0)
+        assert [(await line.ask(chat())).status for line in lines] == [200, 200], "on the same connections"
+        assert not r.events("worker_hung")
+
+        os.kill(r.pids[1], signal.SIGSTOP)
+        await back(r)
+        (hung,) = r.events("worker_hung")
+        assert (hung["worker"], hung["pid"], hung["after_s"]) == (1, r.pids[1], 1.5)
+        assert await r.metric("router_worker_stuck_total", worker="1") == 1
+
+
 async def test_nobody_is_left_behind_by_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     async with workers(tmp_path, Cloud("azure", settings=SLOW)) as r, contextlib.AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(sent(r, chat(stream=True))) for _ in range(6)]
