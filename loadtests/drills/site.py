@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -43,12 +45,35 @@ def quiet_port() -> int:
             return port
 
 
+class Follower:
+    """A process that another one has started, as `Popen` would show it. How it ended, only its parent knows."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self._descriptor = pid, os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """0: it has ended."""
+        return 0 if select.select([self._descriptor], [], [], 0.0)[0] else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not select.select([self._descriptor], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Program:
     """A process that ends with us, whatever happens."""
 
     def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
         self.name, self._command, self._log = name, command, folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Follower | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as output:
@@ -65,6 +90,10 @@ class Program:
     def pid(self) -> int | None:
         """None: it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def follow(self, pid: int) -> None:
+        """That one has taken its place: from now on it is meant."""
+        self._process = Follower(pid)
 
     def send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -16,6 +16,11 @@ class Held(Load):
         super().__init__(port, [traffic])
         self._clients_max = clients
 
+    @property
+    def open(self) -> int:
+        """Requests that have no whole answer yet."""
+        return self._open
+
     async def _tick(self) -> None:
         (traffic,) = self.traffics
         while True:

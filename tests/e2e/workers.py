@@ -172,7 +172,7 @@ async def workers(folder: Path, *described: Cloud, **config: Any) -> AsyncIterat
             await until(lambda: r.events("started") or process.returncode is not None, within_s=30)
             assert process.returncode is None, await r.ended()
             (started,) = r.events("started")
-            r.port, r.admin_port, r.pids = started["port"], started["admin_port"], started["workers"]
+            r.port, r.admin_port, r.pids = started["port"], started["admin_port"], started.get("workers", [])
             yield r
         finally:
             for line in r.lines:
