@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 from router.config import check
 from router.config.allowances import budget_warnings, read_allowance, read_model_limits
-from router.config.auth import written_secrets
 from router.config.changes import check_fixed, fixed
 from router.config.clouds import Hosts, read_clouds
 from router.config.document import Document
@@ -24,6 +23,7 @@ from router.config.policy import read_policy
 from router.config.redis import read_redis
 from router.config.schedules import ScheduleReader, check_prices, check_reach, check_zones, read_conditions
 from router.config.schema import File, WorkloadSection
+from router.config.secrets import secret_warnings
 from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
@@ -106,7 +106,8 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
-    warnings += _endpoint_warnings(doc, endpoints, has_keys=bool(keys) or ledger is not None)
+    warnings += _endpoint_warnings(endpoints, has_keys=bool(keys) or ledger is not None)
+    warnings += secret_warnings(doc, file, endpoints.values())
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
     return Snapshot(
@@ -273,7 +274,7 @@ def _make_plans(workload: Workload, fleet: tuple[Deployment, ...]) -> Plans:
     return plans
 
 
-def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], *, has_keys: bool) -> list[str]:
+def _endpoint_warnings(endpoints: Mapping[str, Endpoint], *, has_keys: bool) -> list[str]:
     warnings: list[str] = []
     for endpoint in endpoints.values():
         path, address = f"endpoints.{endpoint.id}", endpoint.base_url.authority
@@ -283,11 +284,6 @@ def _endpoint_warnings(doc: Document, endpoints: Mapping[str, Endpoint], *, has_
             warnings.append(f"{path}: {address} is private and spoken to in the clear")
         elif endpoint.private or is_internal(endpoint.base_url.host):
             warnings.append(f"{path}: {address} may be at a private address")
-        if not endpoint.emulated:
-            warnings += [
-                f"{path}.auth.{key}: the secret stands in the file: write it as ${{NAME}} or file:PATH"
-                for key in written_secrets(doc, endpoint)
-            ]
         if endpoint.provider == "openai" and not endpoint.base_url.path:
             warnings.append(f"{path}: its base_url has no path; most compatible servers want /v1")
     if not has_keys:

@@ -33,7 +33,7 @@ def read_redis(doc: Document, section: RedisSection | None) -> tuple[RedisSettin
         doc.fault((*_HERE, "ca_file"), "needs a `url` that begins with rediss://")
     changed = section.model_dump(exclude_none=True, include={"prefix", "on_loss", "routers"})
     ca_file = read_ca_file(doc, (*_HERE, "ca_file"), section.ca_file)
-    return RedisSettings(Secret(section.url), ca_file=ca_file, **changed), _warnings(doc, url)
+    return RedisSettings(Secret(section.url), ca_file=ca_file, **changed), _warnings(url)
 
 
 def _parse(text: str) -> SplitResult | str:
@@ -57,12 +57,9 @@ def _parse(text: str) -> SplitResult | str:
     return url
 
 
-def _warnings(doc: Document, url: SplitResult | str) -> list[str]:
+def _warnings(url: SplitResult | str) -> list[str]:
     if isinstance(url, str):
         return []
-    warnings = []
     if url.scheme == "redis" and not is_loopback(url.hostname or ""):
-        warnings.append("redis.url: is spoken to in the clear; rediss:// is not")
-    if url.password and doc.literal((*_HERE, "url")):
-        warnings.append("redis.url: the secret stands in the file: write it as ${NAME} or file:PATH")
-    return warnings
+        return ["redis.url: is spoken to in the clear; rediss:// is not"]
+    return []

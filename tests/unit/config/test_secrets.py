@@ -83,6 +83,44 @@ def test_check_prints_no_secret(bench: Workbench, monkeypatch: pytest.MonkeyPatc
     assert "canary" not in done.output
 
 
+WRITTEN = {
+    "server.admin_token": ("  admin: 127.0.0.1:9090", f"  admin: 127.0.0.1:9090\n  admin_token: {CANARY}-and-long"),
+    "tracing.headers.x-vendor": (
+        "keys:",
+        f"tracing: {{endpoint: 'https://t.example/v1', headers: {{x-vendor: '{CANARY}'}}}}\nkeys:",
+    ),
+    "redis.url": ("keys:", f"redis: {{url: 'rediss://:{CANARY}@r.example'}}\nkeys:"),
+    "ledger.store": (
+        "{dir: ledger}",
+        f"{{dir: ledger, store: 'postgresql://u:{CANARY}@db.example/l?sslmode=verify-full'}}",
+    ),
+    "endpoints.eastus2.auth.api_key": ('"${AZURE_KEY}"', f'"{CANARY}"'),
+    "endpoints.eastus2.proxy": (
+        "    region: eastus2",
+        f"    region: eastus2\n    proxy: 'http://u:{CANARY}@proxy.example:3128'",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", WRITTEN)
+def test_a_secret_written_out_is_warned_of_and_not_shown(bench: Workbench, path: str) -> None:
+    old, new = WRITTEN[path]
+    assert GOOD.count(old) == 1
+    warnings = bench.load(GOOD.replace(old, new)).warnings
+    assert f"{path}: the secret stands in the file: write it as ${{NAME}} or file:PATH" in warnings
+    assert CANARY not in "".join(warnings)
+    referenced = bench.load(GOOD.replace(old, new.replace(CANARY, "${CANARY}")), {**ENVIRON, "CANARY": CANARY})
+    assert not [warning for warning in referenced.warnings if "stands in the file" in warning]
+
+
+def test_a_short_token_is_warned_of(bench: Workbench) -> None:
+    for token, short in (("0123456789abcde", True), ("0123456789abcdef", False)):
+        text = GOOD.replace("  admin: 127.0.0.1:9090", '  admin: 127.0.0.1:9090\n  admin_token: "${TOKEN}"')
+        warnings = bench.load(text, {**ENVIRON, "TOKEN": token}).warnings
+        assert any(warning.startswith("server.admin_token: is short") for warning in warnings) is short
+        assert token not in "".join(warnings)
+
+
 def test_a_file_reference_is_relative_to_the_configuration(tmp_path: Path, bench: Workbench) -> None:
     (tmp_path / "azure.key").write_text("from-a-file\n")
     snapshot = bench.load(GOOD.replace('"${AZURE_KEY}"', "file:azure.key"))
