@@ -28,8 +28,23 @@ def token_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_token
 
 
-def ask(url: str, token: str | None, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer, a JSON object. Raises ClickException with the router's reason, or with what stood in the way.
+class RefusedByRouterError(click.ClickException):
+    """The router's own word. `error`: its object, as it was sent; empty where there was none."""
+
+    def __init__(self, text: str, error: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.error = error
+
+
+def ask(
+    url: str,
+    token: str | None,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    within_s: float = _TIMEOUT_S,
+) -> dict[str, Any]:
+    """The answer, a JSON object. Raises RefusedByRouterError, or ClickException with what stood in the way.
 
     `url` was given by `--admin`.
     """
@@ -41,7 +56,7 @@ def ask(url: str, token: str | None, method: str, path: str, body: dict[str, Any
     if token:
         headers["authorization"] = f"Bearer {token}"
     try:
-        with closing(kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_S)) as connection:
+        with closing(kinds[parts.scheme](parts.hostname, parts.port, timeout=within_s)) as connection:
             sent = orjson.dumps(body) if body is not None else None
             connection.request(method, f"{parts.path.rstrip('/')}{path}", body=sent, headers=headers)
             answer = connection.getresponse()
@@ -51,5 +66,6 @@ def ask(url: str, token: str | None, method: str, path: str, body: dict[str, Any
     if not isinstance(found, dict) or answer.status >= http.client.MULTIPLE_CHOICES:
         told = found.get("error") if isinstance(found, dict) else None
         reason = told.get("message") if isinstance(told, dict) else None
-        raise click.ClickException(f"{url} answered {answer.status}: {reason or 'without a reason'}")
+        text = f"{url} answered {answer.status}: {reason or 'without a reason'}"
+        raise RefusedByRouterError(text, told if isinstance(told, dict) else {})
     return found

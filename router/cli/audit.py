@@ -106,8 +106,8 @@ def verify(folder: Path, files: tuple[str, ...], keys: tuple[str, ...], as_json:
         raise click.UsageError(f"{folder} holds no decision log")
     gone = sorted(anchors.by_writer.keys() - folders.keys())
     faults = [*anchors.faults, *(f"writer {name} was anchored, and has no segments here" for name in gone)]
-    with _progress(folders.values()) as progress:
-        task = progress.add_task("reading", total=sum(_size(each) for each in folders.values()))
+    with reading_progress(folders.values()) as progress:
+        task = progress.add_task("reading", total=sum(folder_bytes(each) for each in folders.values()))
         chains = [
             verify_writer(name, each, anchors.by_writer.get(name, {}), lambda size: progress.advance(task, size))
             for name, each in folders.items()
@@ -219,7 +219,8 @@ def _read_anchors(files: Iterable[Path], key_files: Iterable[str]) -> Anchors:
     return Anchors(by_writer, tuple(faults), bool(keys))
 
 
-def _size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Of all segments in it."""
     size = 0
     for _, path in segments_in(folder):
         with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
@@ -227,7 +228,7 @@ def _size(folder: Path) -> int:
     return size
 
 
-def _progress(folders: Iterable[Path]) -> Progress:
+def reading_progress(folders: Iterable[Path]) -> Progress:
     """On a terminal only, and never in what is piped on."""
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal or not any(True for _ in folders))

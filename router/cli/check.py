@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from math import inf
+from pathlib import Path
 
 import click
 import orjson
@@ -14,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.cli.loading import count, load_or_exit
+from router.config.allowances import as_written, budgets_in, limited_in, rates_in
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot, Workload
@@ -23,6 +26,7 @@ from router.placement import written
 
 WIDTH_OF_A_PIPE = 10_000  # nothing is cut or wrapped where no terminal says how wide it is
 _WIDTH_OF_LISTS = 100  # of routes, whose cells are lists: they wrap; machines read JSON
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,20 @@ class Route:
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
-def check(file: str, as_json: bool) -> None:
-    """Name all faults of FILE (exit status 1; on standard error, or as JSON), or show what it routes where."""
+@click.option("--against", "old", type=click.Path(dir_okay=False), help="Show what FILE changes of this one.")
+@click.option("--replay", "log", type=_FOLDER, help="With --against: try FILE on the requests of this decision log.")
+@click.option("--since", help="With --replay: leave out what arrived before, as 24h or 2031-02-01.")
+def check(file: str, as_json: bool, old: str | None, log: Path | None, since: str | None) -> None:
+    """Name all faults of FILE (exit status 1; on standard error, or as JSON), or show what it routes where.
+
+    Against another one: exit status 0 nothing changes, 3 something does, 4 exclusive traffic may go where it may not go
+    by the other one, 1 either file has faults.
+    """
+    if old is not None:
+        against: Callable[..., int] = import_module("router.cli.against.command").against
+        sys.exit(against(file, old, log, since, as_json=as_json))
+    if log is not None or since is not None:
+        raise click.UsageError("--replay needs --against, and --since --replay: it is the old file that the log is of.")
     if as_json:
         return _check_as_json(file)
     snapshot = load_or_exit(file)
@@ -56,6 +72,9 @@ def check(file: str, as_json: bool) -> None:
             click.echo(
                 f"key: {name} {'ends' if key in snapshot.keys.values() else 'has ended'} at {written(key.expires_at)}"
             )
+    for kind, name, limits in limited_in(snapshot):
+        if told := {**rates_in(limits), **budgets_in(limits)}:
+            click.echo(f"limits: {kind} {name}: {', '.join(f'{what} {value}' for what, value in told.items())}")
     for warning in snapshot.warnings:
         click.secho(f"warning: {warning}", fg="yellow")
     numbers = {"endpoint": len(snapshot.endpoints), "deployment": len(snapshot.deployments), "key": len(keys)}
@@ -155,6 +174,7 @@ def _as_json(snapshot: Snapshot) -> dict[str, object]:
                 "zones": sorted(workload.period.rule.zones),
                 "holder": workload.period.rule.holder,
                 "reveal": "upstream" if workload.reveal_upstream else "none",
+                "limits": as_written(workload.limits),
                 "windows": [
                     {
                         "since": written(each.period.since),
@@ -183,8 +203,14 @@ def _as_json(snapshot: Snapshot) -> dict[str, object]:
         ],
         "aliases": dict(snapshot.aliases),
         "keys": [
-            {"name": name, "workload": key.workload, "expires": written(key.expires_at)}
+            {
+                "name": name,
+                "workload": key.workload,
+                "expires": written(key.expires_at),
+                "limits": as_written(key.limits),
+            }
             for name, key in _keys(snapshot).items()
         ],
+        "models": {model: {"limits": as_written(limits)} for model, limits in snapshot.model_limits.items()},
         "warnings": snapshot.warnings,
     }

@@ -92,6 +92,10 @@ def _heading(shown: dict[str, Any]) -> Iterator[str]:
     yield f"key {shown['key']}, workload {shown['workload']}, model {shown['model']}{alias}, {shown['operation']}"
     if not shown["allowed"]:
         yield f"The key may not use {shown['model']}: its requests for it are answered 404 and sent nowhere."
+    for whose, limits in shown["limits"].items():
+        if limits:
+            name = shown[whose]
+            yield f"limits of the {whose} {name}: {', '.join(_limit(*each) for each in limits.items())}"
     yield f"rule {shown['rule']}, version {shown['rule_version']}, tiers balanced by: {shown['prefer']}"
     if shown["holder"]:
         attempts = shown["holder_attempts"]
@@ -104,6 +108,10 @@ def _heading(shown: dict[str, Any]) -> Iterator[str]:
             holds = each["since"] == shown["window"]["since"]
             yield f"{'holds' if holds else place} {each['rule']} {window_text(each)}"
             place = "after it:" if holds else place
+
+
+def _limit(name: str, value: Any) -> str:
+    return f"{name} {', '.join(value)}" if isinstance(value, list) else f"{name} {value:,}"
 
 
 def window_text(window: dict[str, Any]) -> str:

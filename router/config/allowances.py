@@ -1,6 +1,6 @@
 """What keys, workloads and models may use: their `limits` and `budget`."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from router.config.document import Document
@@ -13,6 +13,7 @@ from router.model.plan import Plan
 
 _NANO: Final = 1_000_000_000
 _RATES: Final = ("rpm", "tpm", "concurrent")
+_RATES_AS_KEPT: Final = {name: name for name in _RATES}
 _MONEY: Final = {"day_usd": "day_nano_usd", "month_usd": "month_nano_usd"}  # as it is written: as it is kept
 
 
@@ -101,6 +102,56 @@ def budget_warnings(
         unpriced = [each.id for tier in plan.tiers for each in tier if each.price is None]
         warnings |= {f"{where}: what {name} serves costs nothing of it: it has no `price`" for name in unpriced}
     return sorted(warnings)
+
+
+def as_written(limits: Limits) -> dict[str, object]:
+    """As a file has them, as plain JSON values; empty where nothing is limited."""
+    names = _RATES_AS_KEPT | _MONEY
+    found: dict[str, object] = {
+        name: value / _NANO if name in _MONEY else value
+        for name, kept in names.items()
+        if (value := getattr(limits, kept)) is not None
+    }
+    if found.keys() & {"rpm", "tpm"}:
+        found["burst_share"] = limits.burst_share
+    if limits.shadow:
+        found["shadow"] = [name for name, kept in names.items() if kept in limits.shadow]
+    return found
+
+
+def rates_in(limits: Limits) -> dict[str, str]:
+    """What bounds traffic, for people, by how a file calls it."""
+    found = {
+        name: f"{value:,}{_counting(limits, name)}" for name in _RATES if (value := getattr(limits, name)) is not None
+    }
+    if found.keys() & {"rpm", "tpm"} and limits.burst_share != UNLIMITED.burst_share:
+        found["burst_share"] = f"{limits.burst_share:g}"
+    return found
+
+
+def budgets_in(limits: Limits) -> dict[str, str]:
+    """Likewise what bounds money."""
+    return {
+        name: f"{dollars(value)}{_counting(limits, kept)}"
+        for name, kept in _MONEY.items()
+        if (value := getattr(limits, kept)) is not None
+    }
+
+
+def dollars(nano_usd: int) -> str:
+    """To the last digit that says something."""
+    return f"${nano_usd / _NANO:,.9f}".rstrip("0").rstrip(".")
+
+
+def _counting(limits: Limits, kept: str) -> str:
+    return " (shadow)" if kept in limits.shadow else ""
+
+
+def limited_in(snapshot: Snapshot) -> Iterator[tuple[str, str, Limits]]:
+    """Whatever the file may limit: of which kind it is (`key`, `workload`, `model`), its name, and its limits."""
+    yield from (("key", name, key.limits) for name, key in {key.name: key for key in snapshot.file_keys}.items())
+    yield from (("workload", name, workload.limits) for name, workload in snapshot.workloads.items())
+    yield from (("model", model, limits) for model, limits in snapshot.model_limits.items())
 
 
 def has_budget(limits: Limits) -> bool:

@@ -10,15 +10,14 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import inf
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from router.config.allowances import budgets_in, dollars, limited_in, rates_in
 from router.config.changes import differing, fixed_in
 from router.config.reach import exclusive_ahead, moments_ahead, reach_ahead
 from router.config.snapshot import Snapshot
 from router.model.fleet import BaseUrl, Deployment, Price, Secret
-from router.model.limits import UNLIMITED, Limits
+from router.model.limits import Limits
 from router.model.plan import Plan
 from router.placement import Clause, Exclusive, FirstRefusal, Rule, Spread, Within, written
-
-_NANO: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,12 @@ class Comparison:
 
     @property
     def loosened(self) -> tuple[Change, ...]:
-        """Those by which exclusive traffic may go where it may not go now."""
-        return tuple(each for each in self.changes if each.exclusive and each.reach in {"wider", "other"})
+        """Those by which exclusive traffic may go where it may not go now: of rules and of keys, which plans follow."""
+        return tuple(
+            each
+            for each in self.changes
+            if each.exclusive and each.reach in {"wider", "other"} and each.section != "plans"
+        )
 
 
 class _Fact(NamedTuple):
@@ -286,52 +289,20 @@ def _priced(deployment: Deployment) -> _Facts:
     price = deployment.price
     if price is not None:
         facts = {
-            field.name.replace("nano_usd", "usd"): _Fact(_usd(value))
+            field.name.replace("nano_usd", "usd"): _Fact(dollars(value))
             for field in fields(Price)
             if (value := getattr(price, field.name)) is not None
         }
     if deployment.flat_nano_usd_per_month:
-        facts["flat_usd_per_month"] = _Fact(_usd(deployment.flat_nano_usd_per_month))
+        facts["flat_usd_per_month"] = _Fact(dollars(deployment.flat_nano_usd_per_month))
     return facts
-
-
-def limited(snapshot: Snapshot) -> Iterator[tuple[str, Limits]]:
-    """All that has limits or a budget in the file, in words: whose, and what they are."""
-    for key in {each.name: each for each in snapshot.file_keys}.values():
-        yield f"key {key.name}", key.limits
-    for name, workload in snapshot.workloads.items():
-        yield f"workload {name}", workload.limits
-    for model, limits in snapshot.model_limits.items():
-        yield f"model {model}", limits
-
-
-def rates_in(limits: Limits) -> dict[str, str]:
-    """The limits of traffic as texts, by how the file calls them."""
-    found = {name: f"{value:,}" for name in _RATES if (value := getattr(limits, name)) is not None}
-    found = {name: f"{text} (shadow)" if name in limits.shadow else text for name, text in found.items()}
-    if {"rpm", "tpm"} & found.keys() and limits.burst_share != UNLIMITED.burst_share:
-        found["burst_share"] = f"{limits.burst_share:g}"
-    return found
-
-
-def budgets_in(limits: Limits) -> dict[str, str]:
-    """Likewise the budgets, in dollars."""
-    return {
-        written_as: _usd(value) + (" (shadow)" if name in limits.shadow else "")
-        for name, written_as in _MONEY.items()
-        if (value := getattr(limits, name)) is not None
-    }
-
-
-_RATES: Final = ("rpm", "tpm", "concurrent")
-_MONEY: Final = {"day_nano_usd": "day_usd", "month_nano_usd": "month_usd"}
 
 
 def _of_limits(told: Callable[[Limits], dict[str, str]]) -> Callable[[Snapshot], _Things]:
     def described(snapshot: Snapshot) -> _Things:
         return {
-            name: {key: _Fact(text) for key, text in found.items()}
-            for name, limits in limited(snapshot)
+            f"{kind} {name}": {key: _Fact(text) for key, text in found.items()}
+            for kind, name, limits in limited_in(snapshot)
             if (found := told(limits))
         }
 
@@ -425,7 +396,3 @@ def _text(value: object) -> str | Secret:
             return ", ".join(map(str, value))
         case _:
             return str(value)
-
-
-def _usd(nano_usd: int) -> str:
-    return f"${nano_usd / _NANO:,.9f}".rstrip("0").rstrip(".")

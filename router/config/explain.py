@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from router.config.allowances import as_written
 from router.config.faults import suggest
 from router.config.snapshot import Snapshot
+from router.model.limits import UNLIMITED
 from router.model.operation import CHAT, OPERATIONS
 from router.placement import explain, make_plan, written
 
@@ -19,6 +21,7 @@ def explain_request(
 
     `operation`, where it is empty, is chat if the model is served for that, else the first it is served for.
     `allowed`: whether the key may use the model; where it may not, its requests are answered 404 and sent nowhere.
+    `limits`: what its key, all keys of its workload and all who ask for the model may use; empty where that is anything.
     Raises UnknownNameError.
     """
     key = next((each for each in snapshot.keys.values() if each.name == key_name), None)
@@ -43,6 +46,11 @@ def explain_request(
         "model": canonical,
         "operation": operation,
         "allowed": key.may_use(canonical),
+        "limits": {
+            "key": as_written(key.limits),
+            "workload": as_written(workload.limits),
+            "model": as_written(snapshot.model_limits.get(canonical, UNLIMITED)),
+        },
         **explain(plan, workload.period, workload.schedule, refusals),
     }
 

@@ -33,9 +33,15 @@ def read(file: str, question: "Callable[[Store, Snapshot], Awaitable[T]]") -> T:
     if snapshot.ledger is None:
         raise click.UsageError(f"{file} has no `ledger`")
     url = snapshot.ledger.url
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
-        raise click.ClickException(f"there is no store at {url.removeprefix(_SQLITE)} yet: the router makes it")
+    if absent := missing(url):
+        raise click.ClickException(f"{absent} yet: the router makes it")
     return asyncio.run(_read(url, snapshot, question))
+
+
+def missing(url: str) -> str:
+    """That there is no store, in words, where that is certain; else nothing."""
+    file = url.removeprefix(_SQLITE)
+    return f"there is no store at {file}" if url.startswith(_SQLITE) and not Path(file).exists() else ""
 
 
 def shown(url: str) -> str:

@@ -71,7 +71,7 @@ def test_check_writes_json_for_machines() -> None:
         if route["workload"] == "api":
             assert {each["cloud"] for tier in route["tiers"] for each in tier} == {"azure"}
             assert route["rule_version"] == shown["workloads"]["api"]["rule_version"]
-    assert {"name": "demo-api", "workload": "api", "expires": None} in shown["keys"]
+    assert {"name": "demo-api", "workload": "api", "expires": None, "limits": {}} in shown["keys"]
 
 
 def test_check_shows_windows_conditions_and_rule_versions(monkeypatch: pytest.MonkeyPatch) -> None:
