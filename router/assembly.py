@@ -281,6 +281,7 @@ class Assembly:
                 ("decisions",): self.decisions.unsynced_bytes,
             },
             names.SPANS_DROPPED.name: {(): runtime.tracing.dropped if runtime.tracing is not None else 0},
+            **runtime.sessions.numbers(),
             **self._ledger_numbers(),
         }
 

@@ -87,5 +87,28 @@ def usage_of(reported: object) -> Usage | None:
     )
 
 
+def session_usage_of(reported: object) -> Usage | None:
+    """Likewise of a session's response, which tells audio and text apart."""
+    usage = usage_of(reported)
+    if usage is None or not isinstance(reported, dict):
+        return None
+    read = _details(reported, "input_token_details") or _details(reported, "input_tokens_details")
+    written = _details(reported, "output_token_details") or _details(reported, "output_tokens_details")
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        _count(read.get("cached_tokens")),
+        _count(written.get("reasoning_tokens")),
+        _count(read.get("audio_tokens")),
+        _count(written.get("audio_tokens")),
+        _count(_details(read, "cached_tokens_details").get("audio_tokens")),
+    )
+
+
+def _details(reported: dict[str, Any], name: str) -> dict[str, Any]:
+    found = reported.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _count(value: object) -> int:
     return value if type(value) is int and 0 <= value < _TOKENS_MAX else 0

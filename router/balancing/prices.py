@@ -6,6 +6,7 @@ from importlib.resources import files
 import msgspec
 
 from router.model.fleet import Price
+from router.model.outcome import Usage
 
 _MTOK = 1_000_000
 
@@ -40,6 +41,30 @@ def cost_nano_usd(price: Price, prompt: int, completion: int, cached: int = 0) -
         + completion * price.completion_nano_usd_per_mtok
     )
     return (total + _MTOK // 2) // _MTOK
+
+
+def spoken_cost_nano_usd(price: Price, usage: Usage) -> int:
+    """The cost of tokens of which some are audio, each kind by its own price. Rounded once a kind."""
+    audio, audio_cached = usage.audio_prompt_tokens, min(usage.audio_cached_tokens, usage.audio_prompt_tokens)
+    audio = min(audio, usage.prompt_tokens)
+    audio_completion = min(usage.audio_completion_tokens, usage.completion_tokens)
+    prompt_price = _or(price.audio_prompt_nano_usd_per_mtok, price.prompt_nano_usd_per_mtok)
+    cached_price = price.audio_cached_nano_usd_per_mtok
+    if cached_price is None and price.audio_prompt_nano_usd_per_mtok is None:
+        cached_price = price.cached_nano_usd_per_mtok
+    completion_price = _or(price.audio_completion_nano_usd_per_mtok, price.completion_nano_usd_per_mtok)
+    by_audio = Price(prompt_price, completion_price, cached_price)
+    text = cost_nano_usd(
+        price,
+        usage.prompt_tokens - audio,
+        usage.completion_tokens - audio_completion,
+        max(0, usage.cached_tokens - audio_cached),
+    )
+    return text + cost_nano_usd(by_audio, audio, audio_completion, audio_cached)
+
+
+def _or(price: int | None, other: int) -> int:
+    return price if price is not None else other
 
 
 @cache

@@ -229,16 +229,22 @@ def _read_price(doc: Document, path: Path, deployment: DeploymentSection) -> Pri
         section.completion_usd_per_mtok,
         section.cached_usd_per_mtok,
     )
+    audio = (
+        section.audio_prompt_usd_per_mtok,
+        section.audio_completion_usd_per_mtok,
+        section.audio_cached_usd_per_mtok,
+    )
     if section.flat_usd_per_month is not None:
         if deployment.kind != Kind.PROVISIONED.value:
             doc.fault((*path, "flat_usd_per_month"), "is for `kind: provisioned` alone")
-        if prompt is None and completion is None and cached is None:
+        if (prompt, completion, cached, *audio) == (None,) * 6:
             return Price(0, 0)  # it is paid for, whatever is sent to it
     if prompt is None or completion is None:
         missing = "prompt_usd_per_mtok" if prompt is None else "completion_usd_per_mtok"
         doc.fault((*path, missing), "is missing")
         return None
-    return Price(_nano_usd(prompt), _nano_usd(completion), _nano_usd(cached) if cached is not None else None)
+    others = (_nano_usd(each) if each is not None else None for each in (cached, *audio))
+    return Price(_nano_usd(prompt), _nano_usd(completion), *others)
 
 
 def _nano_usd(usd: float) -> int:

@@ -194,6 +194,9 @@ class PriceSection(Section):
     prompt_usd_per_mtok: Usd | None = None
     completion_usd_per_mtok: Usd | None = None
     cached_usd_per_mtok: Usd | None = None
+    audio_prompt_usd_per_mtok: Usd | None = None
+    audio_completion_usd_per_mtok: Usd | None = None
+    audio_cached_usd_per_mtok: Usd | None = None
     flat_usd_per_month: BudgetUsd | None = None
 
 

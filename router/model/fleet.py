@@ -199,11 +199,21 @@ class Price:
     prompt_nano_usd_per_mtok: int
     completion_nano_usd_per_mtok: int
     cached_nano_usd_per_mtok: int | None = None  # None: cached ones cost what others do
+    audio_prompt_nano_usd_per_mtok: int | None = None  # of sessions. None, here and below: audio costs what text does
+    audio_completion_nano_usd_per_mtok: int | None = None
+    audio_cached_nano_usd_per_mtok: int | None = None
 
     @property
     def version(self) -> str:
         """A name for just these figures, so that what was reckoned by them can be checked later."""
         figures = f"{self.prompt_nano_usd_per_mtok}/{self.completion_nano_usd_per_mtok}/{self.cached_nano_usd_per_mtok}"
+        audio = (
+            self.audio_prompt_nano_usd_per_mtok,
+            self.audio_completion_nano_usd_per_mtok,
+            self.audio_cached_nano_usd_per_mtok,
+        )
+        if audio != (None, None, None):
+            figures += "/" + "/".join(map(str, audio))
         return hashlib.sha256(figures.encode()).hexdigest()[:12]
 
 

@@ -15,6 +15,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_prompt_tokens: int = 0  # of the prompt's, as the next two: only sessions over WebSocket tell them apart
+    audio_completion_tokens: int = 0
+    audio_cached_tokens: int = 0
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,3 +84,4 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_nano_usd: int = 0  # by the price of the deployment that served; 0: there is no price, or no usage
     first_token_ms: float = 0.0  # of a stream: from arrival to the first event with content
     endpoint: str = ""  # whose deployment served
+    client: str = ""  # the address that it came from, where the configuration wants it in the log

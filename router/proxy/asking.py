@@ -32,20 +32,20 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waite
         # Before a connection is taken: from then on nothing but the send may fail.
         if target.identity.signs:
             parts = await signed_parts(ctx, rt, target, up_lines, waiter)
-            permit, now = _permit(ctx, rt, target), monotonic()
+            permit, now = permitted(ctx, rt, target), monotonic()
         else:
             parts = request_parts(ctx, target, up_lines)
         while True:
             if resent:
-                permit = _permit(ctx, rt, target)
+                permit = permitted(ctx, rt, target)
             # What was idle beside a dead connection may be as dead: the resend goes on a fresh one.
             connection = pool.take(permit) if not resent else None
             attempt.reused = connection is not None
             if connection is None:
-                connection = await _dialled(ctx, target, permit, waiter)
+                connection = await dialled(ctx, target, permit, waiter)
                 attempt.connect_s, attempt.tls_s = connection.connect_s, connection.tls_s
                 try:
-                    permit, now = _permit(ctx, rt, target), monotonic()
+                    permit, now = permitted(ctx, rt, target), monotonic()
                 except RouterError:
                     pool.give(connection)
                     raise
@@ -65,17 +65,22 @@ async def ask(ctx: Context, rt: Runtime, attempt: Attempt, permit: Permit, waite
                 attempt.answer = None
                 error.with_traceback(None)  # the answer holds it, and it the frames that hold the answer
     except RouterError as error:
-        if attempt.answer is not None:
-            attempt.answer.abort()
-        if ctx.attempt is attempt:
-            ctx.attempt = None
-        else:
-            ctx.hedge = None
-        end_attempt(ctx, rt, attempt, outcome_of(error), monotonic(), error)
+        spoiled(ctx, rt, attempt, error)
         raise
 
 
-def _permit(ctx: Context, rt: Runtime, target: Target) -> Permit:
+def spoiled(ctx: Context, rt: Runtime, attempt: Attempt, error: RouterError) -> None:
+    """Ends an attempt that came to nothing."""
+    if attempt.answer is not None:
+        attempt.answer.abort()
+    if ctx.attempt is attempt:
+        ctx.attempt = None
+    else:
+        ctx.hedge = None
+    end_attempt(ctx, rt, attempt, outcome_of(error), monotonic(), error)
+
+
+def permitted(ctx: Context, rt: Runtime, target: Target) -> Permit:
     """What the request may use at this moment. Raises WithdrawnError where a reload took the target's cloud away."""
     permit = rt.permit(ctx)
     if not permit.allows(target.cloud):
@@ -83,7 +88,7 @@ def _permit(ctx: Context, rt: Runtime, target: Target) -> Permit:
     return permit
 
 
-async def _dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking) -> UpstreamConnection:
+async def dialled(ctx: Context, target: Target, permit: Permit, waiter: Parking) -> UpstreamConnection:
     """Waits for a new connection. Raises ConnectError, ClientGoneError."""
     dial = target.backend.pool.dial(permit, ctx.inbound.wake)
     try:

@@ -1,22 +1,28 @@
 """From a plan to an answer: one deployment after the other is asked, up to the commit point of one answer."""
 
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import TypeAlias
 
 from router.base.errors import Retry, RouterError, UpstreamError
+from router.model.plan import Permit
 from router.proxy.answer import Answer
 from router.proxy.asking import ask
 from router.proxy.choice import choose, record_departure
-from router.proxy.context import Context
+from router.proxy.context import Attempt, Context
 from router.proxy.ending import begin_attempt, first_byte_came
 from router.proxy.exhaustion import exhausted
 from router.proxy.failures import FailedAnswerError
 from router.proxy.hedging import ask_hedged
 from router.proxy.runtime import Runtime
 from router.proxy.waiting import take_turn, wait_for_target
+from router.transport.fiber import Parking
+
+AskOne: TypeAlias = Callable[[Context, Runtime, Attempt, Permit, Parking], Awaitable[Answer]]
 
 
-async def first_answer(ctx: Context, rt: Runtime) -> Answer:
-    """Tries one deployment after the other, up to the commit point of an answer.
+async def first_answer(ctx: Context, rt: Runtime, ask_one: AskOne = ask) -> Answer:
+    """Tries one deployment after the other, up to the commit point of an answer. `ask_one`: how each is asked.
 
     Raises RefusedError where none may be tried, and the last attempt's error where none did better.
     """
@@ -41,10 +47,10 @@ async def first_answer(ctx: Context, rt: Runtime) -> Answer:
         if plan.holder and target.cloud != plan.holder and not ctx.left_holder:
             record_departure(ctx, rt, target)
         try:
-            if traffic.hedging is not None:
+            if traffic.hedging is not None and ask_one is ask:
                 return await ask_hedged(ctx, rt, target, permit)
             attempt = ctx.attempt = begin_attempt(ctx, target, now)
-            answer = await ask(ctx, rt, attempt, permit, ctx.inbound)
+            answer = await ask_one(ctx, rt, attempt, permit, ctx.inbound)
             first_byte_came(ctx, attempt)
             return answer
         except UpstreamError as error:

@@ -207,6 +207,8 @@ class Backend:
 class Target:
     """A backend for one operation. `head` and the identity's lines enclose the few header lines that vary."""
 
+    method = b"POST"
+
     __slots__ = (
         "_dialect",
         "backend",
@@ -215,6 +217,7 @@ class Target:
         "head",
         "id",
         "identity",
+        "lines",
         "meter",
         "model_value",
         "operation",
@@ -244,11 +247,11 @@ class Target:
         # As it stands in the body: a JSON string, or a form's text.
         self.model_value = orjson.dumps(name) if operation.body is BodyKind.JSON else name.encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
-        self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
-            route.target,
+        self.lines = b"host: %b\r\naccept-encoding: identity\r\n%b" % (
             endpoint.base_url.authority.encode(),
             extra.encode("latin-1"),
         )
+        self.head = b"POST %b HTTP/1.1\r\n%b" % (route.target, self.lines)
         self._dialect = dialect
 
     @property

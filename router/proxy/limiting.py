@@ -195,11 +195,15 @@ class Limiting:
         if not gate.shadow:
             return False
         if wait_s < 0.0:
-            gate.put(-units, now)  # it is owed: nobody waits for a superior that refuses nobody,
-            self._supply.ask(gate.id, _nothing)  # but those who come next are to know
+            self.owe(gate, units, now)
         else:
             ctx.untaken += (gate,)
         return True
+
+    def owe(self, gate: Gate, units: float, now: float) -> None:
+        """Takes what this process may not have: nobody waits for its superior, but those who come next are to know."""
+        gate.put(-units, now)
+        self._supply.ask(gate.id, _nothing)
 
     def _stop(self, ctx: Context, gates: Gates, at: Gate, wait_s: float, now: float) -> Gate:
         """Gives back what was taken of `gates` before `at`. Raises LimitedError where no superior knows better."""
@@ -218,11 +222,11 @@ class Limiting:
                 if taken not in ctx.untaken:
                     taken.put(1.0, now)
             ctx.admitted = None
-        gate.refused += 1
-        headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
-        if isinstance(gate.terms, Money):
-            return BudgetSpentError(_refusal_text(gate, wait_s), headers=headers)
-        return LimitedError(_refusal_text(gate, wait_s), headers=headers)
+        return refusal_by(gate, wait_s)
+
+    def charge_of(self, ctx: Context, allowance: Allowance) -> Charge:
+        """What requests of this plan take."""
+        return allowance.charges.get(ctx.plan) or self._charge(ctx, allowance)
 
     def _charge(self, ctx: Context, allowance: Allowance) -> Charge:
         plan = ctx.plan
@@ -242,6 +246,15 @@ class Limiting:
             gate = self.gates[limit_id] = Gate(scope, name, limit, terms, self._supply.source(limit_id, terms))
             gate.shadow = limit in shadowed(limits)
         return gate
+
+
+def refusal_by(gate: Gate, wait_s: float) -> LimitedError:
+    """Counts what a gate has refused, and says so."""
+    gate.refused += 1
+    headers = retry_after(wait_s) if wait_s < inf else {"x-should-retry": "false"}
+    if isinstance(gate.terms, Money):
+        return BudgetSpentError(_refusal_text(gate, wait_s), headers=headers)
+    return LimitedError(_refusal_text(gate, wait_s), headers=headers)
 
 
 def _refusal_text(gate: Gate, wait_s: float) -> str:

@@ -22,6 +22,9 @@ from router.proxy.fleet import Fleet
 from router.proxy.limiting import Limiting
 from router.proxy.own_usage import OwnUsage
 from router.proxy.queues import Queues
+from router.proxy.realtime.open_sessions import OpenSessions
+from router.proxy.replies import retry_after
+from router.proxy.stateful.homes import Homes
 from router.telemetry.metrics import Gaps
 from router.telemetry.tracing import Tracing
 
@@ -74,6 +77,9 @@ class Runtime:
         self.clock = clock
         self.tracing: Tracing | None = None  # None: the configuration has no such section
         self.own_usage = OwnUsage(loop)
+        self.homes = Homes(loop, clock)
+        self.sessions = OpenSessions()
+        self.strangers = Strangers(STRANGERS_AT_ONCE, STRANGERS_PER_S)
         self.violations = 0
         self.in_flight: dict[str, int] = {}  # by workload
         self.credential_failures: dict[str, int] = {}  # by endpoint, since the start
@@ -122,6 +128,7 @@ class Runtime:
         self.snapshot = snapshot
         self.limits.adopt(snapshot)
         self.on_adopt(snapshot)
+        self.sessions.recheck()
 
     def new_request_id(self) -> str:
         """Unique over processes and restarts; it need not be a secret."""

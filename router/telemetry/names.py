@@ -140,6 +140,26 @@ TRUNCATED_STREAMS: Final = _counter(
 REQUESTS_IN_FLIGHT: Final = _gauge("router_requests_in_flight", ("workload",), "Requests that run now.")
 WAITING: Final = _gauge("router_waiting_requests", ("model",), "Requests that wait until a deployment may be asked.")
 
+# -- sessions over WebSocket
+
+SESSIONS_OPEN: Final = _gauge("router_sessions_open", ("operation",), "Sessions over WebSocket that are open.")
+SESSIONS_ENDED: Final = _counter(
+    "router_sessions_ended_total",
+    ("operation", "how"),
+    "Sessions over WebSocket that have ended: ok, or the code of the error that ended them.",
+)
+SESSION_MESSAGES: Final = _counter(
+    "router_session_messages_total",
+    ("operation", "direction"),
+    "Messages of sessions; in is what clients sent.",
+)
+SESSION_BYTES: Final = _counter(
+    "router_session_bytes_total",
+    ("operation", "direction"),
+    "Bytes of these messages, without their framing.",
+    unit="bytes",
+)
+
 # -- limits of keys, workloads and models
 
 LIMIT_REFUSALS: Final = _counter(

@@ -55,6 +55,7 @@ class RequestHead:
         "note",
         "repeated",
         "target",
+        "upgrade",
     )
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class RequestHead:
         self.chunked = False
         self.keep_alive = True
         self.expects_continue = False
+        self.upgrade = b""  # the field of that name, where one is asked for; whoever does not serve it leaves it out
         self.note: object = None
         self._digits_at = 0  # of its Content-Length; 0: it has none
         self._before_length = b""
@@ -148,7 +150,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     try:
         parser.feed_data(raw)
     except httptools.HttpParserUpgrade:
-        return _without_upgrade(parser, raw)
+        return _without_upgrade(parser, raw, head.fields.get(b"upgrade", b""))
     except httptools.HttpParserError as error:
         raise MalformedHttpError(f"The request's head is not valid HTTP/1.1: {error}.") from None
     head.method = parser.get_method()
@@ -157,12 +159,13 @@ def parse_request_head(raw: bytes) -> RequestHead:
     return head
 
 
-def _without_upgrade(parser: httptools.HttpRequestParser, raw: bytes) -> RequestHead:
+def _without_upgrade(parser: httptools.HttpRequestParser, raw: bytes, upgrade: bytes) -> RequestHead:
     """Reads the head again as if no upgrade had been asked for: llhttp would take its body for a new request."""
     if parser.get_method() == b"CONNECT":
         raise MalformedHttpError("CONNECT is not served here.", status=405, code="method_not_allowed")
     lines = [line for line in raw.split(b"\r\n") if not line.lower().startswith(_UPGRADE_FIELDS)]
     head = RequestHead()
+    head.upgrade = upgrade
     parser = httptools.HttpRequestParser(head)
     try:
         parser.feed_data(b"\r\n".join(lines))

@@ -56,23 +56,27 @@ class Socket(asyncio.Protocol):
         self, transport: asyncio.Transport, owner: SocketOwner, memory: Memory, bytes_max: int, *, masked: bool
     ) -> None:
         """`bytes_max`: of a message."""
-        self.messages_in = self.bytes_in = 0
+        self.bytes_in = 0
         self.quiet = False  # set by whoever asks whether it lives: nothing has come since
         self.close_sent = self.close_received = self.lost = self.full = False
         self._transport, self._owner, self._memory = transport, owner, memory
         self._reader = MessageReader(bytes_max, masked=masked)
         self._held_bytes = 0
-        self._paused = self._broken = False
+        self.paused = self._broken = False
+
+    def abort(self) -> None:
+        """At once: what was not written yet is lost."""
+        self._transport.abort()
 
     def pause(self) -> None:
         """Reads nothing more until `resume`: the other end does not keep up."""
-        if not self._paused and not self.lost:
-            self._paused = True
+        if not self.paused and not self.lost:
+            self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused and not self.lost:
-            self._paused = False
+        if self.paused and not self.lost:
+            self.paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -86,7 +90,6 @@ class Socket(asyncio.Protocol):
         for opcode, payload in self._reader.feed(data):
             if opcode == CLOSE:
                 self.close_received = True
-            self.messages_in += opcode < CLOSE
             self._owner.message_received(self, opcode, payload)
             if self.close_received or self.lost:
                 break
@@ -168,10 +171,6 @@ class UpstreamSocket(Socket):
             data = frame(opcode, payload, os.urandom(4))
             self.bytes_out += len(data)
             self._transport.write(data)
-
-    def abort(self) -> None:
-        """At once: `close` waits for a peer that is silent in TLS."""
-        self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.connection_lost(exc)
