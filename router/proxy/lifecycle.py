@@ -25,6 +25,8 @@ from router.proxy.exhaustion import PassedError
 from router.proxy.facts import Facts, affinity_of, form_facts, json_facts, names_file
 from router.proxy.fleet import LivePlan
 from router.proxy.outgoing import client_patience_s, client_request_id, up_headers
+from router.proxy.realtime.paths import find_session, presented
+from router.proxy.realtime.session import run_session
 from router.proxy.replies import (
     error_event,
     error_headers,
@@ -49,6 +51,8 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         if ask.operation is None:
             if ask.usage:
                 _reply_json(ctx, await rt.own_usage.body(ctx, rt.clock.wall()))
+            elif ask.session is not None:
+                await run_session(ctx, rt, server, ask.session)
             else:
                 _reply_models(ctx)
             return
@@ -102,11 +106,12 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     """Takes the request into the count of its workload, until `settle`."""
     fields = head.fields
     caller = ctx.caller = Caller(ctx.snapshot, client_request_id(fields))
-    key = caller.key = rt.authenticate(fields)
+    session = find_session(head.method, head.target) if head.upgrade else None
+    key = caller.key = rt.authenticate(fields if session is None else presented(fields))
     rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1
     caller.allowance = rt.limits.allowance(key)
     caller.reveal = ctx.snapshot.workloads[key.workload].reveal_upstream
-    caller.ask = find_ask(head.method, head.target)
+    caller.ask = find_ask(head.method, head.target) if session is None else Ask(None, session=session)
     if fields.get(b"content-encoding", b"identity").lower() != b"identity":
         error = InvalidRequestError("The body must not be encoded: send it without Content-Encoding.")
         error.status, error.code = 415, "content_encoding"
