@@ -14,6 +14,7 @@ from router.emulator.exchange import Exchange
 from router.emulator.faults import Fault, FaultBook
 from router.emulator.received import Received, Request
 from router.emulator.service import Handled, Service
+from router.emulator.sessions import OF_SESSIONS, Session
 from router.emulator.settings import Endpoint
 from router.emulator.shapes import EmulatorConfigError
 
@@ -35,6 +36,7 @@ class EmulatedCloud:
         self.faults = FaultBook(self._service.rng, clock.monotonic)
         self.faults.on_refuse, self.faults.on_clear = self._refuse, self._listen_again
         self._connections: set[Connection] = set()
+        self.sessions: list[Session] = []  # that were ever open
         model = endpoint.deployments[0].model if endpoint.deployments else ""
         self.engine = Engine(endpoint.engine, model, self._busy) if endpoint.engine in ENGINES else None
         self._all_closed = asyncio.Event()
@@ -102,6 +104,20 @@ class EmulatedCloud:
         if handled.deployment:
             self.received.by_deployment[handled.deployment] += 1
         return handled, self.faults.draw(handled.operation, handled.deployment)
+
+    def handle_session(self, request: Request) -> tuple[Handled, Session | None, Fault | None]:
+        """A session or the answer in its place, and the fault that befalls it."""
+        handled, session = self._service.session(request)
+        if handled.operation:
+            self.received.by_operation[handled.operation] += 1
+        if handled.deployment:
+            self.received.by_deployment[handled.deployment] += 1
+        fault = self.faults.draw(handled.operation, handled.deployment)
+        if session is not None and (fault is None or fault.kind in OF_SESSIONS):
+            session.fault = fault
+            self.sessions.append(session)
+            return handled, session, None
+        return handled, None, fault
 
     def exchange(self, wire: Connection, handled: Handled, fault: Fault | None) -> Exchange:
         return Exchange(wire, handled, fault, self.settings, self._service.rng)

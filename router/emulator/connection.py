@@ -15,6 +15,7 @@ from router.emulator.exchange import EndedError, Exchange, reason_of
 from router.emulator.faults import Fault
 from router.emulator.received import Received, Request
 from router.emulator.service import Handled
+from router.emulator.sessions import Session, asks_for_session, take_over
 from router.emulator.settings import Settings
 
 _HEAD_BYTES_MAX: Final = 64 << 10
@@ -37,6 +38,8 @@ class Owner(Protocol):
     def handle_control(self, request: Request) -> Handled: ...
 
     def handle(self, request: Request) -> tuple[Handled, Fault | None]: ...
+
+    def handle_session(self, request: Request) -> tuple[Handled, Session | None, Fault | None]: ...
 
     def exchange(self, wire: "Connection", handled: Handled, fault: Fault | None) -> Exchange: ...
 
@@ -61,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._idle: asyncio.TimerHandle | None = None
+        self._heir: asyncio.Protocol | None = None  # what reads on, once the connection has left HTTP
 
     @property
     def answering(self) -> bool:
@@ -84,6 +88,8 @@ class Connection(asyncio.Protocol):
         if self._request is not None and not self._ended and not self._control:
             self._cloud.received.abort()
         self._request = None
+        if self._heir is not None:
+            self._heir.connection_lost(_exc)
         if self._task is not None:
             self._task.cancel()
 
@@ -92,6 +98,9 @@ class Connection(asyncio.Protocol):
         if not self._control:
             self._unclaimed_bytes += len(data)
             self._cloud.received.bytes += len(data)
+        if self._heir is not None:
+            self._heir.data_received(data)
+            return
         if self._ended:
             return
         try:
@@ -102,9 +111,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable.clear()
+        if self._heir is not None:
+            self._heir.pause_writing()
 
     def resume_writing(self) -> None:
         self._writable.set()
+        if self._heir is not None:
+            self._heir.resume_writing()
 
     # Reading.
 
@@ -168,6 +181,11 @@ class Connection(asyncio.Protocol):
     async def _respond(self, request: Request) -> None:
         if self._control:
             handled, fault = self._cloud.handle_control(request), None
+        elif asks_for_session(request):
+            handled, session, fault = self._cloud.handle_session(request)
+            if session is not None:
+                self._switch(request, session)
+                return
         else:
             handled, fault = self._cloud.handle(request)
         try:
@@ -175,6 +193,11 @@ class Connection(asyncio.Protocol):
         except EndedError:
             return
         self._next()
+
+    def _switch(self, request: Request, session: Session) -> None:
+        transport = self._transport
+        self._request = None  # its end is the session's
+        self._heir = take_over(request, transport, lambda ws: session.run(ws, transport))
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         """A bug of ours must not look like a stall."""

@@ -17,6 +17,7 @@ from router.emulator.dialects import MODELS, Target, dialect_of
 from router.emulator.multipart import MultipartError, parse_multipart
 from router.emulator.quota import Quota, Verdict, estimate, prompt_tokens
 from router.emulator.received import Request
+from router.emulator.sessions import PATHS, REALTIME, Session, model_in_query
 from router.emulator.settings import Deployment, Endpoint
 
 
@@ -79,6 +80,29 @@ class Service:
             raise self._dialect.unsupported(deployment, target.operation)
         self._dialect.check_fields(target, fields)
         return ANSWERS[target.operation](self._ask(target.operation, fields, files, deployment, request_id))
+
+    def session(self, request: Request) -> tuple[Handled, Session | None]:
+        """A session that is asked for, or the answer that refuses it."""
+        handled = Handled(about=About(dialect=self.endpoint.dialect))
+        handled.headers = self._dialect.headers(str(uuid.UUID(int=self.rng.getrandbits(128), version=4)), None)
+        try:
+            self._dialect.check(request)
+            path = request.path.removeprefix(self.endpoint.path)
+            operation = PATHS.get(
+                path.removeprefix("/openai/v1").removeprefix("/openai") if self._dialect.azure else path
+            )
+            handled.operation = operation
+            if operation is None:
+                handled.answer = self.handle(request).answer
+                return handled, None
+            deployment = None
+            if operation == REALTIME:
+                deployment = self._deployment(Target(operation, model_in_query(request)), {})
+                handled.deployment = deployment.name
+        except RefusedError as refused:
+            handled.answer = refused.answer
+            return handled, None
+        return handled, Session(operation, deployment, self.endpoint.settings, self.rng)
 
     def _body(self, request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
         content_type = request.header("content-type") or ""
