@@ -46,6 +46,7 @@ from router.telemetry.reading import Numbers, Reading
 from router.telemetry.recent import Recent
 from router.telemetry.tracing import Tracing
 from router.transport.names import Names
+from router.transport.server import Server
 from router.transport.wheel import Wheel
 
 TOKENS_WITHIN_S: Final = 10.0  # a start waits so long for the clouds' tokens
@@ -261,8 +262,7 @@ class Assembly:
                 (endpoint,): runtime.credential_failures.get(endpoint, 0) for endpoint in runtime.snapshot.endpoints
             },
             names.PLACEMENT_VIOLATIONS.name: {(): runtime.violations},
-            names.CLIENT_CONNECTIONS.name: {(): len(server.connections)},
-            names.BUFFERED_BYTES.name: {(): server.buffered_bytes},
+            **_client_numbers(server),
             names.EVENT_LOOP_LAG.name: {(worker,): self.wheel.lag_s},
             names.WORKER_UP.name: {(worker,): 1},
             names.WORKER_RESTARTS.name: {(worker,): 0},
@@ -296,3 +296,14 @@ class Assembly:
             names.LEDGER_HELD.name: {(): ledger.held_bytes},
             **(self.accounts.bookkeeping.numbers() if self.accounts is not None else {}),
         }
+
+
+def _client_numbers(server: Server) -> Numbers:
+    crowd = server.crowd
+    return {
+        names.CLIENT_CONNECTIONS.name: {(): len(server.connections)},
+        names.CLIENT_CONNECTIONS_MAX.name: {(): crowd.most(server.bounds)},
+        names.CLIENT_ENDS.name: {(reason,): count for reason, count in crowd.ends.items()},
+        names.WAITING_BYTES.name: {(): crowd.waiting_bytes},
+        names.BUFFERED_BYTES.name: {(): server.buffered_bytes},
+    }

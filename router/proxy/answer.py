@@ -14,7 +14,7 @@ from typing import Final
 from router.accounting.events import last_event_end
 from router.accounting.stream import StreamWatch, before_done, watch_for, without_hidden_usage
 from router.accounting.usage import read_usage, usage_of
-from router.base.errors import ClientGoneError, RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
+from router.base.errors import RouterError, StreamBrokenError, UpstreamError, UpstreamTimeoutError
 from router.model.operation import Ending
 from router.model.outcome import Usage
 from router.proxy.backend import Target
@@ -267,7 +267,7 @@ class Answer:
         idle_at = self._progress_at + self.target.timeouts.idle_s
         if now >= self._total_at or now >= idle_at:
             if self._paused:
-                self._inbound.throw(ClientGoneError("The client stopped reading."))
+                self._inbound.stands_still()
             else:
                 self._fail(UpstreamTimeoutError("The deployment stopped sending before its answer was whole."))
             return None

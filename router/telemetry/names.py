@@ -302,6 +302,23 @@ UPSTREAM_TLS: Final = _histogram(
 # -- the process, and its books
 
 CLIENT_CONNECTIONS: Final = _gauge("router_client_connections", (), "Open connections from clients.")
+CLIENT_CONNECTIONS_MAX: Final = _gauge(
+    "router_client_connections_max",
+    (),
+    "So many are taken: `connections_max`, or fewer where the process may open no files for as many.",
+)
+CLIENT_ENDS: Final = _counter(
+    "router_client_connections_ended_total",
+    ("reason",),
+    "Connections that the router ended of its own accord or did not take: limits that were reached, and requests that "
+    "were none.",
+)
+WAITING_BYTES: Final = _gauge(
+    "router_waiting_bytes",
+    (),
+    "What clients sent that cannot be used yet: heads that are not whole, requests behind a running one.",
+    unit="bytes",
+)
 BUFFERED_BYTES: Final = _gauge(
     "router_buffered_bytes", (), "Request bodies held in memory, over all requests.", unit="bytes"
 )

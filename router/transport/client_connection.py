@@ -15,14 +15,13 @@ from router.base.errors import MalformedHttpError, RouterError
 from router.base.heap import CROWDED_BYTES
 from router.limits.admission import admit_body, bodies_too_many
 from router.transport.framing import ChunkedBody
-from router.transport.heads import HEAD_BYTES_MAX, RequestHead, check_partial, parse_request_head, too_large
+from router.transport.heads import RequestHead, check_partial, parse_request_head, too_large
 from router.transport.inbound import Inbound
-from router.transport.sockets import has_unread, set_client_options
+from router.transport.sockets import address_of, has_unread, set_client_options
 
 if TYPE_CHECKING:
     from router.transport.server import Server
 
-BACKLOG_BYTES_MAX: Final = 64 << 10  # behind a running request
 EMPTY_LINE_BYTES_MAX: Final = 16  # before a request line
 EARLY_BYTES_MAX: Final = 256 << 10  # of a body that nobody has asked for yet, kept without being counted
 DRAIN_BYTES_MAX: Final = 256 << 10  # of an unwanted body, read and thrown away to keep the connection
@@ -62,8 +61,10 @@ class Connection(asyncio.Protocol):
         "_inbound",
         "_received",
         "_state",
+        "_waiting",
         "body_begun",
         "overrun",
+        "peer",
         "progress_at",
         "server",
         "tick",
@@ -74,6 +75,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.tick = 0
+        self.peer = ""  # the client's address; who knows it better than the socket sets it before
         self.write_paused = False
         self.overrun = False  # more came behind the running request than is kept: close after it
         self.progress_at = 0.0
@@ -84,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._backlog = b""
         self._inbound: Inbound | None = None
         self._chunked: ChunkedBody | None = None
+        self._waiting = 0  # bytes of the head in the making and of the backlog, as counted by the crowd
         self._received = 0
         self._discard_left = 0
         self._deadline = 0.0
@@ -96,10 +99,11 @@ class Connection(asyncio.Protocol):
         self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
-        if len(server.connections) >= server.bounds.connections_max:
-            self._turn_away()
+        self.peer = self.peer or address_of(transport)
+        refused = server.crowd.enter(self, server.bounds)
+        if refused:
+            self._turn_away(refused)
             return
-        server.connections.add(self)
         set_client_options(transport)
         self._watch_head(server.bounds.head_timeout_s)
 
@@ -129,6 +133,7 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self._buffer = bytearray()
         self._backlog = b""
+        self._waits_no_more()
         inbound = self._inbound
         if inbound is not None:
             inbound.connection_lost()
@@ -162,8 +167,11 @@ class Connection(asyncio.Protocol):
         if self._state is _HEAD and self._buffer:
             self._refuse(MalformedHttpError("The request's head took too long.", status=408, code="head_timeout"))
         elif self._state is _HEAD:
+            self.server.crowd.count("keepalive_timeout")
             self._close(self.server.bounds.keepalive_timeout_s)
         elif self._state in (_DRAIN, _CLOSING, _FULL):
+            if self._state is not _CLOSING:
+                self.server.crowd.count("not_read" if self._state is _FULL else "body_timeout")
             self.abort()
         return None
 
@@ -174,9 +182,12 @@ class Connection(asyncio.Protocol):
     # -- reading
 
     def _take_head(self, data: bytes) -> None:
+        head_bytes_max = self.server.bounds.head_bytes_max
         if self._buffer:
             self._buffer += data
-            data = bytes(self._buffer) if b"\n" in data or len(self._buffer) > HEAD_BYTES_MAX else b""
+            if not self._wait(len(data)):
+                return
+            data = bytes(self._buffer) if b"\n" in data or len(self._buffer) > head_bytes_max else b""
             if not data:
                 return
         elif data[0] in b"\r\n":
@@ -189,16 +200,22 @@ class Connection(asyncio.Protocol):
                 if not self._buffer:
                     self._buffer += data
                     self._watch_head(self.server.bounds.head_timeout_s)
-                check_partial(data)
+                    if not self._wait(len(data)):
+                        return
+                check_partial(data, head_bytes_max)
                 return
-            if end > HEAD_BYTES_MAX:
-                raise too_large(data)
-            head = self._head = parse_request_head(data[:end])
+            if end > head_bytes_max:
+                raise too_large(data, head_bytes_max)
+            head = parse_request_head(data[:end])
         except MalformedHttpError as error:
             self._refuse(error)
             return
+        if self._head is None:
+            self.server.crowd.known(self)
+        self._head = head
         if self._buffer:
             self._buffer = bytearray()
+            self._waits_no_more()
         self._received = 0
         self._begin(head, data, end)
 
@@ -322,6 +339,8 @@ class Connection(asyncio.Protocol):
             if server.buffered_bytes > CROWDED_BYTES:
                 server.heap.crowd()
         except RouterError as error:
+            if isinstance(error, MalformedHttpError):
+                server.crowd.count(error.code)
             inbound.keep_alive = False
             self._state = _CLOSING
             inbound.throw(error)
@@ -339,9 +358,32 @@ class Connection(asyncio.Protocol):
         if self.overrun:
             return
         self._backlog += data
-        if len(self._backlog) > BACKLOG_BYTES_MAX or _requests_in(self._backlog) > 1:
-            self.overrun = True
-            self._backlog = b""
+        if len(self._backlog) > self.server.bounds.pipelined_bytes_max or _requests_in(self._backlog) > 1:
+            self._overran("pipelined")
+        elif not self._wait_for(len(data)):
+            self._overran("waiting_bytes_max")
+
+    def _overran(self, reason: str) -> None:
+        self.server.crowd.count(reason)
+        self.overrun = True
+        self._backlog = b""
+        self._waits_no_more()
+
+    def _wait_for(self, size: int) -> bool:
+        """Counts bytes that are kept until they can be used. False: too many wait, over all connections."""
+        self._waiting += size
+        return self.server.crowd.wait(size, self.server.bounds)
+
+    def _wait(self, size: int) -> bool:
+        """Counts bytes of a head in the making. False: the connection had to go, for them or for room."""
+        if not self._wait_for(size) and self.transport is not None and self._state is _HEAD:
+            self.server.crowd.count("waiting_bytes_max")
+            self._close_with(self.server.handler.crowded())
+        return self._state is _HEAD
+
+    def _waits_no_more(self) -> None:
+        self.server.crowd.waiting_bytes -= self._waiting
+        self._waiting = 0
 
     def _drain(self, data: bytes) -> None:
         self._discard_left -= len(data)
@@ -431,6 +473,7 @@ class Connection(asyncio.Protocol):
                 self._linger()
                 return
             backlog, self._backlog = self._backlog, b""
+            self._waits_no_more()
             self._state = _HEAD
             self._take_head(backlog)
 
@@ -450,6 +493,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._state = _CLOSING
+        self._waits_no_more()
         if self.transport is not None:
             self.server.outbox.flush()
             self.transport.abort()
@@ -474,11 +518,13 @@ class Connection(asyncio.Protocol):
     # -- ending
 
     def _refuse(self, error: MalformedHttpError) -> None:
+        self.server.crowd.count(error.code)
         self._close_with(self.server.handler.refused(error))
 
-    def _turn_away(self) -> None:
-        """Answers a connection beyond the bound. Only so many of these may linger: descriptors are what is short."""
+    def _turn_away(self, reason: str) -> None:
+        """Answers a connection beyond a bound. Only so many of these may linger: descriptors are what is short."""
         server = self.server
+        server.crowd.count(reason)
         answer = server.handler.crowded()
         if len(server.turned_away) < TURNED_AWAY_MAX:
             server.turned_away.add(self)
@@ -488,6 +534,8 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _close_with(self, answer: bytes) -> None:
+        self._buffer = bytearray()
+        self._waits_no_more()
         self.write(answer)
         self._linger()
 

@@ -11,7 +11,7 @@ import httptools
 
 from router.base.errors import MalformedHttpError
 
-HEAD_BYTES_MAX: Final = 64 << 10
+HEAD_BYTES_MAX: Final = 64 << 10  # of an answer; of a request, where nothing else is set
 TARGET_BYTES_MAX: Final = 8 << 10
 LINE_BYTES_MAX: Final = TARGET_BYTES_MAX + 64  # with the method and the version around it
 FIELDS_MAX: Final = 100
@@ -114,25 +114,33 @@ class RequestHead:
         return end + len(self._after_length)
 
 
-def check_partial(buffer: bytes | bytearray) -> None:
+def check_partial(buffer: bytes | bytearray, bytes_max: int) -> None:
     """Refuses early what can no longer become a good head. Raises MalformedHttpError."""
     if not 65 <= buffer[0] <= 90:
         raise MalformedHttpError("The request does not begin with an HTTP method. Is this port being spoken to in TLS?")
     if _BARE_LF.search(buffer) is not None:
         raise MalformedHttpError("A line of the request's head does not end with CR LF.")
-    if len(buffer) > HEAD_BYTES_MAX:
-        raise too_large(buffer)
+    if buffer.count(b"\n") > FIELDS_MAX + 1:
+        raise _too_many_fields()
+    if len(buffer) > bytes_max:
+        raise too_large(buffer, bytes_max)
     if len(buffer) > LINE_BYTES_MAX and buffer.find(b"\r\n") < 0:
-        raise too_large(buffer)
+        raise too_large(buffer, bytes_max)
 
 
-def too_large(buffer: bytes | bytearray) -> MalformedHttpError:
+def too_large(buffer: bytes | bytearray, bytes_max: int) -> MalformedHttpError:
     """The right refusal for a head that is over its limits."""
     line_end = buffer.find(b"\r\n")
     if line_end < 0 or line_end > LINE_BYTES_MAX:
         return target_too_long()
     return MalformedHttpError(
-        f"The request's head is longer than {HEAD_BYTES_MAX} bytes.", status=431, code="head_too_large"
+        f"The request's head is longer than {bytes_max} bytes.", status=431, code="head_too_large"
+    )
+
+
+def _too_many_fields() -> MalformedHttpError:
+    return MalformedHttpError(
+        f"The request's head has more than {FIELDS_MAX} fields.", status=431, code="too_many_fields"
     )
 
 
@@ -191,9 +199,7 @@ def _check(head: RequestHead, raw: bytes) -> None:
     if line_end != len(head.method) + len(head.target) + 10:
         raise MalformedHttpError("The request line is not three words with one space between them.")
     if raw.count(b"\r\n") - 2 > FIELDS_MAX:
-        raise MalformedHttpError(
-            f"The request's head has more than {FIELDS_MAX} fields.", status=431, code="too_many_fields"
-        )
+        raise _too_many_fields()
     for name in head.repeated:
         if name in _SINGLE:
             raise MalformedHttpError(f"The field {name.decode()} stands more than once.", code="repeated_field")

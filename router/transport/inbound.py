@@ -97,7 +97,16 @@ class Inbound(Fiber):
             connection.write(_CONTINUE)
         while not self.body_whole:
             at_rate = began + connection.body_bytes / BODY_RATE_MIN
-            await self.park(min(connection.progress_at, at_rate) + body_timeout_s, body_late)
+            await self.park(min(connection.progress_at, at_rate) + body_timeout_s, self._body_late)
+
+    def _body_late(self) -> MalformedHttpError:
+        self._connection.server.crowd.count("body_timeout")
+        return body_late()
+
+    def stands_still(self) -> None:
+        """The client takes nothing of its answer any more: as good as gone."""
+        self._connection.server.crowd.count("not_read")
+        self.throw(ClientGoneError("The client stopped reading."))
 
     def release_body(self) -> None:
         """Frees the body: no further attempt will need it."""

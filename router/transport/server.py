@@ -8,6 +8,7 @@ from router.base.errors import MalformedHttpError, RouterError
 from router.base.heap import Heap
 from router.transport.answer_outbox import AnswerOutbox
 from router.transport.client_connection import Connection
+from router.transport.crowd import Crowd, Room
 from router.transport.inbound import Inbound
 from router.transport.wheel import Wheel
 
@@ -28,15 +29,17 @@ class Handler(Protocol):
         ...
 
 
-class Bounds(Protocol):
-    """What limits a connection. Read at each use, so what a reload puts in its place acts at once."""
+class Bounds(Room, Protocol):
+    """What bounds connections, and what one may send; read at each use, as `Room` is."""
 
     @property
     def body_bytes_max(self) -> int: ...
     @property
     def buffered_bytes_max(self) -> int: ...
     @property
-    def connections_max(self) -> int: ...
+    def head_bytes_max(self) -> int: ...
+    @property
+    def pipelined_bytes_max(self) -> int: ...
     @property
     def head_timeout_s(self) -> float: ...
     @property
@@ -50,7 +53,8 @@ class Server:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, handler: Handler, bounds: Bounds) -> None:
         self.loop, self.wheel, self.handler, self.bounds = loop, wheel, handler, bounds
-        self.connections: set[Connection] = set()
+        self.crowd = Crowd()
+        self.connections = self.crowd.connections
         self.turned_away: set[Connection] = set()  # beyond the bound, until they have read why
         self.outbox = AnswerOutbox(loop)
         self.draining = False  # an answer that begins now says that it is its connection's last
@@ -81,7 +85,7 @@ class Server:
             connection.cut(error)
 
     def forget(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        self.crowd.leave(connection)
         self.turned_away.discard(connection)
         if not self.connections and self.on_empty is not None:
             self.on_empty()

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import socket
 import sys
+from typing import Final
+
+_FILES_KEPT: Final = 100  # logs, the ledger, the control plane, the loop's own
 
 
 def set_client_options(transport: asyncio.Transport) -> None:
@@ -26,6 +29,22 @@ def has_unread(transport: asyncio.Transport | None) -> bool:
     with contextlib.suppress(OSError, ValueError):  # it is closed
         return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
     return False
+
+
+def connections_possible() -> int:
+    """How many clients this process has files for: each may need a connection to a deployment as well."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource  # which Windows has not
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(1, (files - _FILES_KEPT) // 2)
+
+
+def address_of(transport: asyncio.Transport) -> str:
+    """The other end's address; empty where it has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) and name else ""
 
 
 def set_keepalive(sock: socket.socket) -> None:

@@ -66,6 +66,7 @@ class FakeTransport(asyncio.Transport):
         self.paused = False
         self.late = bytearray()  # what was written after the end: always a fault of the protocol
         self.sock = _FakeSocket()
+        self.peer = "192.0.2.1"
 
     def write(self, data: Any) -> None:
         (self.late if self.closed or self.aborted or self.eof_sent else self.out).extend(data)
@@ -77,7 +78,7 @@ class FakeTransport(asyncio.Transport):
         """Nothing is buffered here."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.sock if name == "socket" else default
+        return {"socket": self.sock, "peername": (self.peer, 50_000)}.get(name, default)
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -121,6 +122,12 @@ class Bounds:
     body_bytes_max: int = 1 << 20
     buffered_bytes_max: int = 1 << 24
     connections_max: int = 100
+    connections_per_address_max: int | None = None
+    head_bytes_max: int = 64 << 10
+    pipelined_bytes_max: int = 64 << 10
+    waiting_bytes_max: int = 64 << 20
+    proxy_protocol: bool = False
+    trusted_proxies: tuple[Any, ...] = ()
     head_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
     keepalive_timeout_s: float = 75.0
@@ -224,7 +231,9 @@ class Reply:
 class Client:
     """One client's connection to a listener of its own, or of another client."""
 
-    def __init__(self, handler: Handler | None = None, server: Server | None = None, **bounds: Any) -> None:
+    def __init__(
+        self, handler: Handler | None = None, server: Server | None = None, peer: str = "192.0.2.1", **bounds: Any
+    ) -> None:
         self.handler = handler or Handler()
         if server is None:
             loop = FakeLoop()
@@ -233,6 +242,7 @@ class Client:
         self.loop: FakeLoop = server.loop  # type: ignore[assignment]
         self.connection = Connection(server)
         self.transport = FakeTransport(self.loop, self.connection)
+        self.transport.peer = peer
         self.connection.connection_made(self.transport)
 
     def feed(self, data: bytes, *, run: bool = True) -> "Client":
@@ -282,6 +292,7 @@ class Client:
         assert not self.transport.late
         if self.transport.lost:
             assert self.server.buffered_bytes == 0
+            assert self.server.crowd.waiting_bytes == 0
             assert self.connection not in self.server.connections
 
 

@@ -6,9 +6,9 @@ from time import monotonic
 import pytest
 
 from router.base.errors import ClientGoneError, MalformedHttpError
-from router.transport.client_connection import BACKLOG_BYTES_MAX, DRAIN_BYTES_MAX, EARLY_BYTES_MAX, LINGER_S
+from router.transport.client_connection import DRAIN_BYTES_MAX, EARLY_BYTES_MAX, LINGER_S
 from router.transport.inbound import Inbound
-from tests.wire.fakes import Client, Early, Handler, Held, Seen, ok, pieces
+from tests.wire.fakes import Bounds, Client, Early, Handler, Held, Seen, ok, pieces
 
 H = b"Host: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -137,7 +137,7 @@ def test_a_connection_that_is_not_kept_says_so_where_it_knows_it_before() -> Non
 
 def test_64_kib_behind_a_running_request_end_its_connection() -> None:
     client = Client(Held()).feed(get(b"/1"))
-    client.feed(post(b"x" * (BACKLOG_BYTES_MAX + 1), b"/2")[: BACKLOG_BYTES_MAX + 1])
+    client.feed(post(b"x" * (Bounds.pipelined_bytes_max + 1), b"/2")[: Bounds.pipelined_bytes_max + 1])
     client.handler.release()
     client.loop.run()
     assert seen(client) == [(b"/1", b"")]
@@ -159,7 +159,7 @@ def test_bytes_between_an_answer_and_the_next_turn_of_the_loop_are_not_lost() ->
     client.check()
 
 
-@pytest.mark.parametrize("more", [get(b"/3"), b"x" * (BACKLOG_BYTES_MAX + 1)])
+@pytest.mark.parametrize("more", [get(b"/3"), b"x" * (Bounds.pipelined_bytes_max + 1)])
 def test_an_overrun_between_two_pipelined_requests_ends_the_connection(more: bytes) -> None:
     """Between an answer and the loop's next turn the second request waits; what comes then counts as behind it."""
     client = Client(Held()).feed(get(b"/1") + get(b"/2"), run=False)

@@ -80,7 +80,8 @@ RULES: dict[str, tuple[bytes, int, str]] = {
     "endless target": (b"GET /" + b"a" * 70_000, 414, "target_too_long"),
     # fields
     "head too large": (get(fields=H + b"x: " + b"a" * 66_000 + b"\r\n"), 431, "head_too_large"),
-    "endless head": (b"GET / HTTP/1.1\r\n" + H + b"x: a\r\n" * 11_000, 431, "head_too_large"),
+    "endless head": (b"GET / HTTP/1.1\r\n" + H + b"x: a\r\n" * 11_000, 431, "too_many_fields"),
+    "endless field": (b"GET / HTTP/1.1\r\n" + H + b"x: " + b"a" * 70_000, 431, "head_too_large"),
     "100 fields": (get(fields=H + b"".join(b"x%d: a\r\n" % n for n in range(99))), 200, ""),
     "101 fields": (get(fields=H + b"".join(b"x%d: a\r\n" % n for n in range(100))), 431, "too_many_fields"),
     "one field 101 times": (get(fields=H + b"x: a\r\n" * 100), 431, "too_many_fields"),
