@@ -71,6 +71,11 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def workers(pid: int) -> list[int]:
+    """Of a supervisor's tree those of its workers, which go by that name."""
+    return [member for member in tree(pid) if _read(PROC / str(member) / "comm").startswith("worker-")]
+
+
 def serving(pid: int) -> list[int]:
     """Of the tree those that serve requests: all but the ledger's bookkeeper, which stores what was served."""
     return [member for member in tree(pid) if not _keeps_books(member)]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from loadtests.bench.processes import BenchError, accepts, answers_200
+from loadtests.bench.procfs import tree, workers
 from loadtests.drills.site import Program, quiet_port
 from router.config.keys import digest
 
@@ -54,16 +55,16 @@ class Site:
 
     def kill_worker(self, rng: random.Random) -> bool:
         """One of several; False where there is none at this moment."""
-        return _kill([pid for pid, command in self._children() if _BOOKKEEPER not in command], rng)
+        return _kill(workers(self._first), rng)
 
     def kill_bookkeeper(self, rng: random.Random) -> bool:
-        return _kill([pid for pid, command in self._children() if _BOOKKEEPER in command], rng)
+        return _kill([pid for pid in tree(self._first) if _BOOKKEEPER in _command(pid)], rng)
 
     @property
     def pids(self) -> list[int]:
         """Of the router's first process, and of those that it has started."""
         first = self._router.pid
-        return [] if first is None else [first, *(pid for pid, _ in self._children())]
+        return [] if first is None else tree(first)
 
     def end_router(self) -> None:
         self._router.end()
@@ -73,18 +74,12 @@ class Site:
             self.kill_router()
         self._cloud.kill()
 
-    def _children(self) -> list[tuple[int, bytes]]:
-        """Process ids and command lines of those that the router's first process has started."""
+    @property
+    def _first(self) -> int:
         pid = self._router.pid
         if pid is None:
             raise BenchError("the router has ended by itself")
-        found = []
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            try:
-                found.append((int(child), Path(f"/proc/{child}/cmdline").read_bytes()))
-            except FileNotFoundError:
-                continue
-        return [(child, command) for child, command in found if command]
+        return pid
 
     def _until_gone(self) -> None:
         """A folder has one writer: the next router may start once the kernel has let go of the last."""
@@ -120,6 +115,13 @@ class Site:
             "workloads": {"api": {"placement": {"rule": "exclusive", "cloud": "azure"}}},
             "keys": [{"name": "crash", "workload": "api", "sha256": digest(SECRET).hex(), "models": ["*"]}],
         }
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _kill(pids: list[int], rng: random.Random) -> bool:

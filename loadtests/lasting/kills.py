@@ -42,7 +42,7 @@ async def kills(scale: Scale) -> Outcome:
                 done.append(await _kill(running))
                 await asyncio.sleep(EVERY_S)
         restarts = await running.metric("router_worker_restarts_total")
-    _judge(outcome, done, load.shots)
+    judge(outcome, done, load.shots)
     outcome.none("kills that nobody was started for", len(done) - round(restarts), f"{len(done)}")
     return outcome
 
@@ -69,7 +69,7 @@ async def _kill(running: Site) -> Kill:
     return Kill(at, worker, frozenset(ports))
 
 
-def _judge(outcome: Outcome, done: Sequence[Kill], shots: Sequence[Shot]) -> None:
+def judge(outcome: Outcome, done: Sequence[Kill], shots: Sequence[Shot]) -> None:
     failed = [one for one in shots if not one.ok]
     strangers = [one for one in failed if not any(_was_on(one, kill) for kill in done)]
     backs = [_back_s(kill, shots) for kill in done]

@@ -12,7 +12,7 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from loadtests.bench.procfs import tree
+from loadtests.bench.procfs import workers
 from loadtests.drills.fleet import Endpoint, Fleet, key_of
 from loadtests.drills.load import Load, Shot, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures, late_p99_ms
@@ -85,7 +85,7 @@ def _keys(limits: dict[str, int]) -> list[dict[str, Any]]:
 def _workers(running: Site) -> list[int]:
     """The processes of those that serve now."""
     assert running.router.pid is not None
-    return [pid for pid in tree(running.router.pid) if pid != running.router.pid]
+    return workers(running.router.pid)
 
 
 def _judge(
