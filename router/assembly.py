@@ -262,6 +262,7 @@ class Assembly:
                 (endpoint,): runtime.credential_failures.get(endpoint, 0) for endpoint in runtime.snapshot.endpoints
             },
             names.PLACEMENT_VIOLATIONS.name: {(): runtime.violations},
+            names.STRANGERS.name: {(): runtime.strangers.unheard},
             **_client_numbers(server),
             names.EVENT_LOOP_LAG.name: {(worker,): self.wheel.lag_s},
             names.WORKER_UP.name: {(worker,): 1},

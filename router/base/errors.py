@@ -100,6 +100,12 @@ class LimitedError(RefusedError):
     status, type, code, origin = 429, "rate_limit_error", "rate_limit_exceeded", Origin.CLIENT
 
 
+class StrangerError(LimitedError):
+    """No key once more, from where too many have come without one: nobody looks whether this is another."""
+
+    code, close = "too_many_invalid_keys", True
+
+
 class BudgetSpentError(LimitedError):
     """Likewise of money: to wait and retry is no remedy."""
 

@@ -8,6 +8,7 @@ from router.base.errors import (
     NotFoundError,
     RouterError,
     StreamBrokenError,
+    UnauthorizedError,
     place_of,
 )
 from router.base.heap import CROWDED_BYTES
@@ -107,7 +108,10 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     fields = head.fields
     caller = ctx.caller = Caller(ctx.snapshot, client_request_id(fields))
     session = find_session(head.method, head.target) if head.upgrade else None
-    key = caller.key = rt.authenticate(fields if session is None else presented(fields))
+    try:
+        key = caller.key = rt.authenticate(fields if session is None else presented(fields))
+    except UnauthorizedError as error:
+        raise rt.stranger(error, ctx.inbound) from None
     rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1
     caller.allowance = rt.limits.allowance(key)
     caller.reveal = ctx.snapshot.workloads[key.workload].reveal_upstream

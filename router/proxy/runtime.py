@@ -9,8 +9,9 @@ from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from router.base.clock import Clock
-from router.base.errors import RefusedError, UnauthorizedError
+from router.base.errors import LimitedError, RefusedError, StrangerError, UnauthorizedError
 from router.config.snapshot import Snapshot
+from router.limits.strangers import Strangers
 from router.model.decision import Decision, Leave
 from router.model.keys import ApiKey
 from router.model.outcome import RequestRecord
@@ -22,12 +23,16 @@ from router.proxy.fleet import Fleet
 from router.proxy.limiting import Limiting
 from router.proxy.own_usage import OwnUsage
 from router.proxy.queues import Queues
+from router.proxy.replies import retry_after
 from router.proxy.realtime.open_sessions import OpenSessions
 from router.proxy.replies import retry_after
 from router.proxy.stateful.homes import Homes
 from router.telemetry.metrics import Gaps
 from router.telemetry.tracing import Tracing
+from router.transport.inbound import Inbound
 
+STRANGERS_AT_ONCE: Final = 100  # requests without a key, from one address
+STRANGERS_PER_S: Final = 10.0
 CREDENTIAL_OUT_S: Final = 30.0  # an operator has to act; meanwhile one try in so many seconds
 
 
@@ -77,6 +82,7 @@ class Runtime:
         self.clock = clock
         self.tracing: Tracing | None = None  # None: the configuration has no such section
         self.own_usage = OwnUsage(loop)
+        self.strangers = Strangers(STRANGERS_AT_ONCE, STRANGERS_PER_S)
         self.homes = Homes(loop, clock)
         self.sessions = OpenSessions()
         self.strangers = Strangers(STRANGERS_AT_ONCE, STRANGERS_PER_S)
@@ -155,6 +161,15 @@ class Runtime:
         if key is None or not hmac.compare_digest(key.sha256, digest):
             raise _unauthorized() if self.keys_known else _unknown_yet()
         return key
+
+    def stranger(self, error: UnauthorizedError, inbound: Inbound) -> LimitedError | UnauthorizedError:
+        """What to tell who has no key: `error`, or that too many such requests came from the same address."""
+        wait_s = self.strangers.failed(inbound.peer, inbound.started_at)
+        if not wait_s:
+            return error
+        # An SDK would come again by itself, and no wait makes its key a right one.
+        headers = retry_after(wait_s) | {"x-should-retry": "false"}
+        return StrangerError("Too many requests without a valid API key came from this address.", headers=headers)
 
     def permit(self, ctx: Context) -> Permit:
         """What the request may use: what was allowed when it began, and still is.

@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Final
 
-from router.base.errors import Origin, RouterError, StreamBrokenError, UpstreamError
+from router.base.errors import Origin, RouterError, StrangerError, StreamBrokenError, UpstreamError
 from router.model.decision import Decision
 from router.model.outcome import RequestRecord
 from router.proxy.backend import Serves
@@ -28,6 +28,8 @@ def settle(ctx: Context, rt: Runtime) -> None:
         if error is not None:
             # Both lead to the frames that hold `ctx`: a cycle that only the collector would end.
             error.__traceback__ = error.__context__ = None
+            if isinstance(error, StrangerError):
+                return  # it has taken nothing, and is in a count of its own: a flood of them must not fill the log
     now = monotonic()
     if ctx.attempt is not None:
         end_attempt(ctx, rt, ctx.attempt, attempt_outcome, now)

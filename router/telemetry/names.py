@@ -237,6 +237,11 @@ DEPARTURES: Final = _counter(
     ("workload", "cloud"),
     "Requests that went on after the cloud with the right of first refusal had refused; cloud served them.",
 )
+STRANGERS: Final = _counter(
+    "router_strangers_unheard_total",
+    (),
+    "Requests without a valid key, from addresses that had sent too many of them: answered 429, and not in the log.",
+)
 PLACEMENT_VIOLATIONS: Final = _counter(
     "router_placement_violations_total",
     (),

@@ -48,6 +48,11 @@ class Inbound(Fiber):
         return self.first_byte_at > 0.0
 
     @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._connection.peer
+
+    @property
     def write_paused(self) -> bool:
         return self._connection.write_paused
 
