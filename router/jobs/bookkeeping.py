@@ -6,6 +6,7 @@ While it is away segments are kept, and nobody who is served notices.
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -35,6 +36,10 @@ FIRST_WAIT_S: Final = 0.5
 HEALTHY_S: Final = 60.0  # who lived so long was not ended by what ended the one before
 LONGEST_WAIT_S: Final = 30.0
 _PROGRAM: Final = "router.ledger.bookkeeper"
+# Of our environment: the clouds' secrets are in it, and none of them is the database's business.
+_NEEDED: Final = re.compile(
+    r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|LD_\w+|PYTHON\w*|VIRTUAL_ENV|SYSTEMROOT|SSL_CERT_\w+|PG\w+|COVERAGE\w*"
+)
 _NANO: Final = 1_000_000_000
 _SILENT: Final = "the bookkeeper says nothing"
 _AWAY: Final = "the bookkeeper is not running"
@@ -155,7 +160,8 @@ class Bookkeeping:
     async def _spawn(self) -> tuple[Channel, asyncio.subprocess.Process]:
         here, there = socket.socketpair()
         # Not its working folder: what lies there is no module of ours. `sys.path` is what this process was found by.
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environ = {name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)}
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", _PROGRAM, str(there.fileno())),
