@@ -16,6 +16,7 @@ from router.admin.stories import Stories
 from router.base.clock import Clock, SystemClock
 from router.base.segments import free_writer
 from router.config.snapshot import Snapshot
+from router.config.tls import own_certificates
 from router.jobs.accounts import Accounts
 from router.jobs.anchoring import Anchoring
 from router.jobs.engine_load import EngineLoads
@@ -264,6 +265,7 @@ class Assembly:
             names.PLACEMENT_VIOLATIONS.name: {(): runtime.violations},
             names.STRANGERS.name: {(): runtime.strangers.unheard},
             **_client_numbers(server),
+            **self._arrival_numbers(),
             names.EVENT_LOOP_LAG.name: {(worker,): self.wheel.lag_s},
             names.WORKER_UP.name: {(worker,): 1},
             names.WORKER_RESTARTS.name: {(worker,): 0},
@@ -285,6 +287,22 @@ class Assembly:
             **runtime.sessions.numbers(),
             **self._ledger_numbers(),
         }
+
+    def _arrival_numbers(self) -> Numbers:
+        """Of what stands before HTTP on a connection; nothing where nothing does."""
+        runtime, server = self.runtime, self.gateway.server
+        settings, wall = runtime.snapshot.server, runtime.clock.wall()
+        certificates = own_certificates(runtime.snapshot)
+        numbers: Numbers = {
+            names.CERTIFICATE_LEFT.name: {(name,): each.expires_at - wall for name, each in certificates.items()}
+        }
+        if settings.tls is not None or settings.proxy_protocol:
+            numbers[names.CLIENTS_ARRIVING.name] = {(): len(server.arriving)}
+        if settings.tls is not None:
+            numbers[names.HANDSHAKES.name] = {(result,): count for result, count in server.handshakes.items()}
+        if settings.proxy_protocol:
+            numbers[names.PROXY_HEADERS.name] = {(result,): count for result, count in server.proxy_headers.items()}
+        return numbers
 
     def _ledger_numbers(self) -> Numbers:
         """None where no ledger is kept: one that is not up would be an outage."""

@@ -33,6 +33,7 @@ from router.model.keys import StoredKey
 from router.proxy.backend import Backend
 from router.proxy.limiting import Supply
 from router.telemetry.reading import Reading
+from router.transport.arrivals import Arrivals
 from router.transport.client_connection import LINGER_S
 from router.transport.listening import BACKLOG, Sockets, deal, emptied, open_alone, open_sockets
 
@@ -73,7 +74,7 @@ class Worker:
         self._assembly: Assembly | None = None
         self._prepared: Snapshot | None = None
         self._sockets: Sockets = seat.sockets if seat is not None else ()
-        self._listening: list[asyncio.Server] = []
+        self._listening: list[asyncio.Server | Arrivals] = []
         self._admin: AdminServer | None = None
         self._live = Live()
         self._stop, self._cut = asyncio.Event(), asyncio.Event()
@@ -141,9 +142,15 @@ class Worker:
         self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port, admin)
 
     async def _listen(self) -> None:
-        loop, protocol = self.assembly.loop, self.assembly.gateway.server.protocol
-        for each in self._sockets:
-            self._listening.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
+        loop, server = self.assembly.loop, self.assembly.gateway.server
+        if server.bounds.tls_context is not None or server.bounds.proxy_protocol:
+            arrivals = Arrivals(server)
+            self._listening.append(arrivals)
+            for each in self._sockets:
+                arrivals.listen(each)
+        else:
+            for each in self._sockets:
+                self._listening.append(await loop.create_server(server.protocol, sock=each, backlog=BACKLOG))
         self.port = int(self._sockets[0].getsockname()[1])
 
     async def run(self) -> None:
@@ -211,9 +218,9 @@ class Worker:
         server.on_empty = empty.set
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                if server.connections:
+                if not server.empty:
                     await empty.wait()
-        return not server.connections
+        return server.empty
 
     async def _give_up_office(self) -> None:
         """Another router answers operators, and keeps the books: of this one's segments, too."""
@@ -239,8 +246,7 @@ class Worker:
         await assembly.close()
 
     def _abort_all(self) -> None:
-        for connection in tuple(self.assembly.gateway.server.connections):
-            connection.abort()
+        self.assembly.gateway.server.abort()
 
     def reopen_logs(self) -> None:
         """Lets go of a log that was rotated meanwhile."""

@@ -125,9 +125,13 @@ class UpstreamError(RouterError):
 
 
 class ConnectError(UpstreamError):
-    """No connection was made: nothing was sent."""
+    """No connection was made: nothing was sent. `reason`: why, in a word for metrics."""
 
     code, retry = "upstream_unreachable", Retry.SAFE
+
+    def __init__(self, message: str, reason: str = "name") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StaleConnectionError(UpstreamError):

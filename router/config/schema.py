@@ -100,6 +100,7 @@ class ServerSection(Section):
     head_bytes_max: Annotated[Size, Field(ge=16 << 10, le=1 << 20)] = 64 << 10
     pipelined_bytes_max: Annotated[Size, Field(le=1 << 20)] = 64 << 10
     waiting_bytes_max: Annotated[Size, Field(ge=1 << 20)] = 64 << 20
+    handshake_timeout_s: Seconds = 10.0
     head_timeout_s: Seconds = 30.0
     body_timeout_s: Seconds = 60.0
     keepalive_timeout_s: Seconds = 75.0

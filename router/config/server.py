@@ -59,6 +59,7 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         head_bytes_max=section.head_bytes_max,
         pipelined_bytes_max=section.pipelined_bytes_max,
         waiting_bytes_max=share(section.waiting_bytes_max, workers),
+        handshake_timeout_s=section.handshake_timeout_s,
         head_timeout_s=section.head_timeout_s,
         body_timeout_s=section.body_timeout_s,
         keepalive_timeout_s=section.keepalive_timeout_s,

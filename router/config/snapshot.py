@@ -69,6 +69,7 @@ class ServerSettings:
     head_bytes_max: int = 64 << 10
     pipelined_bytes_max: int = 64 << 10  # behind a running request
     waiting_bytes_max: int = 64 << 20  # of heads that are not whole and of what is pipelined, over all connections
+    handshake_timeout_s: float = 10.0  # for a PROXY header and TLS, from the moment that it is connected
     head_timeout_s: float = 30.0  # for the whole head, counted from its first byte
     body_timeout_s: float = 60.0  # without one more byte of the body
     keepalive_timeout_s: float = 75.0  # idle between requests

@@ -93,6 +93,7 @@ class Caller:
 
     key: ApiKey | None = None
     ask: Ask | None = None
+    client = ""  # its address, where the log is to have it
     patience_s = inf  # how long it waits without a byte, as an SDK says it
     reveal = False  # it may see who served it
     parent: Parent | None = None  # the span that the client was in

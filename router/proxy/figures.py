@@ -52,6 +52,9 @@ def _deployment_numbers(backends: list[Backend], now: float) -> Numbers:
         names.QUOTA_AVOIDED.name: {(b.deployment.id,): b.avoided for b in backends},
         names.UPSTREAM_DIALS.name: {(b.deployment.id,): b.pool.dials for b in backends},
         names.UPSTREAM_REUSES.name: {(b.deployment.id,): b.pool.reuses for b in backends},
+        names.UPSTREAM_DIAL_FAILURES.name: {
+            (b.deployment.id, reason): count for b in backends for reason, count in b.pool.failures.items()
+        },
     }
     connections = numbers[names.UPSTREAM_CONNECTIONS.name] = {}
     available = numbers[names.DEPLOYMENT_AVAILABLE.name] = {}

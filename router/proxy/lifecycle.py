@@ -107,9 +107,14 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     """Takes the request into the count of its workload, until `settle`."""
     fields = head.fields
     caller = ctx.caller = Caller(ctx.snapshot, client_request_id(fields))
+    if ctx.snapshot.server.log_clients:
+        caller.client = ctx.inbound.peer
     session = find_session(head.method, head.target) if head.upgrade else None
+    if session is not None:
+        ctx.inbound.keep_alive = False  # switched or refused, its client speaks no more HTTP here
     try:
-        key = caller.key = rt.authenticate(fields if session is None else presented(fields))
+        shown = fields if session is None else presented(fields)
+        key = caller.key = rt.authenticate(shown, ctx.inbound.certificates)
     except UnauthorizedError as error:
         raise rt.stranger(error, ctx.inbound) from None
     rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import chain
 from typing import Final, Protocol
 
 from router.base.clock import Clock
@@ -141,8 +142,11 @@ class Runtime:
         self._requests += 1
         return f"{self._request_prefix}{self._requests}"
 
-    def authenticate(self, fields: Mapping[bytes, bytes]) -> ApiKey:
+    def authenticate(self, fields: Mapping[bytes, bytes], certificates: Sequence[str] = ()) -> ApiKey:
         """Returns who asks. Raises UnauthorizedError, with one text for every cause.
+
+        `certificates`: what names the client's, which has been verified. One that stands for a key is all that is
+        needed, and a request that names another key beside it is nobody's.
 
         Raises RefusedError where nobody can tell yet: a valid key is never called an invalid one.
         """
@@ -154,13 +158,22 @@ class Runtime:
             if scheme.lower() != b"bearer" or (presented is not None and not hmac.compare_digest(presented, token)):
                 raise _unauthorized()
             presented = token
+        shown = self._key_shown(certificates) if certificates else None
         if not presented:
-            raise _unauthorized()
+            if shown is not None and authorization is None:
+                return shown
+            raise _unauthorized() if self.keys_known or not certificates else _unknown_yet()
         digest = hashlib.sha256(presented).digest()
         key = self.snapshot.keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256, digest):
             raise _unauthorized() if self.keys_known else _unknown_yet()
+        if shown is not None and shown.name != key.name:
+            raise _unauthorized()
         return key
+
+    def _key_shown(self, certificates: Sequence[str]) -> ApiKey | None:
+        keys = self.snapshot.certificates
+        return next((keys[name] for name in certificates if name in keys), None)
 
     def stranger(self, error: UnauthorizedError, inbound: Inbound) -> LimitedError | UnauthorizedError:
         """What to tell who has no key: `error`, or that too many such requests came from the same address."""

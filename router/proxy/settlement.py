@@ -79,6 +79,7 @@ def _record(ctx: Context, rt: Runtime, outcome: str, code: str, now: float) -> R
         (first_byte_at - started_at) * 1000 if first_byte_at else 0.0, (total_s - inbound.waited_s) * 1000,
         inbound.bytes_in, inbound.bytes_out, usage,
         ctx.trace.trace_id if ctx.trace is not None else caller.trace_id, cost_nano_usd, first_token_ms, endpoint,
+        caller.client,
     )
     # fmt: on
 

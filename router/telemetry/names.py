@@ -304,6 +304,13 @@ UPSTREAM_TLS: Final = _histogram(
     "router_upstream_tls_seconds", ("deployment",), "The TLS handshake of such a connection.", CONNECT_BOUNDS_S
 )
 
+UPSTREAM_DIAL_FAILURES: Final = _counter(
+    "router_upstream_dial_failures_total",
+    ("deployment", "reason"),
+    "Dials that failed: `name`, `refused`, `timeout`, `tls`, `certificate`, `broken`; by the endpoint's proxy "
+    "`proxy_unreachable`, `proxy_tls`, `proxy_auth` (407), `proxy_refused`, `proxy_broken`.",
+)
+
 # -- the process, and its books
 
 CLIENT_CONNECTIONS: Final = _gauge("router_client_connections", (), "Open connections from clients.")
@@ -323,6 +330,24 @@ WAITING_BYTES: Final = _gauge(
     (),
     "What clients sent that cannot be used yet: heads that are not whole, requests behind a running one.",
     unit="bytes",
+)
+CLIENTS_ARRIVING: Final = _gauge(
+    "router_clients_arriving", (), "Connections whose PROXY header or TLS handshake is not through."
+)
+HANDSHAKES: Final = _counter(
+    "router_tls_handshakes_total", ("result",), "TLS handshakes with clients that ended: `ok`, or why not."
+)
+PROXY_HEADERS: Final = _counter(
+    "router_proxy_headers_total",
+    ("result",),
+    "Connections that had to begin with a PROXY header: `ok`, `local` (the proxy's own), or why they were ended.",
+)
+CERTIFICATE_LEFT: Final = _gauge(
+    "router_certificate_left_seconds",
+    ("certificate",),
+    "Until a certificate of our own ends; below 0 it has. By where it stands in the configuration.",
+    unit="seconds",
+    across=Across.MIN,
 )
 BUFFERED_BYTES: Final = _gauge(
     "router_buffered_bytes", (), "Request bodies held in memory, over all requests.", unit="bytes"

@@ -156,3 +156,5 @@ def _write_out(entries: list[Entry]) -> None:
                 transport.write(data)
             elif transport.can_write_eof():
                 transport.write_eof()
+            else:
+                transport.close()  # of TLS, which has no half: see `tls.linger`

@@ -18,6 +18,7 @@ from router.transport.framing import ChunkedBody
 from router.transport.heads import RequestHead, check_partial, parse_request_head, too_large
 from router.transport.inbound import Inbound
 from router.transport.sockets import address_of, has_unread, set_client_options
+from router.transport.tls import linger, names_of
 
 if TYPE_CHECKING:
     from router.transport.server import Server
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_state",
         "_waiting",
         "body_begun",
+        "certificates",
         "overrun",
         "peer",
         "progress_at",
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.tick = 0
         self.peer = ""  # the client's address; who knows it better than the socket sets it before
+        self.certificates: tuple[str, ...] = ()  # what names the client's, which has been verified
         self.write_paused = False
         self.overrun = False  # more came behind the running request than is kept: close after it
         self.progress_at = 0.0
@@ -100,6 +103,8 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         server = self.server
         self.peer = self.peer or address_of(transport)
+        if server.bounds.tls_context is not None:
+            self.certificates = names_of(transport.get_extra_info("ssl_object"))
         refused = server.crowd.enter(self, server.bounds)
         if refused:
             self._turn_away(refused)
@@ -551,6 +556,7 @@ class Connection(asyncio.Protocol):
         """Like `_close`, with the client's unread bytes taken in meanwhile: a reset would destroy our answer."""
         self._state = _CLOSING
         if self.transport is not None:
+            linger(self.transport)
             self.server.outbox.end_writing(self.transport)
             self._deadline = monotonic() + LINGER_S
             self.server.wheel.ensure(self, self._deadline)

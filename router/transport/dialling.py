@@ -1,5 +1,10 @@
 """The way to an endpoint: its address or its proxy's, TCP, the proxy's consent, and TLS. In one deadline, the caller's.
 
+A dial that fails says why: `name` (it could not be resolved, or leads where nothing may be dialled), `refused`,
+`timeout`, `tls` (the handshake failed), `certificate` (the other end's was not believed), `broken` (it ended at once);
+of a proxy `proxy_unreachable`, `proxy_tls`, `proxy_auth` (407), `proxy_refused` (any other status), `proxy_broken` (no
+answer, or none that is HTTP).
+
 Where there is a proxy it is asked to CONNECT and told nothing but the endpoint's host and port. TLS with the endpoint
 begins behind it, and its certificate is held against the base URL's host, as it is without one.
 """
@@ -20,19 +25,6 @@ ANSWER_BYTES_MAX: Final = 8 << 10  # of a proxy to CONNECT
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 
 P = TypeVar("P", bound=asyncio.Protocol)
-
-
-class DialError(ConnectError):
-    """No connection came to be. `reason`: a word for metrics.
-
-    `refused`, `tls` (the handshake failed), `certificate` (the other end's was not believed), `broken` (it ended at
-    once); of a proxy `proxy_unreachable`, `proxy_tls`, `proxy_auth` (407), `proxy_refused` (any other status),
-    `proxy_broken` (no answer, or none that is HTTP).
-    """
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Way:
@@ -97,11 +89,11 @@ class Way:
             return made, protocol, address
         self._names.doubt(self._host, self._port, private=self._private)
         if self.endpoint.proxy is not None:
-            raise DialError("The deployment's proxy did not accept a connection.", "proxy_unreachable") from failure
-        raise DialError("The deployment did not accept a connection.", "refused") from failure
+            raise ConnectError("The deployment's proxy did not accept a connection.", "proxy_unreachable") from failure
+        raise ConnectError("The deployment did not accept a connection.", "refused") from failure
 
     async def _through(self, tunnel: "_Tunnel") -> asyncio.Transport:
-        """What stands behind the proxy, with TLS where it speaks that. Raises DialError."""
+        """What stands behind the proxy, with TLS where it speaks that. Raises ConnectError."""
         transport = tunnel.transport
         if self.context is not None and transport is not None:
             try:
@@ -111,25 +103,25 @@ class Way:
             except ssl.SSLError as error:
                 raise _tls_failed(error) from error
             except OSError as error:
-                raise DialError("The deployment broke off the TLS handshake.", "tls") from error
+                raise ConnectError("The deployment broke off the TLS handshake.", "tls") from error
         if transport is None or tunnel.transport is None or tunnel.early:
-            raise DialError("The deployment broke off the connection at once.", "broken")
+            raise ConnectError("The deployment broke off the connection at once.", "broken")
         return transport
 
-    def _tls_failed(self, error: ssl.SSLError) -> DialError:
+    def _tls_failed(self, error: ssl.SSLError) -> ConnectError:
         if self.endpoint.proxy is None:
             return _tls_failed(error)
-        return DialError("The TLS handshake with the deployment's proxy failed.", "proxy_tls")
+        return ConnectError("The TLS handshake with the deployment's proxy failed.", "proxy_tls")
 
 
 def _course(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.base_url, endpoint.tls, endpoint.proxy, endpoint.private, endpoint.emulated
 
 
-def _tls_failed(error: ssl.SSLError) -> DialError:
+def _tls_failed(error: ssl.SSLError) -> ConnectError:
     """Errors of verification are a kind of their own: somebody else may be there."""
     reason = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else "tls"
-    return DialError("The deployment's TLS handshake failed.", reason)
+    return ConnectError("The deployment's TLS handshake failed.", reason)
 
 
 def _request(proxy: ConnectProxy, url: BaseUrl) -> bytes:
@@ -142,15 +134,15 @@ def _request(proxy: ConnectProxy, url: BaseUrl) -> bytes:
 
 
 def _check(answer: bytes) -> None:
-    """A success has no body, and nothing may stand behind its head. Raises DialError."""
+    """A success has no body, and nothing may stand behind its head. Raises ConnectError."""
     found = _STATUS.match(answer)
     if found is None or not answer.endswith(b"\r\n\r\n"):
-        raise DialError("The deployment's proxy did not answer as a proxy does.", "proxy_broken")
+        raise ConnectError("The deployment's proxy did not answer as a proxy does.", "proxy_broken")
     status = int(found[1])
     if status == 407:
-        raise DialError("The deployment's proxy refused our credentials.", "proxy_auth")
+        raise ConnectError("The deployment's proxy refused our credentials.", "proxy_auth")
     if not 200 <= status < 300:
-        raise DialError(f"The deployment's proxy refused to connect (status {status}).", "proxy_refused")
+        raise ConnectError(f"The deployment's proxy refused to connect (status {status}).", "proxy_refused")
 
 
 class _Tunnel(asyncio.Protocol):

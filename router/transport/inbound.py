@@ -9,6 +9,7 @@ from router.base.errors import ClientGoneError, MalformedHttpError
 from router.transport.fiber import Fiber
 from router.transport.framing import LAST_CHUNK, chunk
 from router.transport.heads import RequestHead
+from router.transport.origins import client_behind
 
 if TYPE_CHECKING:
     from router.transport.client_connection import Connection
@@ -49,8 +50,15 @@ class Inbound(Fiber):
 
     @property
     def peer(self) -> str:
-        """The client's address."""
-        return self._connection.peer
+        """The client's address, of which trusted proxies may have told in a header."""
+        connection = self._connection
+        forwarded = self.head.fields.get(b"x-forwarded-for")
+        return client_behind(connection.peer, forwarded, connection.server.bounds.trusted_proxies)
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """What names the client's, which has been verified."""
+        return self._connection.certificates
 
     @property
     def write_paused(self) -> bool:

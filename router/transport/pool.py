@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from router.base.errors import ConnectError, RouterError
+from router.base.errors import ConnectError
 from router.model.fleet import Deployment
 from router.model.plan import Permit
-from router.transport.dialling import DialError, Way
+from router.transport.dialling import Way
 from router.transport.outbox import Outbox
 from router.transport.upstream import UpstreamConnection, require_permit
 
@@ -36,7 +36,7 @@ class Dial:
     def __init__(self, on_done: Callable[[], None]) -> None:
         self.on_done = on_done
         self.connection: UpstreamConnection | None = None
-        self.error: RouterError | None = None
+        self.error: ConnectError | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -155,15 +155,14 @@ class Pool:
             async with asyncio.timeout(self.settings.connect_s):
                 dial.connection = await self._dialled()
         except TimeoutError:
-            dial.error = DialError("The deployment did not accept a connection in time.", "timeout")
+            dial.error = ConnectError("The deployment did not accept a connection in time.", "timeout")
         except ConnectError as error:
             dial.error = error
         except Exception as error:  # noqa: BLE001 - whatever it was: a dial without an end would hold its request
-            dial.error = ConnectError("The deployment could not be dialled.")
+            dial.error = ConnectError("The deployment could not be dialled.", "broken")
             dial.error.__cause__ = error
         if dial.error is not None:
-            reason = dial.error.reason if isinstance(dial.error, DialError) else "name"
-            self.failures[reason] = self.failures.get(reason, 0) + 1
+            self.failures[dial.error.reason] = self.failures.get(dial.error.reason, 0) + 1
         dial.on_done()
 
     async def _dialled(self) -> UpstreamConnection:

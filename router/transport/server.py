@@ -1,12 +1,14 @@
 """All clients' connections of one process: what they share, what bounds them, and their end."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Protocol
 
 from router.base.errors import MalformedHttpError, RouterError
 from router.base.heap import Heap
 from router.transport.answer_outbox import AnswerOutbox
+from router.transport.arrivals import HANDSHAKES, PROXY_HEADERS, Arrival
 from router.transport.client_connection import Connection
 from router.transport.crowd import Crowd, Room
 from router.transport.inbound import Inbound
@@ -41,6 +43,10 @@ class Bounds(Room, Protocol):
     @property
     def pipelined_bytes_max(self) -> int: ...
     @property
+    def tls_context(self) -> ssl.SSLContext | None: ...
+    @property
+    def handshake_timeout_s(self) -> float: ...
+    @property
     def head_timeout_s(self) -> float: ...
     @property
     def body_timeout_s(self) -> float: ...
@@ -62,6 +68,14 @@ class Server:
         self.buffered_bytes = 0  # of request bodies, over all connections
         self.heap = Heap()  # where they are
         self.on_empty: Callable[[], None] | None = None
+        self.arriving: dict[Arrival, None] = {}  # the oldest first: no connections yet
+        self.handshakes = dict.fromkeys(HANDSHAKES, 0)  # by how they ended, since the start
+        self.proxy_headers = dict.fromkeys(PROXY_HEADERS, 0)
+
+    @property
+    def empty(self) -> bool:
+        """Nobody is connected, and nobody about to be."""
+        return not self.connections and not self.arriving
 
     def protocol(self) -> Connection:
         """The factory for `loop.create_server`."""
@@ -84,8 +98,19 @@ class Server:
         for connection in tuple(self.connections):
             connection.cut(error)
 
+    def abort(self) -> None:
+        """Ends all connections at once, and those that are about to be some."""
+        for arrival in tuple(self.arriving):
+            arrival.abort()
+        for connection in tuple(self.connections):
+            connection.abort()
+
     def forget(self, connection: Connection) -> None:
         self.crowd.leave(connection)
         self.turned_away.discard(connection)
-        if not self.connections and self.on_empty is not None:
+        self.left()
+
+    def left(self) -> None:
+        """Somebody is gone: tells who waits for the last."""
+        if self.empty and self.on_empty is not None:
             self.on_empty()

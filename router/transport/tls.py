@@ -4,11 +4,15 @@ What a context is made of is PEM text, never a path: a reload has read and check
 whoever is started later does not meet a file that is being replaced.
 """
 
+import asyncio
 import contextlib
+import hashlib
 import os
+import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -73,7 +77,7 @@ def server_context(
 
     Raises ssl.SSLError or ValueError where something does not fit.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = MINIMUM[minimum]
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(ALPN)
@@ -85,6 +89,29 @@ def server_context(
     return context
 
 
+class _ServerContext(ssl.SSLContext):
+    """Its connections know where they write to."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        welcome = super().wrap_bio(incoming, outgoing, *args, **kwargs)
+        assert isinstance(welcome, Welcome)
+        welcome.outgoing = outgoing
+        return welcome
+
+
+_client: Final[ContextVar[socket.socket | None]] = ContextVar("client", default=None)
+
+
+@contextlib.contextmanager
+def farewell_to(client: socket.socket) -> Iterator[None]:
+    """Handshakes that begin within have this client, who is to hear why they fail."""
+    token = _client.set(client)
+    try:
+        yield
+    finally:
+        _client.reset(token)
+
+
 class Welcome(ssl.SSLObject):
     """TLS with a client.
 
@@ -93,6 +120,20 @@ class Welcome(ssl.SSLObject):
     """
 
     patient = False  # True: the other end's is waited for, since what it still sends must not destroy our last answer
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLWantReadError:
+            raise
+        except ssl.SSLError:
+            # OpenSSL has written an alert, which uvloop would throw away with the connection.
+            client, alert = _client.get(), self.outgoing.read()
+            if client is not None and alert:
+                with contextlib.suppress(OSError):
+                    client.send(alert)
+            raise
 
     def unwrap(self) -> Any:
         try:
@@ -101,6 +142,44 @@ class Welcome(ssl.SSLObject):
             if self.patient:
                 raise
             return None
+
+
+def linger(transport: asyncio.Transport) -> None:
+    """Lets its close wait for the client's own, and take in what comes until then; nothing where it has no TLS."""
+    welcome = transport.get_extra_info("ssl_object")
+    if welcome is not None:
+        welcome.patient = True
+
+
+def names_of(tls: ssl.SSLObject | None) -> tuple[str, ...]:
+    """What a key may name a client's certificate by, which has been verified: its SHA-256, and its subject."""
+    encoded = tls.getpeercert(binary_form=True) if tls is not None else None
+    if not encoded:
+        return ()
+    from cryptography import x509  # where clients have certificates, the configuration's check has it loaded
+
+    subject = x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
+    return f"sha256:{hashlib.sha256(encoded).hexdigest()}", subject
+
+
+_REASONS: Final = (
+    # What OpenSSL's reason holds, and what we call it. The first that fits.
+    ("HTTP_REQUEST", "no_tls"),
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "no_certificate"),
+    ("CERTIFICATE_VERIFY_FAILED", "certificate"),
+    ("ALERT", "refused"),
+    ("UNSUPPORTED_PROTOCOL", "version"),
+    ("VERSION", "version"),
+    ("CIPHER", "cipher"),
+    ("SIGNATURE_ALGORITHM", "cipher"),
+    ("GROUP", "cipher"),
+)
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """Why a handshake with a client failed, in the words of `arrivals.HANDSHAKES`."""
+    said = error.reason or ""
+    return next((ours for theirs, ours in _REASONS if theirs in said), "protocol")
 
 
 def _load_own(context: ssl.SSLContext, certificate: Certificate) -> None:

@@ -12,6 +12,7 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     if "test_sockets" in item.nodeid:
         return {"uvloop": uvloop.new_event_loop}
-    if "told_apart_from_its_handshake" in item.nodeid:  # the two begin TLS each in their own way
+    # The two begin TLS each in their own way.
+    if item.path.stem in ("test_tls_clients", "test_proxied") or "told_apart_from_its_handshake" in item.nodeid:
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}

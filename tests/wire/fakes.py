@@ -128,6 +128,8 @@ class Bounds:
     waiting_bytes_max: int = 64 << 20
     proxy_protocol: bool = False
     trusted_proxies: tuple[Any, ...] = ()
+    tls_context: Any = None
+    handshake_timeout_s: float = 10.0
     head_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
     keepalive_timeout_s: float = 75.0
