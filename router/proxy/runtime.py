@@ -6,7 +6,6 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import chain
 from typing import Final, Protocol
 
 from router.base.clock import Clock
