@@ -11,7 +11,7 @@ from router.emulator.connection import Connection
 from router.emulator.control import PREFIX, control
 from router.emulator.engine import ENGINES, Engine
 from router.emulator.exchange import Exchange
-from router.emulator.faults import Fault, FaultBook
+from router.emulator.faults import Fault, FaultBook, Kind
 from router.emulator.received import Received, Request
 from router.emulator.service import Handled, Service
 from router.emulator.sessions import OF_SESSIONS, Session
@@ -114,7 +114,8 @@ class EmulatedCloud:
             self.received.by_deployment[handled.deployment] += 1
         fault = self.faults.draw(handled.operation, handled.deployment)
         if session is not None and (fault is None or fault.kind in OF_SESSIONS):
-            session.fault = fault
+            session.fault = fault if fault is None or fault.kind is not Kind.SLOW_HEAD else None
+            session.late_s = (fault.delay_ms or 0.0) / 1000 if fault is not None else 0.0
             self.sessions.append(session)
             return handled, session, None
         return handled, None, fault

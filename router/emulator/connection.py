@@ -184,6 +184,7 @@ class Connection(asyncio.Protocol):
         elif asks_for_session(request):
             handled, session, fault = self._cloud.handle_session(request)
             if session is not None:
+                await asyncio.sleep(session.late_s)
                 self._switch(request, session)
                 return
         else:

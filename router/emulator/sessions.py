@@ -22,9 +22,17 @@ from router.emulator.settings import Deployment, Settings
 REALTIME: Final = "realtime"
 RESPONSES_WEBSOCKET: Final = "responses_websocket"
 PATHS: Final = {"/realtime": REALTIME, "/responses": RESPONSES_WEBSOCKET}
-# What befalls a session after its handshake; all other kinds befall the handshake's answer.
+# What befalls a session; all other kinds befall the answer in its place.
 OF_SESSIONS: Final = frozenset(
-    {Kind.CUT_AT, Kind.RESET_AT, Kind.EARLY_CLOSE, Kind.STALL_MID_STREAM, Kind.ERROR_EVENT, Kind.EXTRA_BYTES}
+    {
+        Kind.SLOW_HEAD,
+        Kind.CUT_AT,
+        Kind.RESET_AT,
+        Kind.EARLY_CLOSE,
+        Kind.STALL_MID_STREAM,
+        Kind.ERROR_EVENT,
+        Kind.EXTRA_BYTES,
+    }
 )
 _MESSAGE_BYTES_MAX: Final = 64 << 20
 _AUDIO: Final = base64.b64encode(bytes(2400)).decode()  # 50 ms of silence
@@ -78,6 +86,7 @@ class Session:
         self._operation, self._deployment, self._settings = operation, deployment, settings
         self._length, self._rng = max(1, round(settings.tokens.sample(rng))), rng
         self.fault: Fault | None = None
+        self.late_s = 0.0  # the switch comes so late
         self._sent = 0
         self._spoken: dict[str, Any] = {}  # settings of the session
         self._heard_bytes = 0

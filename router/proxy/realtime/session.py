@@ -20,6 +20,7 @@ from router.base.errors import (
     UnauthorizedError,
     UpstreamTimeoutError,
 )
+from router.limits.admission import bodies_too_many
 from router.model.operation import REALTIME, RESPONSES, Operation
 from router.providers.errors import client_error
 from router.proxy.attempts import first_answer
@@ -67,6 +68,7 @@ PING_EVERY_S: Final = 20.0  # an end that has said nothing by the next one is go
 LOOK_EVERY_S: Final = 1.0
 FAREWELL_S: Final = 2.0  # for the other end of a close, before its connection is aborted
 FIRST_EVENT_S: Final = 60.0  # for a client whose first event names the model
+WAITING_BYTES_MAX: Final = 64 << 10  # behind the first event, for its deployment
 MESSAGE_BYTES_MAX: Final = 16 << 20  # an event may hold 15 MiB of audio
 
 _BEGUN: Final = "response.created"
@@ -77,7 +79,6 @@ async def run_session(ctx: Context, rt: Runtime, server: Server, operation: Oper
     """Opens a session and relays it to its end. Raises RouterError while the client can still be answered in HTTP."""
     inbound = ctx.inbound
     head, allowance = inbound.head, ctx.caller.allowance
-    inbound.keep_alive = False  # whatever comes of it: the client speaks HTTP no more
     fields = {**head.fields, b"upgrade": head.upgrade}
     check_handshake(fields, head.minor, has_body=head.chunked or head.body_length > 0)
     if server.draining:
@@ -167,7 +168,7 @@ class Session:
         )
         self._rt.sessions.opened(self, self._operation.name)
         self._rt.books.event("session_opened", request=ctx.id, operation=self._operation.name)
-        self._server.wheel.arm(self, self._pinged_at + PING_EVERY_S)
+        self._server.wheel.arm(self, monotonic() + LOOK_EVERY_S)
 
     async def place_by_first_event(self) -> None:
         """Where the first event names the model. What fails is told in the session, and ends it."""
@@ -211,6 +212,7 @@ class Session:
         ctx, client, upstream = self._ctx, self._client, self._upstream
         self._server.wheel.disarm(self)
         self._settle("internal_error")
+        self._forget_waiting()
         if client is not None:
             ctx.inbound.bytes_in += client.bytes_in
             how = "ok" if ctx.error is None else ctx.error.code
@@ -288,14 +290,23 @@ class Session:
     # -- messages
 
     def _keep(self, opcode: int, payload: bytes) -> None:
-        """Until there is a deployment."""
+        """Until there is a deployment. A client that sends on is paused only late: who is paused is not seen to leave."""
+        memory, limit = self._server, self._server.bounds.buffered_bytes_max
+        memory.buffered_bytes += len(payload)
         self._waiting.append((opcode, payload))
-        if self._client is not None:
+        if memory.buffered_bytes > limit:
+            self._fail(bodies_too_many())
+        elif self._client is not None and sum(len(each) for _, each in self._waiting[1:]) > WAITING_BYTES_MAX:
             self._client.pause()
         self._ctx.inbound.wake()
 
-    def _take_waiting(self) -> None:
+    def _forget_waiting(self) -> list[tuple[int, bytes]]:
         waiting, self._waiting = self._waiting, []
+        self._server.buffered_bytes -= sum(len(payload) for _, payload in waiting)
+        return waiting
+
+    def _take_waiting(self) -> None:
+        waiting = self._forget_waiting()
         for opcode, payload in waiting:
             if not self._ending:
                 self._from_client(opcode, payload)
