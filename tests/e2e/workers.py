@@ -60,6 +60,7 @@ class Line:
 
     async def worker(self) -> str:
         async with self._session.get("/v1/models") as answer:
+            await answer.read()  # else the connection ends, and the next one may be another worker's
             return worker_of(answer.headers)
 
     async def close(self) -> None:
@@ -83,11 +84,11 @@ class Workers:
     pids: list[int]
     lines: list[Line] = field(default_factory=list)
 
-    async def lines_to_each(self) -> list[Line]:
-        """A connection to each of the two."""
+    async def lines_to_each(self, count: int = 2) -> list[Line]:
+        """A connection to each of so many."""
         found: dict[str, Line] = {}
         async with asyncio.timeout(10):
-            while len(found) < 2:
+            while len(found) < count:
                 line = Line(self.port)
                 self.lines.append(line)
                 found.setdefault(await line.worker(), line)
@@ -112,6 +113,9 @@ class Workers:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    async def metric_is(self, name: str, value: float) -> bool:
+        return await self.metric(name) == value
 
     def records(self) -> list[dict[str, Any]]:
         return [line for line in self._logged() if "event" not in line]
