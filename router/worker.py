@@ -121,9 +121,6 @@ class Worker:
         except BaseException:
             await self.close()
             raise
-        if self._seat is None:
-            ports = {"port": self.port, "admin_port": self.admin_port}
-            self.assembly.books.event("started", config_version=self._snapshot.version, pid=os.getpid(), **ports)
         # What is here now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -158,6 +155,8 @@ class Worker:
         try:
             if self._tenure is not None:
                 await self._tenure.begin()
+                ports = {"port": self.port, "admin_port": self.admin_port}
+                self.event("started", config_version=self._snapshot.version, pid=os.getpid(), **ports)
             await self._stop.wait()
             await self.drain()
             if self._tenure is not None:

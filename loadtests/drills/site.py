@@ -53,12 +53,17 @@ class Follower:
 
     def poll(self) -> int | None:
         """0: it has ended."""
-        return 0 if select.select([self._descriptor], [], [], 0.0)[0] else None
+        return 0 if self._ended_within(0.0) else None
 
     def wait(self, timeout: float | None = None) -> int:
-        if not select.select([self._descriptor], [], [], timeout)[0]:
+        if not self._ended_within(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return 0
+
+    def _ended_within(self, seconds: float | None) -> bool:
+        waiting = select.poll()  # `select` knows descriptors up to 1,023
+        waiting.register(self._descriptor, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000 if seconds is not None else None))
 
     def send_signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):

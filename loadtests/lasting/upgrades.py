@@ -55,7 +55,8 @@ async def upgrades(scale: Scale) -> Outcome:
 
 
 def _more(streams: int) -> dict[str, Any]:
-    return {"ledger": {"dir": "ledger"}, "limits": {"concurrency_start": 8 * streams}}
+    """With room for all at the clouds: on a machine that is full, learned limits would turn some away, rightly."""
+    return {"ledger": {"dir": "ledger"}, "limits": {"concurrency_start": 8 * streams, "concurrency_min": 8 * streams}}
 
 
 def _short() -> list[Traffic]:

@@ -131,14 +131,6 @@ class Supervisor:
             await self.close()
             raise
         self._complete = True
-        self.event(
-            "started",
-            config_version=self._snapshot.version,
-            pid=os.getpid(),
-            port=self.port,
-            admin_port=self.admin_port,
-            workers=[slot.pid for slot in self._crew.slots],
-        )
 
     async def run(self) -> None:
         """Serves until `stop`, or until another router does, then drains. Raises OSError where it cannot take over."""
@@ -147,6 +139,14 @@ class Supervisor:
         except BaseException:
             await self.close()
             raise
+        self.event(
+            "started",
+            config_version=self._snapshot.version,
+            pid=os.getpid(),
+            port=self.port,
+            admin_port=self.admin_port,
+            workers=[slot.pid for slot in self._crew.slots],
+        )
         loop = asyncio.get_running_loop()
         stopped, surprised = loop.create_task(self._stop.wait()), loop.create_task(self._crew.surprise())
         try:

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,9 @@ async def serve(file: Path, **environ: str) -> Process:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, *, environ: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[Running]:
     """A process that has logged `started`; what is left of it at the end is killed."""
     described = Cloud("azure", settings=Settings(**settings))
     file, log = folder / "router.yaml", folder / "access.log"
@@ -80,7 +82,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
         section = described.section(cloud.base_url)
         section["auth"] = {"api_key": "${UPSTREAM_KEY}"}
         write_config(file, {"azure": section}, log, server={"drain_s": 10, "admin_token": "${ADMIN_TOKEN}"})
-        process = await serve(file, UPSTREAM_KEY=CANARY, ADMIN_TOKEN="admin-token-canary")
+        process = await serve(file, UPSTREAM_KEY=CANARY, ADMIN_TOKEN="admin-token-canary", **environ or {})
         try:
             router = Running(process, file, log, 0, 0, cloud)
             started = asyncio.create_task(router.until_event("started"))
