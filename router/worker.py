@@ -5,12 +5,13 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from router.admin.control import ReloadResult, refusal_of
 from router.admin.hangup import Hangup
@@ -29,6 +30,7 @@ from router.jobs.inheritance import Inheritance, addresses_of
 from router.jobs.loops import Surprised
 from router.jobs.succession import Estate, Taken
 from router.jobs.tenure import Tenure
+from router.jobs.watching import Watching
 from router.model.keys import StoredKey
 from router.proxy.backend import Backend
 from router.proxy.limiting import Supply
@@ -36,6 +38,8 @@ from router.telemetry.reading import Reading
 from router.transport.arrivals import Arrivals
 from router.transport.client_connection import LINGER_S
 from router.transport.listening import BACKLOG, Sockets, deal, emptied, open_alone, open_sockets
+
+SWITCH_S: Final = 0.0005  # a thread that reads a configuration gives way to the loop ten times as often as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Worker:
         self._listening: list[asyncio.Server | Arrivals] = []
         self._admin: AdminServer | None = None
         self._live = Live()
+        self._watching = Watching(file, lambda: self.assembly.runtime.snapshot, self.reload, self._surprised)
         self._stop, self._cut = asyncio.Event(), asyncio.Event()
         self._stopping = 0
         self._shared = self._patient = False  # see `leave`
@@ -125,6 +130,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        sys.setswitchinterval(SWITCH_S)
 
     async def _listen_alone(self, tenure: Tenure) -> None:
         """With the sockets of the router before, where there are some: of both planes, before anybody is served."""
@@ -137,6 +143,7 @@ class Worker:
         self._admin = AdminServer(self, settings.admin_token, settings.cors_origins)
         await self._listen()
         self.admin_port = await self._admin.start(settings.admin.host, settings.admin.port, admin)
+        self._watching.start()
 
     async def _listen(self) -> None:
         loop, server = self.assembly.loop, self.assembly.gateway.server
@@ -225,6 +232,7 @@ class Worker:
         """Another router answers operators, and keeps the books: of this one's segments, too."""
         if self._admin is not None:
             await self._admin.close()
+        await self._watching.stop()
         if self.assembly.accounts is not None:
             await self.assembly.accounts.stop()
 
@@ -242,7 +250,11 @@ class Worker:
         self._abort_all()
         if self._admin is not None:
             await self._admin.close()
+        await self._watching.stop()
         await assembly.close()
+
+    def _surprised(self, job: str, error: str) -> None:
+        self.assembly.books.event("job_failed", job=job, error=error)
 
     def _abort_all(self) -> None:
         self.assembly.gateway.server.abort()
@@ -329,9 +341,11 @@ class Worker:
         try:
             # Reading and checking is slow and touches nothing that requests use: off the loop.
             read = partial(load, self._file, self._environ, wall, source, running)
-            self._prepared = await self.assembly.loop.run_in_executor(None, read)
+            new = await self.assembly.loop.run_in_executor(None, read)
         except ConfigError as error:
             return error.faults
+        await self.assembly.loop.run_in_executor(None, self.assembly.fleet.prepare, new)
+        self._prepared = new
         return ()
 
     def _adopt_prepared(self) -> None:

@@ -12,9 +12,9 @@ from loadtests.bench.subjects import ROOT
 from loadtests.drills.__main__ import run
 from loadtests.drills.outcome import Drill
 from loadtests.drills.report import print_table, write_json
-from loadtests.lasting import kills, upgrades
+from loadtests.lasting import kills, reloads, upgrades
 
-BARS: Final[tuple[Drill, ...]] = (kills.DRILL, upgrades.DRILL)
+BARS: Final[tuple[Drill, ...]] = (kills.DRILL, reloads.DRILL, upgrades.DRILL)
 _NAMES: Final = [bar.name for bar in BARS]
 
 

@@ -110,6 +110,7 @@ class ServerSection(Section):
     upstream_idle_s: Seconds = 55.0
     admin_token: Annotated[str | None, Field(min_length=1, repr=False)] = None
     access_log: Text = "-"
+    watch: bool = False
     cors_origins: list[Text] = []
     log_clients: bool = False
     tls: TlsSection | None = None

@@ -69,6 +69,7 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         upstream_idle_s=section.upstream_idle_s,
         admin_token=Secret(section.admin_token) if section.admin_token is not None else None,
         access_log=section.access_log,
+        watch=section.watch,
         cors_origins=read_origins(doc, ("server", "cors_origins"), section.cors_origins),
         log_clients=section.log_clients,
         tls=front.tls,

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from types import MappingProxyType
 
 from router.health.settings import HealthSettings
@@ -38,6 +39,11 @@ class Source:
     references: Mapping[str, str] = field(repr=False)  # what each one meant then, by how it is written
     cores: int = 1  # that a process might run on then, which is what `workers: auto` meant
     files: Mapping[str, str] = field(default_factory=dict, repr=False)  # certificates and keys, by how they are named
+
+    def files_of(self, file: Path) -> tuple[Path, ...]:
+        """All that was read for it. `file`: the configuration's own, where relative paths start."""
+        referred = (name.removeprefix("file:") for name in self.references if name.startswith("file:"))
+        return (file, *sorted({file.parent / name for name in (*referred, *self.files)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class ServerSettings:
     upstream_idle_s: float = 55.0  # under the 60 s and more that upstreams keep an idle connection
     admin_token: Secret | None = None
     access_log: str = "-"  # a path, `-` for standard output, `off` for none
+    watch: bool = False  # reload when the file has changed
     cors_origins: frozenset[str] = frozenset()  # whose pages may ask the control plane
     log_clients: bool = False  # clients' addresses are in the access log
     tls: ServerTls | None = None

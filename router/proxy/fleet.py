@@ -167,6 +167,11 @@ class Fleet:
         return [backend for backend in self.backends.values() if backend.deployment.endpoint.id == endpoint_id]
 
     def total(self, read: Callable[[Pool], int]) -> int:
+        self._coming: dict[str, Way] = {}  # of what was prepared last
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Makes what takes long of a configuration that may come into force next. In any thread."""
+        self._coming = {name: self._way_to(endpoint) for name, endpoint in snapshot.endpoints.items()}
         return sum(read(backend.pool) for backend in self.backends.values())
 
     def flush(self) -> None:
@@ -190,8 +195,10 @@ class Fleet:
 
     def _way_to(self, endpoint: Endpoint) -> Way:
         """The one that is known, where that still is the way: it has sessions of TLS, and takes 20 ms to make."""
-        known = self.ways.get(endpoint.id)
-        return known if known is not None and known.leads_to(endpoint) else Way(self._loop, self._names, endpoint)
+        for known in (self.ways.get(endpoint.id), self._coming.get(endpoint.id)):
+            if known is not None and known.leads_to(endpoint):
+                return known
+        return Way(self._loop, self._names, endpoint)
 
     def _quotas_of(self, snapshot: Snapshot, now: float) -> dict[str, Quota]:
         """By the pool's name, or by the only deployment's. What is known of an unchanged quota is kept."""
@@ -208,6 +215,7 @@ class Fleet:
                 if old is not None and old.limits == limits and (old.twin is None) == (twin is None):
                     quotas[name] = old
                 else:
+        self._coming = {}
                     quotas[name] = Quota(twin, limits)
         return quotas
 

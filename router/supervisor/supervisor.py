@@ -30,6 +30,7 @@ from router.jobs.inheritance import Inheritance, addresses_of
 from router.jobs.succession import Estate, Taken
 from router.jobs.supplies import supply_of
 from router.jobs.tenure import Tenure
+from router.jobs.watching import Watching
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
 from router.supervisor import child
@@ -94,6 +95,7 @@ class Supervisor:
         self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self._clock)
         self._live = Live()
         self._scenes: list[Scene] = []
+        self._watching = Watching(file, lambda: self._snapshot, self.reload, self._surprised)
         self._admin = AdminServer(self, snapshot.server.admin_token, snapshot.server.cors_origins)
         self._loaded_at = self._clock.wall()
         self._drained: set[str] = set()  # deployments
@@ -128,6 +130,7 @@ class Supervisor:
             await self._look()
             self.admin_port = await self._admin.start(server.admin.host, server.admin.port, admin)
         except BaseException:
+            self._watching.start()
             await self.close()
             raise
         self._complete = True
@@ -182,6 +185,7 @@ class Supervisor:
         if patient:  # another router answers operators, and keeps the books: of these workers' segments, too
             await self._admin.close()
             if self._accounts is not None:
+            await self._watching.stop()
                 await self._accounts.stop()
         await self._crew.gone(settings.drain_delay_s + settings.drain_s + END_S)
         self.event("drained")
@@ -195,6 +199,7 @@ class Supervisor:
         close_sockets(self._sockets)
         await self._admin.close()
         if self._accounts is not None:
+        await self._watching.stop()
             await self._accounts.stop()
         self._log.close()
 

@@ -7,11 +7,16 @@ import aiohttp
 import orjson
 import pytest
 
+from router.config.keys import digest
 from router.emulator import Distribution, Settings
+from router.jobs import watching
 from tests.adversity.client import Reply, ask, chat, sent
 from tests.adversity.test_attempts import QUICK, tiers
-from tests.router_kit import Cloud, RunningRouter, router
+from tests.router_kit import API_KEY, Cloud, RunningRouter, router
 
+ONE_KEY: dict[str, Any] = {
+    "keys": [{"name": "api", "workload": "api", "sha256": digest(API_KEY).hex(), "models": ["*"]}]
+}
 PACED = Settings(tokens=Distribution(20.0), token_gap_ms=Distribution(10.0))
 
 
@@ -238,3 +243,129 @@ async def test_a_file_that_changed_while_it_was_read_is_read_once() -> None:
 
         assert {status for status, _ in answers} == {200}
         assert {said["version"] for _, said in answers} == {r.worker.assembly.runtime.snapshot.version}
+
+
+async def test_a_watched_file_is_reloaded_by_itself_and_a_bad_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "LOOK_EVERY_S", 0.02)
+    async with router(*tiers(1), server={"watch": True}) as r:
+        file = File(r)
+        first = r.worker.assembly.runtime.snapshot.version
+
+        file.now["aliases"] = {"newest": "gpt-4o"}
+        r.file.write_bytes(orjson.dumps(file.now))
+        await r.until(lambda: r.worker.assembly.runtime.snapshot.version != first)
+        assert (await ask(r, chat(model="newest"))).status == 200
+
+        r.file.write_text("nonsense: 1")
+        await r.until(lambda: [event["event"] for event in r.events()].count("reload_refused") == 1)
+        file.now["server"]["watch"] = False
+        assert (await file.put())[0] == 200
+        file.now["aliases"] = {}
+        r.file.write_bytes(orjson.dumps(file.now))
+        await asyncio.sleep(0.2)  # ten looks, if there were any
+        assert (await ask(r, chat(model="newest"))).status == 200
+        assert [event["event"] for event in r.events()].count("reload_refused") == 1
+
+
+async def test_what_needs_a_restart_is_named_beside_the_other_faults() -> None:
+    async with router(*tiers(1)) as r:
+        file = File(r)
+        file.now["server"]["listen"] = "127.0.0.1:1"
+        file.now["decision_log"] = {"dir": "elsewhere"}
+        file.now["workloads"]["api"]["nonsense"] = 1
+        file.now["endpoints"]["first"]["cloud"] = "nowhere"
+        status, said = await file.put()
+        paths = {fault["path"] for fault in said["error"]["faults"]}
+        assert (status, said["error"]["reason"]) == (409, "faults")
+        assert paths >= {"server.listen", "decision_log", "workloads.api.nonsense", "endpoints.first.cloud"}
+        assert await r.metric("router_reloads_total", result="refused", reason="faults") == 1
+
+        file.now = orjson.loads(orjson.dumps(file.now))
+        del file.now["workloads"]["api"]["nonsense"]
+        file.now["endpoints"]["first"]["cloud"] = "azure"
+        status, said = await file.put()
+        assert (status, said["error"]["reason"]) == (409, "restart")
+        assert await r.metric("router_reloads_total", result="refused", reason="restart") == 1
+
+
+async def test_the_answer_says_what_has_changed() -> None:
+    async with router(*tiers(2), Cloud("cw", "coreweave", "openai")) as r:
+        file = File(r)
+        file.now["workloads"]["api"]["placement"] = {"rule": "spread", "clouds": ["azure", "coreweave"]}
+        status, said = await file.put()
+        assert status == 200
+        placed = next(each for each in said["changed"]["changes"] if each["section"] == "placement")
+        assert (placed["name"], placed["reach"], placed["exclusive"]) == ("api", "wider", True)
+        await r.until(lambda: [e["exclusive_loosened"] for e in r.events() if e["event"] == "reloaded"] == [["api"]])
+
+
+@pytest.mark.parametrize("change", ["another key", "another deployment", "its own limits"])
+async def test_what_is_known_of_a_deployment_survives_whatever_else_changes(change: str) -> None:
+    """Health, quota, measured times, the learned limit, and the connections themselves."""
+    more = {"deployment_extra": {"tpm": 6000, "rpm": 60}}
+    async with router(Cloud("first", **more), Cloud("second", tier=1)) as r:
+        file = File(r)
+        assert (await ask(r, chat())).status == 200
+        backend = r.backend("first")
+        backend.health.condemn("credential", r.worker.assembly.loop.time(), 600.0)
+        health, quota, meter, pool, limit = backend.health, backend.quota, backend.meter, backend.pool, backend.limit
+        assert quota.twin is not None
+        match change:
+            case "another key":
+                file.now["keys"].pop()
+            case "another deployment":
+                file.now["endpoints"]["second"]["deployments"][0]["tpm"] = 1000
+            case _:
+                file.now["health"] = {"open_s": 3}
+
+        assert (await file.put())[0] == 200
+
+        after = r.backend("first")
+        assert after is backend
+        assert (after.health, after.quota, after.meter, after.pool, after.limit) == (health, quota, meter, pool, limit)
+        assert after.verdict(r.worker.assembly.loop.time()).reason == "credential"
+        assert pool.idle == 1
+        assert (await ask(r, chat())).status == 200
+        assert r.clouds["second"].received.requests == 1, "who was out stays out"
+
+
+async def test_a_quota_that_changes_is_another_one_and_its_siblings_share_it() -> None:
+    async with router(Cloud("first", deployment_extra={"tpm": 6000}), Cloud("second", tier=1)) as r:
+        file = File(r)
+        before, other = r.backend("first").quota, r.backend("second").quota
+        file.now["endpoints"]["first"]["deployments"][0]["tpm"] = 9000
+        assert (await file.put())[0] == 200
+        assert r.backend("first").quota is not before
+        assert r.backend("second").quota is other
+
+
+async def test_a_second_copy_keeps_to_what_is_still_allowed() -> None:
+    """The first copy is silent when the reload comes; the other one may not go where nobody may go any more."""
+    clouds = Cloud("azure"), Cloud("cw", "coreweave", "openai")
+    spread = {"placement": {"rule": "spread", "clouds": ["azure", "coreweave"]}, "hedge": {"after_ms": 700}}
+    async with router(*clouds, timeouts={**QUICK, "commit_json_s": 1.5}, workloads={"api": spread}, **ONE_KEY) as r:
+        file = File(r)
+        for cloud in r.clouds.values():
+            cloud.faults.add("stall_before_head")
+        async with sent(r, chat(), close=True) as call:
+            await r.until(lambda: sum(cloud.received.requests for cloud in r.clouds.values()) == 1)
+            (first,) = (name for name, cloud in r.clouds.items() if cloud.received.requests)
+            kept = {"azure": "azure", "cw": "coreweave"}[first]
+            file.now["workloads"]["api"] = {"placement": {"rule": "exclusive", "cloud": kept}}
+            assert (await file.put())[0] == 200
+            assert (await call.rest()).status == 504
+        (other,) = (name for name in r.clouds if name != first)
+        assert r.clouds[other].received.requests == 0
+        assert r.worker.assembly.runtime.violations == 0
+
+
+async def test_a_key_that_is_revoked_ends_no_stream_and_begins_nothing_more() -> None:
+    async with router(Cloud("first", settings=PACED)) as r:
+        file = File(r)
+        async with sent(r, chat(stream=True)) as call:
+            await call.some(b'"content":')
+            del file.now["keys"][0]
+            assert (await file.put())[0] == 200
+            reply = await call.some(b"[DONE]")
+        assert b"[DONE]" in reply.body
+        assert (await ask(r, chat())).status == 401
