@@ -115,8 +115,8 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     try:
         shown = fields if session is None else presented(fields)
         key = caller.key = rt.authenticate(shown, ctx.inbound.certificates)
-    except UnauthorizedError as error:
-        raise rt.stranger(error, ctx.inbound) from None
+    except UnauthorizedError as nobody:
+        raise rt.stranger(nobody, ctx.inbound) from None
     rt.in_flight[key.workload] = rt.in_flight.get(key.workload, 0) + 1
     caller.allowance = rt.limits.allowance(key)
     caller.reveal = ctx.snapshot.workloads[key.workload].reveal_upstream
