@@ -113,6 +113,11 @@ class Fleet:
         self._endpoints: dict[str, Endpoint] = {}
         self._quotas: dict[str, Quota] = {}
         self.ways: dict[str, Way] = {}  # by endpoint
+        self._coming: dict[str, Way] = {}  # of what was prepared last
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Makes what takes long of a configuration that may come into force next. In any thread."""
+        self._coming = {name: self._way_to(endpoint) for name, endpoint in snapshot.endpoints.items()}
 
     def adopt(self, snapshot: Snapshot) -> list[Identity]:
         """Takes over a new configuration in one step. Backends of unchanged deployments stay as they are.
@@ -151,6 +156,7 @@ class Fleet:
         for model, queue in queues.items():
             queue.keep(rooms[model])
         self._quotas, self.ways, self._endpoints = quotas, ways, dict(snapshot.endpoints)
+        self._coming = {}
         self._limits = snapshot.limits
         self.permits = {name: workload.permit for name, workload in snapshot.workloads.items()}
         self.standing.changed()
@@ -167,11 +173,6 @@ class Fleet:
         return [backend for backend in self.backends.values() if backend.deployment.endpoint.id == endpoint_id]
 
     def total(self, read: Callable[[Pool], int]) -> int:
-        self._coming: dict[str, Way] = {}  # of what was prepared last
-
-    def prepare(self, snapshot: Snapshot) -> None:
-        """Makes what takes long of a configuration that may come into force next. In any thread."""
-        self._coming = {name: self._way_to(endpoint) for name, endpoint in snapshot.endpoints.items()}
         return sum(read(backend.pool) for backend in self.backends.values())
 
     def flush(self) -> None:
@@ -215,7 +216,6 @@ class Fleet:
                 if old is not None and old.limits == limits and (old.twin is None) == (twin is None):
                     quotas[name] = old
                 else:
-        self._coming = {}
                     quotas[name] = Quota(twin, limits)
         return quotas
 
