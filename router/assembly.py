@@ -125,6 +125,7 @@ class Assembly:
             *(loop, snapshot, self.fleet, Queues(loop, self.wheel), self.limits),
             *(self.books, self.decisions, self.signers, clock),
         )
+        self.runtime.homes.keep = self.books.ledger.add
         if snapshot.tracing is not None:
             self.runtime.tracing = Tracing(snapshot.tracing, self.books.event, random.Random())
         self.runtime.adopt(snapshot)
@@ -160,6 +161,8 @@ class Assembly:
             *(snapshot, settings, self.loop, self.runtime.clock, begin, event, self._surprised)
         )
         self.runtime.own_usage.ask = accounts.bookkeeping.usage
+        self.runtime.homes.find_homes = accounts.bookkeeping.find_homes
+        self.runtime.homes.page_homes = accounts.bookkeeping.own_homes
         self.key_book = KeyBook(accounts.bookkeeping, settings, event, self.keyring.put)
 
     async def start_jobs(self) -> None:

@@ -162,6 +162,21 @@ class Affinity:
         return chosen if chosen is not None else self._inner.pick(candidates, work, now)
 
 
+class Rendezvous:
+    """The same one for all requests of one key, while it may be asked: the first in that key's own order of all."""
+
+    __slots__ = ()
+
+    def pick(self, candidates: Sequence[C], work: Work, now: float) -> C:  # noqa: ARG002 - as every balancer
+        key = work.affinity
+        return max(candidates, key=lambda candidate: _mixed(key ^ candidate.hash))
+
+
+def _mixed(bits: int) -> int:
+    mixed = bits * _MIX & _64_BITS
+    return (mixed ^ mixed >> 32) * _MIX & _64_BITS
+
+
 def _has_room(meter: Meter, tokens: float, bound: float, now: float) -> bool:
     """`bound`: tokens for each unit of capacity."""
     if meter.penalty(now) >= _FAILING:

@@ -11,6 +11,7 @@ import orjson
 from router.base.clock import Clock
 from router.emulator.answer import Answer, Ask, Headers, RefusedError
 from router.emulator.answers import ANSWERS
+from router.emulator.answers.responses import whole_response
 from router.emulator.bodies import About
 from router.emulator.credentials.tokens import ISSUING, issuer_of
 from router.emulator.dialects import MODELS, Target, dialect_of
@@ -19,6 +20,7 @@ from router.emulator.quota import Quota, Verdict, estimate, prompt_tokens
 from router.emulator.received import Request
 from router.emulator.sessions import PATHS, REALTIME, Session, model_in_query
 from router.emulator.settings import Deployment, Endpoint
+from router.emulator.stored import Store
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Service:
         self.rng = random.Random(f"{endpoint.settings.seed}/{endpoint.id}")
         self._issuer = issuer_of(endpoint.known, endpoint.settings.token_life_s, clock, self.rng)
         self._dialect = dialect_of(endpoint, clock, self._issuer)
+        self.store = Store(self.rng, clock.wall)
         self._deployments = {deployment.name: deployment for deployment in endpoint.deployments}
         self._quotas: dict[str, Quota] = {}
         for deployment in endpoint.deployments:
@@ -67,6 +70,10 @@ class Service:
         handled.operation = target.operation
         if target.operation == MODELS:
             return self._dialect.models(target)
+        if target.stored is not None:
+            fields, files = self._body(request) if request.body else ({}, {})
+            query = request.target.partition("?")[2]
+            return self.store.answer(request.method, target.stored, query, fields, files)
         fields, files = self._body(request)
         deployment = self._deployment(target, fields)
         handled.deployment = deployment.name
@@ -79,7 +86,12 @@ class Service:
         if deployment.operations is not None and target.operation not in deployment.operations:
             raise self._dialect.unsupported(deployment, target.operation)
         self._dialect.check_fields(target, fields)
-        return ANSWERS[target.operation](self._ask(target.operation, fields, files, deployment, request_id))
+        self.store.check(fields)
+        asked = self._ask(target.operation, fields, files, deployment, request_id)
+        answer = ANSWERS[target.operation](asked)
+        if target.operation == "responses" and fields.get("store") is not False:
+            self.store.keep_response(whole_response(asked), fields.get("input"))
+        return answer
 
     def session(self, request: Request) -> tuple[Handled, Session | None]:
         """A session that is asked for, or the answer that refuses it."""

@@ -28,7 +28,7 @@ from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
 
 SPENT_S: Final = 10.0
 USAGE_S: Final = 10.0
-HOMES_S: Final = 5.0
+HOMES_S: Final = 9.0
 FINISH_S: Final = 5.0
 END_S: Final = 2.0  # then it is killed; what it was writing is rolled back
 SILENT_S: Final = 10.0  # it tells each second, where it gets any of the processors

@@ -37,7 +37,7 @@ PRUNE_EVERY_S: Final = 600.0
 SILENT_S: Final = 5.0  # without an answer of the store
 END_S: Final = 1.0  # to take its leave of the store; what it was writing is rolled back otherwise
 NICE: Final = 10  # beside a process that serves requests, and has all it can use, about a tenth of a core
-MADE_S: Final = 5.0  # for the tables of a store that is new, before a key is put into one
+MADE_S: Final = 5.0  # for the tables of a store that is new, before something is looked for or put into one
 PASSES_S: Final = 3.0  # to read what was written before a question came
 _FULL_PASS: Final = 1000  # requests in one pass, after which there may be as many again
 OTHERS_S: Final = 1.0  # for other routers' bookkeepers to store what they told their clients a moment ago
@@ -190,6 +190,7 @@ class Bookkeeper:
         write to the same store, what they were told a moment before.
         """
         wanted = len(set(ids))
+        await self._made()
         try:
             found = await self.store.find_homes(key, ids)
             if len(found) < wanted:
@@ -206,6 +207,7 @@ class Bookkeeper:
 
     async def _own_homes(self, asked: OwnHomes) -> HomePage:
         """See `Store.own_homes`. What any worker was told before the question is in it."""
+        await self._made()
         if not await self._catch_up():
             raise FailedError(self._trouble)
         try:
@@ -214,11 +216,15 @@ class Bookkeeper:
             raise FailedError(str(error)) from None
 
     async def _change_key(self, change: KeyChange) -> KeyAnswer:
-        with suppress(TimeoutError):  # then it says itself what keeps it from its tables
+        await self._made()
+        return await self._keys.change(change)
+
+    async def _made(self) -> None:
+        """Waits a while for the tables of a store that is new."""
+        with suppress(TimeoutError):  # then whoever asks says itself what keeps it from them
             async with asyncio.timeout(MADE_S):
                 while not self._migrated:
                     await self._passed.wait()
-        return await self._keys.change(change)
 
     async def _take_prices(self, prices: list[Price]) -> None:
         self._prices = prices

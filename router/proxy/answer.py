@@ -7,6 +7,7 @@ llhttp's payload otherwise.
 
 import json
 from bisect import bisect_left
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -47,6 +48,7 @@ class Answer:
     first_token_at = 0.0  # of a stream: when its first event with content came
     hide_usage = False  # the router asked for the usage chunk, and the client did not
     objective_at = inf  # monotonic seconds: given up then, where another deployment may be asked
+    before_events: Callable[[bytes], None] | None = None  # is shown a stream's events before they leave
     _paused = False
     _untouched = False  # this client reads chunked coding: what needs no change is passed as it came
     _held_bytes = 0
@@ -120,6 +122,16 @@ class Answer:
             return None  # the objective has passed, or whoever waits had an earlier moment of its own
         return UpstreamTimeoutError("The deployment did not answer in time.")
 
+    @property
+    def held_bytes(self) -> int:
+        return self._held_bytes
+
+    def forget_usage(self) -> None:
+        """For an answer that only repeats what another reported."""
+        self._tail = []
+        if self.watch is not None:
+            self.watch.usage = None
+
     def held_body(self) -> bytes:
         """All that is held: the whole body of an answer that has ended before it was let flow."""
         return b"".join(self._held)
@@ -153,7 +165,7 @@ class Answer:
         inbound = self._inbound
         self.flowing = True
         # Until the first content is seen, each event is looked at on its own way.
-        self._untouched = inbound.answer_chunked and self.first_token_at > 0.0
+        self._untouched = inbound.answer_chunked and self.first_token_at > 0.0 and self.before_events is None
         self._progress_at = now
         held, self._held = self._held, []
         payload = b"".join(held)
@@ -318,6 +330,8 @@ class Answer:
     def _write_events(self, events: bytes) -> None:
         watch = self.watch
         assert watch is not None
+        if self.before_events is not None:
+            self.before_events(events)
         if watch.look_closer:
             if watch.usage_chunk and self.hide_usage:
                 events = without_hidden_usage(events)
@@ -330,7 +344,7 @@ class Answer:
             self._progress_at = now
             if not self.first_token_at and watch.committed:
                 self.first_token_at = now
-                self._untouched = self._inbound.answer_chunked
+                self._untouched = self._inbound.answer_chunked and self.before_events is None
         self._inbound.write_payload(events)
         if watch.early_done:
             self._fail(UpstreamError("The deployment ended the stream before it was complete."))

@@ -122,7 +122,10 @@ def record_departure(ctx: Context, rt: Runtime, target: Target) -> None:
     plan, key = ctx.plan, ctx.caller.key
     assert plan is not None
     assert key is not None
-    offers = [Offer("", plan.holder, "no_deployment")] if not plan.holder_tiers else []
+    # What a request names is stored elsewhere: none of these could serve it.
+    offers = [Offer(held.id, held.cloud, "no_deployment") for held in plan.absent]
+    if not offers and not plan.holder_tiers:
+        offers.append(Offer("", plan.holder, "no_deployment"))
     for tier in plan.tiers[: plan.holder_tiers]:
         for held in tier.targets:
             why = ctx.refusals.get(held)

@@ -4,7 +4,7 @@ from math import inf
 from time import monotonic
 from typing import Final
 
-from router.base.errors import RefusedError, RouterError, ThrottledError
+from router.base.errors import RefusedError, Retry, RouterError, ThrottledError
 from router.providers.errors import client_error
 from router.proxy.backend import Target
 from router.proxy.choice import wait_s
@@ -41,6 +41,12 @@ def exhausted(ctx: Context, last: RouterError | None) -> RouterError:
     if reasons and _THROTTLING.issuperset(reasons):
         return ThrottledError("The capacity for this model is used up for now. Retry after the wait.", headers=headers)
     passed_over = [why for target, why in ctx.refusals.items() if target not in ctx.tried and why != "no_deployment"]
+    if plan.home and (last is None or last.retry is Retry.SAFE):
+        return RefusedError(
+            f"What the request names is stored where nobody can serve it now ({_counted(reasons)}).",
+            code="home_unavailable",
+            headers=headers,
+        )
     if passed_over:
         last = None  # more is wrong than what the last attempt met
     if isinstance(last, FailedAnswerError):

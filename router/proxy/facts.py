@@ -64,6 +64,7 @@ class Facts(msgspec.Struct):
     completion_tokens_max: int = 0  # all choices together; 0: not said
     affinity: int = 0  # set by the plan's policy, from `affinity_of`
     cache_key: str = ""  # the client's own `prompt_cache_key`
+    leaves_nothing: bool = False  # an explicit `store: false`
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -133,7 +134,7 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
         model,
         stream,
         wants_usage,
-        fields.store is True,
+        fields.store is True or fields.background is True,
         _names_stored_state(fields),
         model_at,
         usage_at,
@@ -142,6 +143,7 @@ def json_facts(body: Body, operation: Operation, path_model: str | None) -> Fact
         _completion_tokens_max(fields),
         0,
         _cache_key(fields.prompt_cache_key) if fields.prompt_cache_key is not _NULL else "",
+        fields.store is False,
     )
 
 
@@ -333,5 +335,5 @@ def names_file(body: Body, words: tuple[bytes, ...]) -> bool:
     # bytes might be a number, and that they are none costs it an exception.
     for word in words:
         if body.find(word) >= 0:
-            return _STORED_ID.search(body) is not None
+            return _STORED_ID.search(body) is not None or _ESCAPED_KEY.search(body) is not None
     return False

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import inf
 from typing import Final
 
-from router.balancing.choice import Balancer, balancer_for
+from router.balancing.choice import Balancer, Rendezvous, balancer_for
 from router.balancing.meter import Meter
 from router.config.snapshot import Snapshot
 from router.health.health import Health
@@ -17,15 +18,18 @@ from router.limits.waiting import WaitingRoom
 from router.model.fleet import Deployment, Endpoint, Kind
 from router.model.operation import OPERATIONS
 from router.model.plan import Permit, Plan
+from router.model.stored import RESOURCES, RESPONSES
 from router.providers import dialect
 from router.providers.identity import Identity, make_identity
 from router.proxy.backend import Backend, Quota, Standing, Target
 from router.proxy.queues import Queue
+from router.proxy.stateful.target import StoredTarget
 from router.proxy.traffic import Traffic
 from router.transport.dialling import Way
 from router.transport.names import Names
 from router.transport.pool import Pool, PoolSettings
 
+_NO_MODEL: Final = ""  # the queue of those who ask for what is stored
 LOOK_AGAIN_S: Final = 0.05  # how long a tier's list is good while one of its deployments is left out for a time
 
 
@@ -41,6 +45,10 @@ class Tier:
         self._able: Sequence[Target] = targets
         self._epoch = -1
         self._until = 0.0
+
+    def of(self, targets: tuple[Target, ...]) -> "Tier":
+        """Others, balanced as these are."""
+        return Tier(targets, self.balancer, self._standing)
 
     def able(self, now: float) -> Sequence[Target]:
         """Those that have no standing reason to be left out. Remembered until something changed, or may have."""
@@ -58,8 +66,13 @@ class LivePlan:
     """A plan whose deployments are live targets."""
 
     __slots__ = (
+        "_at",
+        "absent",
+        "binds",
         "holder",
         "holder_tiers",
+        "home",
+        "keeps",
         "labels",
         "one_endpoint",
         "permit",
@@ -69,6 +82,7 @@ class LivePlan:
         "stored_words",
         "tiers",
         "traffic",
+        "watches_state",
     )
 
     def __init__(
@@ -79,7 +93,14 @@ class LivePlan:
         traffic: Traffic,
         queue: Queue,
         room: WaitingRoom,
+        *,
+        keeps: bool,
+        home: str = "",
+        absent: tuple[Target, ...] = (),
     ) -> None:
+        """`keeps`: the router remembers where what is stored lives. `home`: the endpoint that all of this is at, since
+        what it asks for is stored there; `absent`: the holder's deployments that are not.
+        """
         self.plan = plan
         self.permit = plan.permit
         self.tiers = tiers
@@ -89,12 +110,43 @@ class LivePlan:
         self.queue = queue  # of all that ask for this model
         self.room = room  # this plan's own in it
         self.labels = (plan.model, plan.operation, plan.reason, plan.permit.rule_version)  # what its records say
-        self.stored_words = OPERATIONS[plan.operation].stored_words
+        self.keeps, self.home, self.absent = keeps, home, absent
+        self.stored_words = OPERATIONS[plan.operation].stored_words if plan.operation in OPERATIONS else ()
+        self.binds = keeps and bool(plan.model) and plan.operation == RESPONSES.name  # its answers have ids of new ones
         self.one_endpoint = len({target.backend.deployment.endpoint.id for target in self.targets()}) == 1
+        self.watches_state = keeps or not self.one_endpoint  # where requests go that name something stored matters
+        self._at: dict[str, LivePlan] = {}
 
     def targets(self) -> Iterator[Target]:
         for tier in self.tiers:
             yield from tier.targets
+
+    def at(self, home: str) -> "LivePlan":
+        """What of it is at one endpoint; without a tier where nothing is."""
+        known = self._at.get(home)
+        if known is None:
+            known = self._at[home] = self.mapped(lambda target: target if _is_at(home, target) else None, home)
+        return known
+
+    def mapped(self, of: Callable[[Target], Target | None], home: str = "") -> "LivePlan":
+        """The same with other targets in the places of these, or with fewer."""
+        tiers: list[Tier] = []
+        holder_tiers = 0
+        for index, tier in enumerate(self.tiers):
+            targets = tuple(found for target in tier.targets if (found := of(target)) is not None)
+            if targets:
+                tiers.append(tier.of(targets))
+                holder_tiers += index < self.holder_tiers
+        absent: tuple[Target, ...] = ()
+        if home:
+            held = chain.from_iterable(tier.targets for tier in self.tiers[: self.holder_tiers])
+            absent = tuple(target for target in held if not _is_at(home, target))
+        return LivePlan(
+            *(self.plan, tuple(tiers), holder_tiers, self.traffic, self.queue, self.room),
+            keeps=self.keeps,
+            home=home,
+            absent=absent,
+        )
 
 
 class Fleet:
@@ -104,6 +156,8 @@ class Fleet:
         self._loop, self._names, self._rng = loop, names, rng
         self.standing = Standing()
         self.backends: dict[str, Backend] = {}
+        self.stores: dict[str, Backend] = {}  # endpoints as what is stored there is asked for; by id, as the others
+        self.stored: dict[tuple[str, str], LivePlan] = {}  # by workload and resource
         self.identities: dict[str, Identity] = {}  # by endpoint
         self.plans: dict[tuple[str, str, str], LivePlan] = {}
         self.traffic: dict[str, Traffic] = {}
@@ -127,11 +181,13 @@ class Fleet:
         now = self._loop.time()
         identities = self._identities_of(snapshot)
         ways = {name: self._way_to(endpoint) for name, endpoint in snapshot.endpoints.items()}
-        quotas = self._quotas_of(snapshot, now)
-        backends = {
-            deployment.id: self._backend(snapshot, deployment, quotas, identities, ways)
-            for deployment in snapshot.deployments.values()
-        }
+        stored = [plan for workload in snapshot.workloads.values() for plan in workload.stored.values()]
+        storing = {each.id: each for plan in stored for tier in plan.tiers for each in tier}
+        quotas = self._quotas_of(snapshot, chain(snapshot.deployments.values(), storing.values()), now)
+        backends, stores = (
+            {each.id: self._backend(snapshot, each, quotas, identities, ways) for each in deployments}
+            for deployments in (snapshot.deployments.values(), storing.values())
+        )
         traffic = {}
         for name, workload in snapshot.workloads.items():
             known = self.traffic.get(name)
@@ -140,19 +196,22 @@ class Fleet:
             traffic[name] = known
         models = {deployment.model for deployment in snapshot.deployments.values()}
         queues = {model: self.queues[model] if model in self.queues else Queue() for model in models}
-        waiting_max = snapshot.limits.waiting_max
+        queues[_NO_MODEL] = self.queues.get(_NO_MODEL) or Queue()
         targets: dict[tuple[str, str], Target] = {}
+        every = backends | stores
         plans = {
-            key: self._live(plan, backends, targets, traffic[plan.workload], queues[plan.model], waiting_max)
-            for key, plan in snapshot.plans.items()
+            key: self._live(plan, snapshot, every, targets, traffic, queues) for key, plan in snapshot.plans.items()
         }
-        replaced = [old for name, old in self.backends.items() if backends.get(name) is not old]
+        live = [self._live(plan, snapshot, every, targets, traffic, queues) for plan in stored]
+        known_before = self.backends | self.stores
+        replaced = [old for name, old in known_before.items() if every.get(name) is not old]
         unused = [old for name, old in self.identities.items() if identities.get(name) is not old]
         self.backends, self.plans, self.identities = backends, plans, identities
+        self.stores, self.stored = stores, {(plan.plan.workload, plan.plan.operation): plan for plan in live}
         self.traffic, self.queues = traffic, queues
         rooms: dict[str, set[tuple[str, str]]] = {model: set() for model in queues}
-        for workload, model, operation in plans:
-            rooms[model].add((workload, operation))
+        for each in chain(plans.values(), live):
+            rooms[each.plan.model].add((each.plan.workload, each.plan.operation))
         for model, queue in queues.items():
             queue.keep(rooms[model])
         self._quotas, self.ways, self._endpoints = quotas, ways, dict(snapshot.endpoints)
@@ -169,24 +228,27 @@ class Fleet:
         return (other for other in self.at_endpoint(backend.deployment.endpoint.id) if other is not backend)
 
     def at_endpoint(self, endpoint_id: str) -> list[Backend]:
-        """All deployments of an endpoint."""
-        return [backend for backend in self.backends.values() if backend.deployment.endpoint.id == endpoint_id]
+        """All deployments of an endpoint, and what is stored there."""
+        return [backend for backend in self._every() if backend.deployment.endpoint.id == endpoint_id]
 
     def total(self, read: Callable[[Pool], int]) -> int:
-        return sum(read(backend.pool) for backend in self.backends.values())
+        return sum(read(backend.pool) for backend in self._every())
 
     def flush(self) -> None:
         """Writes all that was sent and still waits for the end of the loop's turn."""
-        for backend in self.backends.values():
+        for backend in self._every():
             backend.pool.outbox.flush()
 
     def sweep(self, now: float) -> None:
-        for backend in self.backends.values():
+        for backend in self._every():
             backend.pool.sweep(now)
 
     def close(self) -> None:
-        for backend in self.backends.values():
+        for backend in self._every():
             backend.pool.close()
+
+    def _every(self) -> Iterator[Backend]:
+        return chain(self.backends.values(), self.stores.values())
 
     def _identities_of(self, snapshot: Snapshot) -> dict[str, Identity]:
         return {
@@ -201,10 +263,10 @@ class Fleet:
                 return known
         return Way(self._loop, self._names, endpoint)
 
-    def _quotas_of(self, snapshot: Snapshot, now: float) -> dict[str, Quota]:
+    def _quotas_of(self, snapshot: Snapshot, deployments: Iterable[Deployment], now: float) -> dict[str, Quota]:
         """By the pool's name, or by the only deployment's. What is known of an unchanged quota is kept."""
         quotas: dict[str, Quota] = {}
-        for deployment in snapshot.deployments.values():
+        for deployment in deployments:
             name = _quota_name(deployment)
             if name not in quotas:
                 old = self._quotas.get(name)
@@ -231,7 +293,7 @@ class Fleet:
         settings = PoolSettings(
             deployment.connections_max, snapshot.server.upstream_idle_s, endpoint.timeouts.connect_s
         )
-        old = self.backends.get(deployment.id)
+        old = self.backends.get(deployment.id) or self.stores.get(deployment.id)
         if old is not None and old.deployment == deployment:
             old.pool.settings = settings
             old.pool.use(ways[endpoint.id])
@@ -258,13 +320,14 @@ class Fleet:
     def _live(
         self,
         plan: Plan,
+        snapshot: Snapshot,
         backends: Mapping[str, Backend],
         known: dict[tuple[str, str], Target],
-        traffic: Traffic,
-        queue: Queue,
-        waiting_max: int,
+        traffics: Mapping[str, Traffic],
+        queues: Mapping[str, Queue],
     ) -> LivePlan:
-        operation = OPERATIONS[plan.operation]
+        traffic, queue = traffics[plan.workload], queues[plan.model]
+        make = _target if plan.model else _stored_target
         tiers: list[Tier] = []
         holder_tiers = 0
         for index, tier in enumerate(plan.tiers):
@@ -272,19 +335,33 @@ class Fleet:
             for deployment in tier:
                 key = deployment.id, plan.operation
                 if key not in known:
-                    speaks = dialect(deployment.endpoint.provider)
-                    route = speaks.route(deployment, operation)
-                    if route is None:
+                    target = make(backends[deployment.id], plan.operation)
+                    if target is None:
                         continue
-                    known[key] = Target(backends[deployment.id], operation, route, speaks)
+                    known[key] = target
                 targets.append(known[key])
             if targets:
-                balancer = balancer_for(plan.prefer, traffic.policy.affinity, self._rng)
+                balancer = balancer_for(plan.prefer, traffic.policy.affinity, self._rng) if plan.model else Rendezvous()
                 tiers.append(Tier(tuple(targets), balancer, self.standing))
                 holder_tiers += index < plan.holder_tiers
         reach = (target.backend for tier in tiers for target in tier.targets)
-        room = queue.room(plan.workload, plan.operation, waiting_max, reach)
-        return LivePlan(plan, tuple(tiers), holder_tiers, traffic, queue, room)
+        room = queue.room(plan.workload, plan.operation, snapshot.limits.waiting_max, reach)
+        return LivePlan(*(plan, tuple(tiers), holder_tiers, traffic, queue, room), keeps=snapshot.ledger is not None)
+
+
+def _target(backend: Backend, operation: str) -> Target | None:
+    speaks = dialect(backend.deployment.endpoint.provider)
+    route = speaks.route(backend.deployment, OPERATIONS[operation])
+    return Target(backend, OPERATIONS[operation], route, speaks) if route is not None else None
+
+
+def _stored_target(backend: Backend, resource: str) -> Target:
+    """Of an endpoint, for one resource; each request has a path of its own."""
+    return StoredTarget(backend, RESOURCES[resource].operation, dialect(backend.deployment.endpoint.provider))
+
+
+def _is_at(home: str, target: Target) -> bool:
+    return target.backend.deployment.endpoint.id == home
 
 
 def _limit(snapshot: Snapshot, deployment: Deployment) -> GradientLimit:

@@ -11,32 +11,28 @@ from router.base.errors import (
     UnauthorizedError,
     place_of,
 )
-from router.base.heap import CROWDED_BYTES
-from router.config.snapshot import ServerSettings
-from router.limits.admission import admit_body
 from router.limits.estimate import tokens_of
 from router.model.error_body import error_body
 from router.model.operation import BodyKind, Ending, Operation
-from router.providers.errors import client_error
-from router.providers.headers import answer_headers, retry_headers
-from router.proxy.answer import Answer, broken
+from router.proxy.answer import broken
 from router.proxy.attempts import first_answer
 from router.proxy.context import Caller, Context
 from router.proxy.exhaustion import PassedError
 from router.proxy.facts import Facts, affinity_of, form_facts, json_facts, names_file
 from router.proxy.fleet import LivePlan
 from router.proxy.outgoing import client_patience_s, client_request_id, up_headers
+from router.proxy.phases import admit, limit_lines, pass_error, relay, reply_json, reply_whole
 from router.proxy.realtime.paths import find_session, presented
 from router.proxy.realtime.session import run_session
 from router.proxy.replies import (
     error_event,
     error_headers,
-    json_headers,
     model_list,
     status_line,
 )
 from router.proxy.runtime import Runtime
 from router.proxy.settlement import settle
+from router.proxy.stateful.serving import at_home, reply_bound, serve_stored
 from router.proxy.surface import Ask, find_ask, route_of
 from router.telemetry.trace_context import read_traceparent
 from router.transport.heads import RequestHead
@@ -51,7 +47,9 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         ask = _recognise(ctx, rt)
         if ask.operation is None:
             if ask.usage:
-                _reply_json(ctx, await rt.own_usage.body(ctx, rt.clock.wall()))
+                reply_json(ctx, await rt.own_usage.body(ctx, rt.clock.wall()))
+            elif ask.stored is not None:
+                await serve_stored(ctx, rt, server, ask.stored)
             elif ask.session is not None:
                 await run_session(ctx, rt, server, ask.session)
             else:
@@ -60,20 +58,24 @@ async def serve(inbound: Inbound, rt: Runtime, server: Server) -> None:
         allowance = ctx.caller.allowance
         if allowance is not None and (stop := rt.limits.admit(ctx, allowance, inbound.started_at)) is not None:
             await rt.limits.wait(ctx, rt.limits.admit, allowance, stop)
-        _admit(inbound, ctx.snapshot.server, server)
+        admit(inbound, ctx.snapshot.server, server)
         if not inbound.body_whole:
             await inbound.read_body()
         facts = ctx.facts = _read_facts(inbound, ask.operation, ask.model)
-        ctx.plan = _place(ctx, rt, facts)
+        plan = ctx.plan = _place(ctx, rt, facts)
+        if plan.watches_state and (facts.names_stored_state or names_file(inbound.body, plan.stored_words)):
+            plan = ctx.plan = await at_home(ctx, rt, plan)
         if allowance is not None and (stop := rt.limits.charge(ctx, allowance, monotonic())) is not None:
             await rt.limits.wait(ctx, rt.limits.charge, allowance, stop)
         answer = ctx.answer = await first_answer(ctx, rt)
         if not answer.succeeded:
-            _pass_error(ctx, answer)
+            pass_error(ctx, answer)
+        elif plan.binds:
+            await reply_bound(ctx, rt, answer)
         elif answer.ended and not answer.is_stream:
-            _reply_whole(ctx, answer)
+            reply_whole(ctx, answer)
         else:
-            await _relay(ctx, rt, answer)
+            await relay(ctx, rt, answer)
     except RouterError as error:
         ctx.error = error
         _reply_error(ctx, error)
@@ -132,17 +134,6 @@ def _read_head(ctx: Context, rt: Runtime, head: RequestHead) -> Caller:
     return caller
 
 
-def _admit(inbound: Inbound, settings: ServerSettings, server: Server) -> None:
-    """Before a body byte is read: may this body come in at all."""
-    # A body that came with its head is in memory, and counted, already.
-    buffered = server.buffered_bytes - len(inbound.body)
-    length = inbound.body_length
-    if length > settings.body_bytes_max or buffered + length > settings.buffered_bytes_max:
-        admit_body(length, settings.body_bytes_max, buffered, settings.buffered_bytes_max)
-    if buffered + length > CROWDED_BYTES:
-        server.heap.crowd()
-
-
 def _read_facts(inbound: Inbound, operation: Operation, model: str | None) -> Facts:
     """What is asked. `model`: as the path names it."""
     if not inbound.body:
@@ -160,12 +151,6 @@ def _place(ctx: Context, rt: Runtime, facts: Facts) -> LivePlan:
         plan = _find_plan(ctx, rt, facts.model)
         if ctx.snapshot is rt.snapshot:
             caller.plans[facts.model] = plan
-    if not plan.one_endpoint and (facts.names_stored_state or names_file(ctx.inbound.body, plan.stored_words)):
-        raise InvalidRequestError(
-            "The request names state that is stored at one endpoint (previous_response_id, conversation, background "
-            "or a file), and this model is served by several. Send what it needs in the request itself.",
-            code="stateful_needs_home",
-        )
     ctx.tokens = tokens_of(facts)
     if plan.traffic.policy.affinity:
         facts.affinity = affinity_of(facts, ctx.inbound.body)
@@ -211,81 +196,7 @@ def _reply_models(ctx: Context) -> None:
         raise NotFoundError(
             "The model does not exist, or this key may not use it.", code="model_not_found", param="model"
         )
-    _reply_json(ctx, model_list(allowed, only=ask.model))
-
-
-def _reply_json(ctx: Context, body: bytes) -> None:
-    """What the router itself knows."""
-    ctx.status = 200
-    now = monotonic()
-    ctx.inbound.answer_whole(status_line(200), json_headers(ctx.id) + _limit_lines(ctx, now), body, now)
-
-
-def _reply_whole(ctx: Context, answer: Answer) -> None:
-    """The usual end of an answer that is no stream: it came whole, and leaves in one write."""
-    inbound, head = ctx.inbound, answer.head
-    assert head is not None
-    ctx.status = head.status
-    now = monotonic()
-    inbound.answer_whole(status_line(head.status), _headers_down(ctx, answer, now), answer.held_body(), now)
-
-
-async def _relay(ctx: Context, rt: Runtime, answer: Answer) -> None:
-    """From the commit point to the end. Raises StreamBrokenError, or ClientGoneError."""
-    inbound, head = ctx.inbound, answer.head
-    assert head is not None
-    inbound.release_body()
-    now = monotonic()
-    ctx.status = head.status
-    headers = _headers_down(ctx, answer, now)
-    if head.length is not None and not answer.is_stream:
-        inbound.begin_sized_answer(status_line(head.status), headers, head.length, now)
-    else:
-        inbound.begin_answer(status_line(head.status), headers, None, now)
-    assert ctx.caller.key is not None
-    gaps = rt.books.gaps(ctx.caller.key.workload, answer.target.cloud) if answer.is_stream else None
-    answer.flow(now, gaps)
-    wheel = inbound.wheel
-    wheel.arm(answer, now)
-    try:
-        while not answer.finished:
-            await inbound.rest()
-    finally:
-        wheel.disarm(answer)
-        answer.stop()
-    if not answer.complete():
-        raise broken(answer.error)
-    inbound.end()
-
-
-def _headers_down(ctx: Context, answer: Answer, now: float) -> bytes:
-    """What passes of the upstream's header lines, and the router's own."""
-    assert answer.head is not None
-    lines = b"%bx-request-id: %b\r\n" % (answer_headers(answer.head.fields, ctx.caller.reveal), ctx.id.encode())
-    if ctx.caller.reveal:
-        lines += f"x-router-served-by: {answer.target.cloud}/{answer.target.id}\r\n".encode()
-    allowance = ctx.caller.allowance
-    return lines if allowance is None else lines + allowance.lines(now)
-
-
-def _limit_lines(ctx: Context, now: float) -> bytes:
-    """What its key has left, on whatever the router says itself."""
-    allowance = ctx.caller.allowance
-    return allowance.lines(now) if allowance is not None else b""
-
-
-def _pass_error(ctx: Context, answer: Answer) -> None:
-    """A client's own error, as the deployment put it."""
-    head, target = answer.head, answer.target
-    assert head is not None
-    judgement = target.judge(head.status, head.fields, answer.held_body())
-    shown = client_error(
-        head.status, answer.held_body(), judgement, target.backend.deployment, reveal=ctx.caller.reveal
-    )
-    ctx.status = shown.status
-    now = monotonic()
-    headers = json_headers(ctx.id) + retry_headers(head.fields) + _limit_lines(ctx, now)
-    ctx.inbound.answer_whole(status_line(shown.status), headers, shown.body, now)
+    reply_json(ctx, model_list(allowed, only=ask.model))
 
 
 def _reply_error(ctx: Context, error: RouterError) -> None:
@@ -305,7 +216,7 @@ def _reply_error(ctx: Context, error: RouterError) -> None:
             inbound.keep_alive = False
         body = error.body if isinstance(error, PassedError) else error_body(error)
         now = monotonic()
-        headers = error_headers(error, ctx.id) + _limit_lines(ctx, now)
+        headers = error_headers(error, ctx.id) + limit_lines(ctx, now)
         inbound.answer_whole(status_line(error.status), headers, body, now)
 
 

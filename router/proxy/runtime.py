@@ -6,6 +6,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import chain
 from typing import Final, Protocol
 
 from router.base.clock import Clock
@@ -23,7 +24,6 @@ from router.proxy.fleet import Fleet
 from router.proxy.limiting import Limiting
 from router.proxy.own_usage import OwnUsage
 from router.proxy.queues import Queues
-from router.proxy.replies import retry_after
 from router.proxy.realtime.open_sessions import OpenSessions
 from router.proxy.replies import retry_after
 from router.proxy.stateful.homes import Homes
@@ -82,7 +82,6 @@ class Runtime:
         self.clock = clock
         self.tracing: Tracing | None = None  # None: the configuration has no such section
         self.own_usage = OwnUsage(loop)
-        self.strangers = Strangers(STRANGERS_AT_ONCE, STRANGERS_PER_S)
         self.homes = Homes(loop, clock)
         self.sessions = OpenSessions()
         self.strangers = Strangers(STRANGERS_AT_ONCE, STRANGERS_PER_S)
@@ -198,7 +197,7 @@ class Runtime:
         key = self.snapshot.keys.get(ctx.caller.key.sha256)
         if key is None:
             raise _unauthorized()
-        same = key.workload == ctx.caller.key.workload and key.may_use(plan.model)
+        same = key.workload == ctx.caller.key.workload and (not plan.model or key.may_use(plan.model))
         return began_with.narrowed(self.fleet.permits.get(key.workload) if same else None)
 
     def credential_refused(self, backend: Backend, now: float, *, condemn: bool = True) -> None:
@@ -240,7 +239,7 @@ def described(snapshot: Snapshot) -> dict[str, object]:
                 "holder": plan.holder,
                 "deployments": [deployment.id for tier in plan.tiers[: plan.holder_tiers] for deployment in tier],
             }
-            for plan in snapshot.plans.values()
+            for plan in chain(snapshot.plans.values(), *(each.stored.values() for each in snapshot.workloads.values()))
             if plan.holder
         ],
     }

@@ -20,7 +20,7 @@ async def signed_parts(
     lines = target.head.split(b"\r\n", 1)[1] + up_lines + length
     host = target.backend.deployment.endpoint.base_url.authority.encode()
     signing = rt.loop.run_in_executor(
-        rt.signers, target.identity.sign, b"POST", host, target.route.target, _fields(lines), pieces
+        rt.signers, target.identity.sign, target.method, host, target.route.target, _fields(lines), pieces
     )
     signing.add_done_callback(lambda _: ctx.inbound.wake())
     try:

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from router.base.errors import NotFoundError, RouterError
 from router.model.operation import OPERATIONS, Operation
 from router.proxy.realtime.paths import require_upgrade
+from router.proxy.stateful.paths import Stored, find_stored
 
 _V1: Final = ("/v1", "/openai/v1")
 _DEPLOYMENTS: Final = b"/openai/deployments/"
@@ -16,11 +17,14 @@ _DEPLOYMENTS: Final = b"/openai/deployments/"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a path asks for: an operation; where it is None, the models or one of them, or what the key has used."""
+    """What a path asks for: an operation of a model; where it is None, something that is stored, what the key has used,
+    or the models or one of them.
+    """
 
     operation: Operation | None
     model: str | None = None  # named by the path, which then decides
     usage: bool = False
+    stored: Stored | None = None
     session: Operation | None = None  # over WebSocket
 
     @property
@@ -28,6 +32,8 @@ class Ask:
         """As logs and metrics have it."""
         if self.operation is not None:
             return self.operation.name
+        if self.stored is not None:
+            return self.stored.route.resource.name
         if self.session is not None:
             return self.session.name
         return "usage" if self.usage else "models"
@@ -51,6 +57,7 @@ _EXACT: Final[Mapping[bytes, Ask]] = MappingProxyType(
     }
 )
 _ONE_MODEL: Final = (b"/v1/models/", b"/openai/v1/models/", b"/openai/models/")
+_STORED: Final = (b"/v1", b"/openai/v1", b"/openai")
 _SCOPED: Final[Mapping[bytes, Operation]] = MappingProxyType(
     {op.path.encode(): op for op in OPERATIONS.values() if op.deployment_scoped}
 )
@@ -61,11 +68,12 @@ def find_ask(method: bytes, target: bytes) -> Ask:
     path = target.partition(b"?")[0] if b"?" in target else target
     ask = _EXACT.get(path)
     if ask is None:
-        ask = _named_in_path(path)
+        ask = _stored(method, path) or _named_in_path(path)
+    if ask.stored is not None:
+        return ask
     expected = b"GET" if ask.operation is None else b"POST"
     if method != expected:
-        allowed = expected.decode()
-        raise MethodNotAllowedError(f"This path takes {allowed} only.", headers={"allow": allowed})
+        raise _takes(expected.decode())
     return ask
 
 
@@ -76,7 +84,24 @@ def route_of(method: bytes, target: bytes, ask: Ask) -> str:
         path = f"{_DEPLOYMENTS.decode()}{{model}}{ask.operation.path}"
     elif ask.model is not None:
         path = f"{path[: path.index('/models/')]}/models/{{model}}"
+    elif ask.stored is not None:
+        path = f"{path[: path.index(ask.stored.route.resource.path)]}{ask.stored.route.path.replace('{}', '{id}')}"
     return f"{method.decode()} {path}"
+
+
+def _stored(method: bytes, path: bytes) -> Ask | None:
+    """Something that is stored, by its path in any family. Raises MethodNotAllowedError."""
+    for prefix in _STORED:
+        if path.startswith(prefix) and (found := find_stored(path[len(prefix) :])):
+            stored = found.get(method.decode("latin-1"))
+            if stored is None:
+                raise _takes(", ".join(sorted(found)))
+            return Ask(None, stored=stored)
+    return None
+
+
+def _takes(allowed: str) -> MethodNotAllowedError:
+    return MethodNotAllowedError(f"This path takes {allowed} only.", headers={"allow": allowed})
 
 
 def _named_in_path(path: bytes) -> Ask:

@@ -23,6 +23,7 @@ from router.jobs.loops import Surprised, every
 from router.jobs.sharing import Changes, Picture, Sharing
 from router.limits.lease import Ask, Grant
 from router.model.keys import StoredKey
+from router.model.stored import Home, HomePage
 from router.proxy.figures import limit_numbers
 from router.supervisor.limits import BEYOND_S
 from router.supervisor.nursery import name_process
@@ -33,6 +34,7 @@ from router.worker import Seat, Worker, raise_open_files
 
 ORDER_S: Final = 30.0
 USAGE_S: Final = 10.0
+HOMES_S: Final = 10.0
 LEASE_S: Final = 2.0  # then it is asked anew
 ALIVE_EVERY_S: Final = 0.5  # it is said: half of the shortest time after which silence can be taken for a hung loop
 JOIN_S: Final = 90.0  # to read another configuration, where one came into force meanwhile
@@ -157,6 +159,8 @@ async def _start(index: int, listeners: tuple[socket.socket, ...], channel: Chan
     await worker.assemble()
     if snapshot.ledger is not None:
         worker.assembly.runtime.own_usage.ask = partial(channel.call, dict[str, Any], USAGE_S, "usage")
+        worker.assembly.runtime.homes.find_homes = partial(channel.call, list[Home], HOMES_S, "find_homes")
+        worker.assembly.runtime.homes.page_homes = partial(channel.call, HomePage, HOMES_S, "own_homes")
     if order.keys is not None:
         await worker.assembly.keyring.take(order.keys)
     for deployment_id in order.draining:

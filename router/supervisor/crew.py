@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from router.limits.lease import Ask, Grant
+from router.model.stored import Home, HomePage, OwnHomes
 from router.supervisor.news import News
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
@@ -56,6 +57,14 @@ class Superior(Protocol):
 
     async def usage(self, key: str, since: float, until: float, bucket: str) -> dict[str, Any]:
         """A key's own figures, as the ledger has them. Raises ClosedError, FailedError, TimeoutError."""
+        ...
+
+    async def find_homes(self, key: str, ids: list[str]) -> list[Home]:
+        """Where those of a key's ids live that are its own. Raises as `usage`."""
+        ...
+
+    async def own_homes(self, asked: OwnHomes) -> HomePage:
+        """A page of a key's own ids. Raises as `usage`."""
         ...
 
     def ended(self, slot: Slot) -> None:
@@ -231,8 +240,9 @@ class Crew:
         async def lease(asks: list[Ask]) -> list[Grant]:
             return await self._superior.lend(slot, asks)
 
+        kept: dict[str, Verb] = {"find_homes": self._superior.find_homes, "own_homes": self._superior.own_homes}
         told: dict[str, Verb] = {"failed": failed, "join": join, "listening": listening, "alive": alive}
-        return {"order": order, "lease": lease, "share": share, "usage": self._superior.usage, **told}
+        return {"order": order, "lease": lease, "share": share, "usage": self._superior.usage, **kept, **told}
 
     async def _poll(self) -> None:
         """Keeps what requests counted. The rest is read when somebody asks: that takes a few times longer."""

@@ -33,6 +33,7 @@ from router.jobs.tenure import Tenure
 from router.jobs.watching import Watching
 from router.limits.lease import Ask, Grant
 from router.model.keys import ApiKey, StoredKey
+from router.model.stored import Home, HomePage, OwnHomes
 from router.supervisor import child
 from router.supervisor.copies import Copy, make_copies
 from router.supervisor.crew import ANSWER_S, Crew
@@ -270,6 +271,16 @@ class Supervisor:
         if self._accounts is None:
             raise FailedError("no ledger is kept")
         return await self._accounts.bookkeeping.usage(key, since, until, bucket)
+
+    async def find_homes(self, key: str, ids: list[str]) -> list[Home]:
+        if self._accounts is None:
+            raise FailedError("no ledger is kept")
+        return await self._accounts.bookkeeping.find_homes(key, ids)
+
+    async def own_homes(self, asked: OwnHomes) -> HomePage:
+        if self._accounts is None:
+            raise FailedError("no ledger is kept")
+        return await self._accounts.bookkeeping.own_homes(asked)
 
     def ended(self, slot: Slot) -> None:
         self._limits.forget(str(slot.index))

@@ -1,4 +1,4 @@
-"""The responses API: one message or one function call, streamed as typed events and not. Nothing is stored."""
+"""The responses API: one message or one function call, streamed as typed events and not."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +16,17 @@ def responses(ask: Ask) -> Answer:
     tool = called_tool(ask.fields)
     if ask.streamed:
         return stream_answer(_numbered(_tool_events(ask, tool) if tool else _text_events(ask, words)), at_once=2)
+    return json_answer(whole_response(ask), len(words))
+
+
+def whole_response(ask: Ask) -> dict[str, Any]:
+    """As it is at its end, streamed or not."""
+    words = ask.words(0, ask.limit("max_output_tokens"))
+    tool = called_tool(ask.fields)
     item = (
         _call(ask, tool, "completed", arguments(ask)) if tool else _message(ask, "completed", [_part("".join(words))])
     )
-    return json_answer(_ended(ask, item, words, cut=not tool), len(words))
+    return _ended(ask, item, words, cut=not tool)
 
 
 def _response(ask: Ask, status: str, output: list[Any]) -> dict[str, Any]:

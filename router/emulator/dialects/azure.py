@@ -89,7 +89,7 @@ class AzureDialect:
             found = None if found and found.operation in ("responses", MODELS) else found
         elif path.startswith("/openai/"):
             found = operation_at(method, path.removeprefix("/openai"), None, version)
-            found = found if found and found.operation in ("responses", MODELS) else None
+            found = found if found and (found.stored or found.operation in ("responses", MODELS)) else None
         return found if found and _in_version(found) else None
 
     def check_fields(self, target: Target, fields: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ from router.emulator.bodies import About
 from router.emulator.quota import Verdict
 from router.emulator.received import Request
 from router.emulator.settings import Deployment
+from router.emulator.stored import Place, place_of
 
 MODELS: Final = "models"
 
@@ -34,6 +35,7 @@ class Target:
     deployment: str | None = None
     api_version: str = "v1"
     item: str | None = None
+    stored: Place | None = None
 
 
 class Dialect(Protocol):
@@ -70,6 +72,8 @@ def operation_at(method: str, path: str, deployment: str | None, version: str) -
         return Target(MODELS, None, version)
     if method == "GET" and path.startswith("/models/"):
         return Target(MODELS, None, version, unquote(path.removeprefix("/models/")))
+    if (place := place_of(path)) is not None and deployment is None:
+        return Target(place.names[0].partition("/")[0], None, version, stored=place)
     return None
 
 
