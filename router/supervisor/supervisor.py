@@ -185,8 +185,8 @@ class Supervisor:
         close_sockets(self._sockets)  # workers have theirs
         if patient:  # another router answers operators, and keeps the books: of these workers' segments, too
             await self._admin.close()
-            if self._accounts is not None:
             await self._watching.stop()
+            if self._accounts is not None:
                 await self._accounts.stop()
         await self._crew.gone(settings.drain_delay_s + settings.drain_s + END_S)
         self.event("drained")
@@ -199,8 +199,8 @@ class Supervisor:
         await self._supply.stop()
         close_sockets(self._sockets)
         await self._admin.close()
-        if self._accounts is not None:
         await self._watching.stop()
+        if self._accounts is not None:
             await self._accounts.stop()
         self._log.close()
 
