@@ -95,8 +95,8 @@ class Supervisor:
         self._keys = SharedKeys(bookkeeping, lambda: self._snapshot, self._adopt_keys, self._tell_keys, self.event)
         self.keys = KeyOffice(lambda: self._snapshot, self._keys.book, self._clock)
         self._live = Live()
-        self._scenes: list[Scene] = []
         self._watching = Watching(file, lambda: self._snapshot, self.reload, self._surprised)
+        self._scenes: list[Scene] = []
         self._admin = AdminServer(self, snapshot.server.admin_token, snapshot.server.cors_origins)
         self._loaded_at = self._clock.wall()
         self._drained: set[str] = set()  # deployments
@@ -130,8 +130,8 @@ class Supervisor:
             await self._crew.start()
             await self._look()
             self.admin_port = await self._admin.start(server.admin.host, server.admin.port, admin)
-        except BaseException:
             self._watching.start()
+        except BaseException:
             await self.close()
             raise
         self._complete = True
