@@ -13,6 +13,9 @@ def pytest_asyncio_loop_factories(
     if "test_sockets" in item.nodeid:
         return {"uvloop": uvloop.new_event_loop}
     # The two begin TLS each in their own way.
-    if item.path.stem in ("test_tls_clients", "test_proxied") or "told_apart_from_its_handshake" in item.nodeid:
+    if (
+        item.path.stem in ("test_tls_clients", "test_proxied", "test_preambles")
+        or "told_apart_from_its_handshake" in item.nodeid
+    ):
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
