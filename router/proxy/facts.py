@@ -22,6 +22,7 @@ Body = bytes | bytearray
 
 AFFINITY_BYTES: Final = 1024
 EMBEDDED_BYTES_MIN: Final = 4096  # a shorter body holds no file worth counting apart
+EMBEDDED_LOOKS_MAX: Final = 4096  # for files in one body: some milliseconds
 FILE_TOKENS: Final = 1000  # about what an image costs
 FORM_TOKENS: Final = 1000
 COMPLETION_TOKENS_MOST: Final = 1 << 24
@@ -34,8 +35,8 @@ LARGE_BYTES: Final = 2048  # a value of so many bytes is left out of the search 
 
 _MODEL: Final = b'"model"'  # inside a string the quotes would be escaped
 _COLON: Final = re.compile(rb"\s*:\s*")
-# Escapes that can spell a lower-case letter or an underscore, so a key that is read here.
-_ESCAPED_KEY: Final = re.compile(rb"\\u00(?:[67]|5[fF])")
+# Escapes that can spell a letter or an underscore, so a key that is read here.
+_ESCAPED_KEY: Final = re.compile(rb"\\u00[4-7]")
 # What an endpoint stores, named by its id: the key's value is a string or a list of them.
 _STORED_ID: Final = re.compile(rb'"(?:file_ids?|vector_store_ids?|container(?:_id)?)"\s*:\s*\[?\s*"')
 _FORM_FIELDS: Final = frozenset({b"model", b"stream"})
@@ -108,6 +109,8 @@ _NO_MORE: Final = (*_NO_OTHERS, _NULL, _NULL, _NULL, _NULL)
 
 def json_facts(body: Body, operation: Operation, path_model: str | None) -> Facts:
     """Reads a JSON body. Raises InvalidRequestError that names the field at fault."""
+    if not body.isascii():
+        _check_utf_8(body)
     try:
         fields = _decode(body)
     except msgspec.ValidationError as error:
@@ -175,8 +178,9 @@ def prompt_tokens(body: Body) -> int:
     if length < EMBEDDED_BYTES_MIN:
         return (length >> 2) + 1
     files = 0
-    at = body.find(_BASE64_END)
-    while at >= 0:
+    at, looks = body.find(_BASE64_END), 0
+    while at >= 0 and looks < EMBEDDED_LOOKS_MAX:
+        looks += 1
         end = at + len(_BASE64_END)
         if body.endswith(_BASE64_BEGIN, 0, at):
             end = body.find(b'"', at)
@@ -245,10 +249,15 @@ def _proven_place(body: Body, named: str | None, fields: _Fields, plain: bool) -
         _ESCAPED_KEY.search(body, 0, skip) is not None or _ESCAPED_KEY.search(body, on) is not None
     ):
         return None
-    if body.count(_MODEL, 0, skip) + body.count(_MODEL, on) != 1:
+    # In whatever case: there are readers of JSON who take `Model` for the same.
+    found = body.lower().count(_MODEL) if skip == len(body) else _count_outside(body, skip, on)
+    if found != 1:
         return None
     at = body.find(_MODEL, 0, skip)
-    at = (at if at >= 0 else body.find(_MODEL, on)) + len(_MODEL)
+    at = at if at >= 0 else body.find(_MODEL, on)
+    if at < 0:
+        return None
+    at += len(_MODEL)
     if not plain:
         for name, value, nothing in zip(_OTHERS, _others(fields), _NO_OTHERS, strict=True):
             if value is not nothing:
@@ -263,6 +272,18 @@ def _proven_place(body: Body, named: str | None, fields: _Fields, plain: bool) -
         return None
     start = colon.end()
     return Splice(start, start + len(value)) if body.startswith(value, start) else None
+
+
+def _count_outside(body: Body, skip: int, on: int) -> int:
+    return body[:skip].lower().count(_MODEL) + body[on:].lower().count(_MODEL)
+
+
+def _check_utf_8(body: Body) -> None:
+    """The decoder looks at what it wants; another reader might take a cut letter and the quote behind it for one."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
 
 
 def _size(named: tuple[Raw, bytes]) -> int:
@@ -294,6 +315,8 @@ def _exact_place(body: Body) -> Splice | None:
     Raises InvalidRequestError where a field that is read here stands twice.
     """
     places = top_level_values(body)
+    if sum(name.lower() == "model" for name in places) > ("model" in places):
+        raise _stands_twice("model")
     for name in ("model", *_OTHERS):
         if len(places.get(name, ())) > 1:
             raise _stands_twice(name)

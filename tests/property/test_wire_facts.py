@@ -26,7 +26,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 # What stands at the top level beside the fields that are read: never one of their names.
 MORE = st.dictionaries(
     st.one_of(
-        TEXTS.map(lambda text: text + "_"), st.sampled_from(["messages", "tools", "Model", "model ", "metadata"])
+        TEXTS.map(lambda text: text + "_"), st.sampled_from(["messages", "tools", "Modell", "model ", "metadata"])
     ),
     VALUES,
     max_size=4,
