@@ -21,6 +21,7 @@ STREAM_S: Final = 12  # a stream has a chunk a second, so each meets several upg
 PAUSE_S: Final = 1.5  # between the end of one and the begin of the next
 SHORT_RATE: Final = 60.0  # requests a second
 FOLLOWED_S: Final = 60.0
+ROOM: Final = 8  # times what is open: how the kernel spreads clients over workers is not what is looked at
 
 
 async def upgrades(scale: Scale) -> Outcome:
@@ -28,9 +29,8 @@ async def upgrades(scale: Scale) -> Outcome:
     outcome, streams, count = Outcome(), int(scale.rate), int(scale.fault_s)
     fleet = fleet_of(WORKERS, more=_more(streams), drain_s=4 * STREAM_S, keepalive_timeout_s=20)
     pace = {**PACE, "first_token_ms": 500, "token_gap_ms": 1000, "tokens": STREAM_S}
-    fleet = replace(
-        fleet, endpoints={**fleet.endpoints, "azure-slow": Endpoint(model=SLOW, emulator=pace)}, recorded=True
-    )
+    slow = Endpoint(model=SLOW, emulator=pace, deployment={"connections_max": ROOM * streams})
+    fleet = replace(fleet, endpoints={**fleet.endpoints, "azure-slow": slow}, recorded=True)
     async with site(fleet) as running:
         held = Held(running.port, Traffic("streams", key_of("api"), 1.0, model=SLOW, stream_every=1), streams)
         short = Load(running.port, _short())
@@ -56,7 +56,10 @@ async def upgrades(scale: Scale) -> Outcome:
 
 def _more(streams: int) -> dict[str, Any]:
     """With room for all at the clouds: on a machine that is full, learned limits would turn some away, rightly."""
-    return {"ledger": {"dir": "ledger"}, "limits": {"concurrency_start": 8 * streams, "concurrency_min": 8 * streams}}
+    return {
+        "ledger": {"dir": "ledger"},
+        "limits": {"concurrency_start": ROOM * streams, "concurrency_min": ROOM * streams},
+    }
 
 
 def _short() -> list[Traffic]:

@@ -89,9 +89,8 @@ def deal(found: Sequence[Sockets], workers: int) -> list[Sockets]:
     for index in range(len(found), workers):
         like = found[index % len(found)]
         if all(each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for each in like):
+            # Not listening yet: who connected there meanwhile would wait for somebody who may never come.
             dealt[index] = tuple(_bound(each.family, each.getsockname(), reuse_port=True) for each in like)
-            for each in dealt[index]:
-                each.listen(BACKLOG)
         else:
             dealt[index] = tuple(each.dup() for each in like)
     return dealt

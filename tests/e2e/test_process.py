@@ -71,9 +71,7 @@ async def serve(file: Path, **environ: str) -> Process:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    folder: Path, *, environ: Mapping[str, str] | None = None, **settings: Any
-) -> AsyncIterator[Running]:
+async def running(folder: Path, *, environ: Mapping[str, str] | None = None, **settings: Any) -> AsyncIterator[Running]:
     """A process that has logged `started`; what is left of it at the end is killed."""
     described = Cloud("azure", settings=Settings(**settings))
     file, log = folder / "router.yaml", folder / "access.log"

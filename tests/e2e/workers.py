@@ -117,9 +117,6 @@ class Workers:
     async def metric_is(self, name: str, value: float) -> bool:
         return await self.metric(name) == value
 
-    async def metric_is(self, name: str, value: float) -> bool:
-        return await self.metric(name) == value
-
     def records(self) -> list[dict[str, Any]]:
         return [line for line in self._logged() if "event" not in line]
 

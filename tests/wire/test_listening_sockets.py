@@ -1,12 +1,24 @@
-"""The sockets that the supervisor keeps."""
+"""Listening sockets: opened once, dealt among workers, handed on, and closed with nobody in their queues."""
 
+import asyncio
+import contextlib
 import errno
 import os
 import socket
 
 import pytest
 
-from router.transport.listening import BACKLOG, close_sockets, open_sockets, withdraw
+from router.transport import listening
+from router.transport.listening import (
+    BACKLOG,
+    HANDSHAKE_S,
+    Sockets,
+    close_sockets,
+    deal,
+    emptied,
+    open_sockets,
+    withdraw,
+)
 
 
 def test_all_workers_listen_at_one_port_and_a_connection_waits_in_one_of_their_queues() -> None:
@@ -85,3 +97,63 @@ def _accepts(listening: socket.socket) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def test_sockets_that_were_open_are_dealt_so_that_each_has_somebody_who_accepts() -> None:
+    opened = open_sockets("127.0.0.1", 0, 3)
+    more: list[Sockets] = []
+    try:
+        two = deal(opened, 2)
+        assert [len(own) for own in two] == [2, 1]
+        assert {each for own in two for each in own} == {each for own in opened for each in own}
+        more = deal(opened, 5)
+        assert more[:3] == [tuple(own) for own in opened]
+        assert {each.getsockname() for own in more for each in own} == {opened[0][0].getsockname()}
+        assert not any(_listens(each) for own in more[3:] for each in own), "who connected there would wait for nobody"
+    finally:
+        close_sockets([*opened, *more])
+
+
+def test_a_socket_that_can_have_no_others_beside_it_is_all_workers_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        dealt = deal([(given,)], 3)
+        try:
+            for own in dealt:
+                withdraw(own)  # would end it for all
+            dealt[2][0].setblocking(False)
+            with socket.create_connection(given.getsockname()):
+                assert _accepts(dealt[2][0])
+        finally:
+            close_sockets(dealt)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_queue_is_emptied_before_its_socket_closes_and_nobody_new_gets_in(host: str) -> None:
+    ((own,),) = open_sockets(host, 0, 1)
+    with contextlib.ExitStack() as stack:
+        stack.callback(own.close)
+        clients = [stack.enter_context(socket.create_connection(own.getsockname()[:2])) for _ in range(20)]
+        emptying = asyncio.create_task(emptied([own]))
+        await asyncio.sleep(HANDSHAKE_S + 0.05)
+        assert not emptying.done(), "they still wait"
+        late = stack.enter_context(socket.socket(own.family))
+        late.setblocking(False)
+        assert late.connect_ex(own.getsockname()[:2]) == errno.EINPROGRESS
+        for _ in clients:
+            accepted = stack.enter_context(own.accept()[0])
+            accepted.sendall(b"answer")
+        await emptying
+        assert not _accepts(own), "who began to connect meanwhile has no answer"
+        own.close()
+        assert [client.recv(6) for client in clients] == [b"answer"] * 20
+
+
+async def test_a_queue_that_somebody_fills_all_the_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "EMPTIED_S", 0.3)
+    ((own,),) = open_sockets("127.0.0.1", 0, 1)
+    with own, socket.create_connection(own.getsockname()):
+        await emptied([own])
+
+
+def _listens(each: socket.socket) -> bool:
+    return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from router.telemetry import names
 from router.telemetry.exposition import render
 from router.telemetry.names import METRICS, PROCESS, Across, Kind, Metric
-from router.telemetry.reading import Buckets, Exemplar, Reading, lasting, merged
+from router.telemetry.reading import Buckets, Exemplar, Reading, lasting, merged, understood
 
 TABLE = (*METRICS, *PROCESS)
 # Floats whose sums are exact, so that the order of adding cannot show.
@@ -112,3 +112,17 @@ def test_of_two_processes_with_different_configurations_both_are_told() -> None:
 
     assert both.numbers[names.CONFIG.name] == {("v1",): 1, ("v2",): 1}
     assert both.numbers[names.CONFIG_LOADED.name] == {(): 100.0}
+
+
+@given(READINGS)
+def test_of_another_version_what_can_be_added_is_kept(reading: Reading) -> None:
+    assert understood(reading) == reading
+    known = names.REQUESTS.name
+    strange = Reading(
+        {**reading.numbers, "router_of_another_age": {("a",): 1}, known: {("too", "few"): 1}},
+        {**reading.histograms, names.REQUEST_DURATION.name: {("a",): Buckets([1], 1.0)}},
+    )
+    left = understood(strange)
+    assert "router_of_another_age" not in left.numbers
+    assert not left.numbers[known]
+    merged([left, reading])
