@@ -15,6 +15,7 @@ from router.base.errors import RefusedError
 from router.emulator import Distribution, Settings
 from router.model.plan import Permit
 from router.proxy.realtime import session as sessions
+from router.transport.answer_outbox import End
 from tests.adversity.test_reload import File
 from tests.router_kit import API_KEY, CANARY, INTERNAL_KEY, Cloud, RunningRouter, heal, held, router
 
@@ -43,6 +44,14 @@ class Talk:
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self.ws = ws
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of the client's own end, to do with it what a library does not."""
+        connection = self.ws._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        return connection.transport
+
     async def say(self, kind: str, **fields: Any) -> None:
         await self.ws.send_str(orjson.dumps({"type": kind, **fields}).decode())
 
@@ -61,7 +70,7 @@ class Talk:
         while (message := await asyncio.wait_for(self.ws.receive(), 10)).type is WSMsgType.TEXT:
             pass
         assert message.type is WSMsgType.CLOSE, message
-        return message.data, message.extra
+        return message.data, message.extra or ""
 
 
 @asynccontextmanager
@@ -76,7 +85,9 @@ async def talk(
         yield Talk(ws)
 
 
-async def refused(r: RunningRouter, path: str = "/v1/realtime?model=gpt-realtime", **more: Any) -> tuple[int, str]:
+async def refused(
+    r: RunningRouter, path: str = "/v1/realtime?model=gpt-realtime", **more: str | None
+) -> tuple[int, str]:
     """Status and code of the answer in a session's place."""
     headers = {
         "connection": "Upgrade, close",
@@ -164,8 +175,7 @@ class TestOpening:
         self, path: str, fields: dict[str, str | None], status: int, code: str
     ) -> None:
         async with router(azure(), Cloud("chat")) as r:
-            more = {"path": path} if path else {}
-            assert await refused(r, **more, **fields) == (status, code)
+            assert await refused(r, path or "/v1/realtime?model=gpt-realtime", **fields) == (status, code)
             assert r.clouds["azure"].received.connections == 0
 
     async def test_an_upgrade_elsewhere_is_a_request_like_all(self) -> None:
@@ -304,18 +314,17 @@ class TestRelay:
             ]
 
     async def test_a_slow_client_holds_the_deployment_back(self) -> None:
-        async with router(azure(settings=Settings(tokens=Distribution(20_000.0)))) as r:
-            async with talk(r) as call:
-                await call.hear()
-                transport = call.ws._response.connection.transport  # type: ignore[union-attr]  # as one that stalls
-                transport.pause_reading()  # type: ignore[union-attr]
-                await call.say("response.create", response={"output_modalities": ["audio"]})
-                runtime = r.worker.assembly.runtime
-                [session] = runtime.sessions._open
-                await r.until(lambda: session._upstream.paused)  # type: ignore[attr-defined]
-                transport.resume_reading()  # type: ignore[union-attr]
-                await r.until(lambda: not session._upstream.paused)  # type: ignore[attr-defined]
-                await call.until("response.done")
+        async with router(azure(settings=Settings(tokens=Distribution(20_000.0)))) as r, talk(r) as call:
+            await call.hear()
+            transport = call.transport  # as one that stalls
+            transport.pause_reading()
+            await call.say("response.create", response={"output_modalities": ["audio"]})
+            runtime = r.worker.assembly.runtime
+            session: Any = next(iter(runtime.sessions._open))
+            await r.until(lambda: session._upstream.paused)
+            transport.resume_reading()
+            await r.until(lambda: not session._upstream.paused)
+            await call.until("response.done")
 
     async def test_a_message_that_is_too_long_ends_the_session(self) -> None:
         async with router(azure(), server={"body_bytes_max": 100_000}) as r:
@@ -326,16 +335,16 @@ class TestRelay:
             assert (await record(r))["outcome"] == "client_error"
 
     async def test_half_messages_of_all_are_bounded_together(self) -> None:
-        async with router(azure(), server={"body_bytes_max": 100_000, "buffered_bytes_max": 150_000}) as r:
-            async with talk(r) as one, talk(r) as two:
-                for call in (one, two):
-                    await call.hear()
-                half = b"\x82\xff" + (90_000).to_bytes(8) + bytes(4) + bytes(80_000)
-                one.ws._response.connection.transport.write(half)  # type: ignore[union-attr]
-                server = r.worker.assembly.gateway.server
-                await r.until(lambda: server.buffered_bytes >= 80_000)
-                two.ws._response.connection.transport.write(half)  # type: ignore[union-attr]
-                assert (await two.close_code())[0] == 1013
+        bounds = {"body_bytes_max": 100_000, "buffered_bytes_max": 150_000}
+        async with router(azure(), server=bounds) as r, talk(r) as one, talk(r) as two:
+            for call in (one, two):
+                await call.hear()
+            half = b"\x82\xff" + (90_000).to_bytes(8) + bytes(4) + bytes(80_000)
+            one.transport.write(half)
+            server = r.worker.assembly.gateway.server
+            await r.until(lambda: server.buffered_bytes >= 80_000)
+            two.transport.write(half)
+            assert (await two.close_code())[0] == 1013
 
 
 class TestEnds:
@@ -382,7 +391,7 @@ class TestEnds:
                 await call.hear()
                 await call.say("response.create")
                 await call.until("response.output_audio.delta")
-                call.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+                call.transport.abort()
                 began = asyncio.get_running_loop().time()
                 await r.until(lambda: r.clouds["azure"].sessions[-1].closed is not None)
                 assert asyncio.get_running_loop().time() - began < 1.0
@@ -415,21 +424,19 @@ class TestEnds:
             assert (await record(r))["attempts"][-1]["outcome"] == "answered"  # no fault of the deployment's
 
     async def test_a_session_ends_with_its_key(self) -> None:
-        async with router(azure()) as r:
-            async with talk(r) as call:
-                await call.hear()
-                file = File(r)
-                file.now["keys"] = file.now["keys"][1:]
-                assert (await file.put())[0] == 200
-                assert (await call.until("error"))["error"]["code"] == "invalid_api_key"
-                assert (await call.close_code())[0] == 1008
+        async with router(azure()) as r, talk(r) as call:
+            await call.hear()
+            file = File(r)
+            file.now["keys"] = file.now["keys"][1:]
+            assert (await file.put())[0] == 200
+            assert (await call.until("error"))["error"]["code"] == "invalid_api_key"
+            assert (await call.close_code())[0] == 1008
 
     async def test_a_session_lasts_as_long_as_a_request_may(self) -> None:
-        async with router(azure(), timeouts={"total_s": 0.5}) as r:
-            async with talk(r) as call:
-                await call.hear()
-                assert (await call.until("error"))["error"]["code"] == "session_expired"
-                assert (await call.close_code())[0] == 1001
+        async with router(azure(), timeouts={"total_s": 0.5}) as r, talk(r) as call:
+            await call.hear()
+            assert (await call.until("error"))["error"]["code"] == "session_expired"
+            assert (await call.close_code())[0] == 1001
 
     async def test_a_deployment_that_stops_within_a_response_is_given_up(self) -> None:
         async with router(azure(), timeouts={"idle_s": 0.3}) as r:
@@ -443,17 +450,16 @@ class TestEnds:
     async def test_an_end_that_answers_no_ping_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sessions, "PING_EVERY_S", 0.2)
         monkeypatch.setattr(sessions, "LOOK_EVERY_S", 0.1)
-        async with router(azure()) as r:
-            async with talk(r) as alive, talk(r, autoping=False) as dead:
-                for call in (alive, dead):
-                    await call.hear()
-                # One reads, and so answers; the other reads and does not answer.
-                reading = asyncio.create_task(alive.ws.receive())
-                seen = [await asyncio.wait_for(dead.ws.receive(), 5) for _ in range(2)]
-                assert [message.type for message in seen] == [WSMsgType.PING, WSMsgType.CLOSE]
-                await asyncio.sleep(0.5)
-                assert not reading.done()
-                reading.cancel()
+        async with router(azure()) as r, talk(r) as alive, talk(r, autoping=False) as dead:
+            for call in (alive, dead):
+                await call.hear()
+            # One reads, and so answers; the other reads and does not answer.
+            reading = asyncio.create_task(alive.ws.receive())
+            seen = [await asyncio.wait_for(dead.ws.receive(), 5) for _ in range(2)]
+            assert [message.type for message in seen] == [WSMsgType.PING, WSMsgType.CLOSE]
+            await asyncio.sleep(0.5)
+            assert not reading.done()
+            reading.cancel()
 
 
 class TestMoney:
@@ -481,14 +487,15 @@ class TestMoney:
             server = r.worker.assembly.gateway.server
 
             def request(record: Any) -> None:
-                told.append((record.operation, len(server.outbox._queued)))
+                queued = b"".join(bytes(data) for _, data in server.outbox._queued if not isinstance(data, End))
+                told.append((record.operation, b"response.done" in queued))
                 real(record)
 
             books.request = request  # type: ignore[method-assign]
             await call.hear()
             await call.say("response.create")
             await call.until("response.done")
-            assert [operation for operation, _ in told] == ["realtime_response"]
+            assert told == [("realtime_response", False)]  # and the outbox commits before it lets go of what follows
 
     async def test_a_key_has_so_many_responses_a_minute(self) -> None:
         async with router(azure(), keys=limited(rpm=40)) as r:  # a burst of four: the opening, and three responses
@@ -505,13 +512,13 @@ class TestMoney:
             assert len(asked) == 3
 
     async def test_a_response_that_nobody_asked_for_is_cancelled_beyond_the_limit(self) -> None:
-        async with router(azure(settings=SLOW), keys=limited(rpm=10)) as r:  # a burst of one, which the opening takes
-            async with talk(r) as call:
-                await call.hear()
-                await call.say("session.update", session={"turn_detection": {"type": "server_vad"}})
-                await call.say("input_audio_buffer.commit")
-                assert (await call.until("error"))["error"]["code"] == "rate_limit_exceeded"
-                assert (await call.until("response.done"))["response"]["status"] == "cancelled"
+        keys = limited(rpm=10)  # a burst of one, which the opening takes
+        async with router(azure(settings=SLOW), keys=keys) as r, talk(r) as call:
+            await call.hear()
+            await call.say("session.update", session={"turn_detection": {"type": "server_vad"}})
+            await call.say("input_audio_buffer.commit")
+            assert (await call.until("error"))["error"]["code"] == "rate_limit_exceeded"
+            assert (await call.until("response.done"))["response"]["status"] == "cancelled"
 
     async def test_a_session_holds_a_place_for_its_life(self) -> None:
         async with router(azure(), keys=limited(concurrent=1)) as r:
@@ -534,6 +541,22 @@ class TestMoney:
 
 
 class TestResponses:
+    async def test_a_response_goes_on_from_one_of_its_own_session_alone(self) -> None:
+        async with router(text_cloud()) as r, talk(r, "/v1/responses") as call:
+            await call.say("response.create", model="gpt-4o", input="hi")
+            mine = (await call.until("response.completed"))["response"]["id"]
+            for more in (
+                {"previous_response_id": "resp_of_somebody"},
+                {"previous_response_id": mine, "conversation": "conv_of_somebody"},
+                {"previous_response_id": mine, "background": True},
+                {"input": [{"type": "input_file", "file_id": "file-of-somebody"}]},
+            ):
+                await call.say("response.create", **{"model": "gpt-4o", "input": "hi", **more})
+                assert (await call.hear())["error"]["code"] == "previous_response_not_found"
+            await call.say("response.create", model="gpt-4o", input="more", previous_response_id=mine)
+            await call.until("response.completed")
+            assert len(r.clouds["azure"].sessions[-1].events) == 2
+
     async def test_the_first_event_names_the_model(self) -> None:
         async with router(text_cloud(), aliases={"newest": "gpt-4o"}) as r:
             async with talk(r, "/v1/responses") as call:
@@ -590,7 +613,7 @@ class TestResponses:
             async with talk(r, "/v1/responses") as call:
                 await call.say("response.create", model="gpt-4o", input="hi")
                 await r.until(lambda: r.clouds["azure"].received.requests)
-                call.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+                call.transport.abort()
             assert (await record(r, "responses_websocket"))["outcome"] == "client_gone"
 
 

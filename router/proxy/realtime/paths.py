@@ -93,13 +93,11 @@ def check_handshake(fields: Mapping[bytes, bytes], minor: int, *, has_body: bool
     if minor != 1 or b"websocket" not in upgrade or b"upgrade" not in _tokens(fields, b"connection"):
         raise InvalidRequestError("The request does not ask for WebSocket as RFC 6455 says.", code="invalid_upgrade")
     if fields.get(b"sec-websocket-version") != b"13":
-        error = InvalidRequestError(
+        raise UpgradeRequiredError(
             "The only version of WebSocket spoken here is 13.",
             code="websocket_version",
             headers={"sec-websocket-version": "13"},
         )
-        error.status = 426
-        raise error
     if has_body or not is_key(fields.get(b"sec-websocket-key", b"")):
         raise InvalidRequestError(
             "The handshake has a body, or no Sec-WebSocket-Key of 16 bytes in base64.", code="invalid_upgrade"

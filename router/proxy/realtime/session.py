@@ -290,7 +290,7 @@ class Session:
     # -- messages
 
     def _keep(self, opcode: int, payload: bytes) -> None:
-        """Until there is a deployment. A client that sends on is paused only late: who is paused is not seen to leave."""
+        """Until there is a deployment. A client that sends on is paused late: who is paused is not seen to leave."""
         memory, limit = self._server, self._server.bounds.buffered_bytes_max
         memory.buffered_bytes += len(payload)
         self._waiting.append((opcode, payload))
@@ -352,13 +352,12 @@ class Session:
 
     def _check_state(self, event: ClientEvent, facts: Facts, payload: bytes) -> None:
         """A response that is named has to be one of this session: only its deployment knows it."""
-        responses, plan = self._responses, self._ctx.plan
+        responses = self._responses
         assert responses is not None
-        assert plan is not None
         named = facts.names_stored_state
         if event.previous_response_id in responses.ids:
             named = event.names_more
-        if (named or names_file(payload, RESPONSES.stored_words)) and plan.watches_state:
+        if named or names_file(payload, RESPONSES.stored_words):
             raise InvalidRequestError(
                 "The event names state that is not of this session. Send what it needs in the event itself.",
                 code="previous_response_not_found",
