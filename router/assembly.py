@@ -22,7 +22,7 @@ from router.jobs.anchoring import Anchoring
 from router.jobs.engine_load import EngineLoads
 from router.jobs.key_book import KeyBook
 from router.jobs.keyring import KeyRing
-from router.jobs.loops import Surprised
+from router.jobs.loops import Surprised, tell_failures
 from router.jobs.outlook import Outlook
 from router.jobs.probes import Probes
 from router.jobs.supplies import supply_of
@@ -135,6 +135,7 @@ class Assembly:
         self.key_book: KeyBook | None = None
         if snapshot.ledger is not None and self._alone:
             self._keep_ledger(snapshot, snapshot.ledger)
+        tell_failures(loop, self._surprised)
         self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
         self.sweeps = Sweeps(loop, self.runtime)
         self.tokens = TokenKeeper(

@@ -27,6 +27,7 @@ from router.config.load import load
 from router.config.snapshot import Snapshot
 from router.jobs.accounts import Accounts
 from router.jobs.inheritance import Inheritance, addresses_of
+from router.jobs.loops import tell_failures
 from router.jobs.succession import Estate, Taken
 from router.jobs.supplies import supply_of
 from router.jobs.tenure import Tenure
@@ -82,6 +83,7 @@ class Supervisor:
         self.event = self._log.event
         self._sockets, self._copies, self._nursery = sockets, copies, nursery
         self._crew = Crew((), self)
+        tell_failures(asyncio.get_running_loop(), self._surprised)
         self._supply = supply_of(snapshot.redis, asyncio.get_running_loop(), self._clock, self.event, self._surprised)
         self._limits = SharedLimits(self._supply, lambda holders, limit_ids: self._crew.recall(holders, limit_ids))
         self._limits.adopt(snapshot)

@@ -5,10 +5,11 @@ connections as are taken would lock everybody out.
 """
 
 from collections import OrderedDict
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
+from router.base.addresses import source_of
 from router.transport.sockets import connections_possible
 
 if TYPE_CHECKING:
@@ -127,17 +128,6 @@ class Crowd:
         self.leave(oldest)
         oldest.abort()
         return True
-
-
-def source_of(peer: str) -> str:
-    """Whom a connection is counted with: an IPv4 address, or the 64 bits of an IPv6 one that a site has for itself."""
-    if ":" not in peer:
-        return peer
-    address = ip_address(peer.partition("%")[0])
-    assert isinstance(address, IPv6Address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))
 
 
 def _speaks_for_many(source: str, room: Room) -> bool:
