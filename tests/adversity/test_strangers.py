@@ -2,6 +2,9 @@
 
 import asyncio
 
+import aiohttp
+
+from router.config.keys import digest
 from router.proxy.runtime import STRANGERS_AT_ONCE
 from tests.adversity.client import Ask, Reply, ask, chat
 from tests.router_kit import API_KEY, Cloud, RunningRouter, router
@@ -67,3 +70,32 @@ async def test_what_is_not_looked_into_does_not_fill_the_log() -> None:
         assert {record["status"] for record in refused} == {401}
         assert len(refused) <= STRANGERS_AT_ONCE + heard + 100
         assert not any(r.worker.assembly.runtime.in_flight.values())
+
+
+async def test_all_wrong_keys_get_the_same_answer() -> None:
+    """Unknown, ended, malformed, two of them, none: nothing says which it was."""
+    expired = {"name": "old", "workload": "api", "models": ["*"], "expires": "2020-01-01"}
+    keys = [
+        {**expired, "sha256": digest("sk-ir-expired").hex()},
+        {"name": "api", "workload": "api", "models": ["*"], "sha256": digest(API_KEY).hex()},
+    ]
+    shown: list[dict[str, str]] = [
+        {"authorization": f"Bearer {WRONG}"},
+        {"authorization": "Bearer sk-ir-expired"},
+        {"authorization": f"Basic {API_KEY}"},
+        {"authorization": "Bearer"},
+        {"authorization": f"Bearer {API_KEY}", "api-key": WRONG},
+        {"api-key": "sk-ir-expired"},
+        {"api-key": "\xff\xfe"},
+        {},
+    ]
+    async with router(Cloud("azure"), keys=keys) as r, aiohttp.ClientSession() as session:
+        seen = set()
+        for headers in shown:
+            url = f"{r.url}/v1/chat/completions"
+            async with session.post(url, data=chat().body, headers=headers) as answer:
+                told = {name: value for name, value in answer.headers.items() if name.lower() != "x-request-id"}
+                seen.add((answer.status, tuple(sorted(told.items())), await answer.read()))
+        assert len(seen) == 1
+        assert next(iter(seen))[0] == 401
+        assert (await ask(r, asking(API_KEY))).status == 200
