@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from router.admin.control import Reloads
 from router.admin.picture import Scene
 from router.admin.scene import scene_of
 from router.admin.stories import Stories
@@ -45,6 +44,7 @@ from router.telemetry.metrics import RequestMetrics
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Numbers, Reading
 from router.telemetry.recent import Recent
+from router.telemetry.reloads import Reloads
 from router.telemetry.tracing import Tracing
 from router.transport.names import Names
 from router.transport.server import Server

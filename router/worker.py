@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from router.admin.control import ReloadResult, refusal_of
+from router.admin.control import ReloadResult, ended, refusal_of
 from router.admin.hangup import Hangup
 from router.admin.keys import KeyOffice
 from router.admin.live import Live
@@ -317,10 +317,10 @@ class Worker:
             assembly, old = self.assembly, self.assembly.runtime.snapshot
             faults, new = await self._prepare(None), self._prepared
             if new is None:
-                return assembly.reloads.ended(ReloadResult(old.version, refusal_of(faults), faults), old.version)
+                return ended(ReloadResult(old.version, refusal_of(faults), faults), assembly.reloads, old.version)
             self._adopt_prepared()
             changed = await assembly.loop.run_in_executor(None, compare, old, new, self._clock.wall())
-            return assembly.reloads.ended(ReloadResult(new.version, changed=changed), old.version)
+            return ended(ReloadResult(new.version, changed=changed), assembly.reloads, old.version)
 
     async def prepare(self, source: Source) -> tuple[Fault, ...]:
         """The first half of a supervisor's reload: reads what may come into force. Returns why it cannot."""

@@ -1,7 +1,7 @@
 """What the control plane needs of the router that it controls."""
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,12 +9,12 @@ from router.admin.keys import KeyOffice
 from router.config.changes import RESTART
 from router.config.compare import Comparison
 from router.config.faults import Fault
-from router.telemetry import names
-from router.telemetry.reading import Numbers, Reading
+from router.telemetry.reading import Reading
+from router.telemetry.reloads import Reloads
 
 
 class Refusal(enum.Enum):
-    """Why the old configuration stays in force."""
+    """Why the old configuration stays in force: `telemetry.reloads.REASONS`."""
 
     FAULTS = "faults"  # of the new one
     RESTART = "restart"  # it is good, and changes what only a restart can change
@@ -43,33 +43,14 @@ def refusal_of(faults: Iterable[Fault]) -> Refusal:
     return Refusal.RESTART if all(fault.message == RESTART for fault in faults) else Refusal.FAULTS
 
 
-class Reloads:
-    """Those of one router: each is counted, and told to the log."""
-
-    def __init__(self, event: Callable[..., None]) -> None:
-        self.event = event
-        self._counts = dict.fromkeys((None, *Refusal), 0)
-
-    def ended(self, result: ReloadResult, was: str) -> ReloadResult:
-        """Returns the result. `was`: the version that was in force before."""
-        self._counts[result.refusal] += 1
-        if result.refusal is not None:
-            faults = [str(fault) for fault in result.faults]
-            self.event("reload_refused", config_version=was, reason=result.refusal.value, faults=faults)
-        elif result.changed is not None:
-            changes, loosened = result.changed.changes, [change.name for change in result.changed.loosened]
-            self.event(
-                "reloaded", config_version=result.version, was=was, changes=len(changes), exclusive_loosened=loosened
-            )
-        return result
-
-    def numbers(self) -> Numbers:
-        return {
-            names.RELOADS.name: {
-                ("refused", refusal.value) if refusal is not None else ("ok", ""): count
-                for refusal, count in self._counts.items()
-            }
-        }
+def ended(result: ReloadResult, reloads: Reloads, was: str) -> ReloadResult:
+    """Counts and tells it, and returns it. `was`: the version that was in force before."""
+    if result.refusal is not None:
+        reloads.refused(result.refusal.value, was, [str(fault) for fault in result.faults])
+    elif result.changed is not None:
+        loosened = [change.name for change in result.changed.loosened]
+        reloads.adopted(result.version, was, len(result.changed.changes), loosened)
+    return result
 
 
 class ControlledRouter(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from router.admin.control import Refusal, ReloadResult, Reloads, refusal_of
+from router.admin.control import Refusal, ReloadResult, ended, refusal_of
 from router.admin.hangup import Hangup
 from router.admin.keys import KeyOffice
 from router.admin.live import Live, unjudged
@@ -49,6 +49,7 @@ from router.telemetry import reading as readings
 from router.telemetry.access_log import AccessLog
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Reading
+from router.telemetry.reloads import Reloads
 from router.transport.channel import NO_ANSWER, ClosedError, FailedError
 from router.transport.listening import Sockets, close_sockets, deal, open_alone, open_sockets
 
@@ -318,7 +319,7 @@ class Supervisor:
         """Every worker must be able to take the new configuration before any of them does."""
         async with self._reloading:
             old = self._snapshot
-            result = self._reloads.ended(await self._reload(old), old.version)
+            result = ended(await self._reload(old), self._reloads, old.version)
         self._tenure.hung_up()
         return result
 
