@@ -36,6 +36,9 @@ class FakeLoop:
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         self._ready.append((callback, args))
 
+    def set_exception_handler(self, _handler: object) -> None:
+        """Whatever fails is raised here, where it can be seen."""
+
     def run(self) -> None:
         """Runs what is ready, and what that makes ready."""
         while self._ready:
