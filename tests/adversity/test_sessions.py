@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -567,6 +568,28 @@ class TestResponses:
             assert [event["model"] for event in r.clouds["azure"].sessions[-1].events] == ["llm", "llm"]
             assert (await record(r, "responses", 2))["usage"] == {"prompt_tokens": 11, "completion_tokens": 3}
             assert (await record(r, "responses_websocket"))["outcome"] == "ok"
+
+    async def test_its_responses_have_a_home_that_later_sessions_find(self, tmp_path: Path) -> None:
+        """Another key knows nothing of them."""
+        operations = {"llm": ["responses", "responses_websocket"]}
+        clouds = [
+            Cloud(name, deployments={"llm": "gpt-4o"}, operations=operations, settings=SHORT, tier=tier)
+            for tier, name in enumerate(("first", "second"))
+        ]
+        async with router(*clouds, ledger={"dir": str(tmp_path / "ledger")}) as r:
+            r.clouds["first"].faults.add("status", status=503, times=1)
+            async with talk(r, "/v1/responses") as call:
+                await call.say("response.create", model="gpt-4o", input="hi")
+                mine = (await call.until("response.completed"))["response"]["id"]
+            heal(r.backend("first"))
+            follow = {"model": "gpt-4o", "input": "more", "previous_response_id": mine}
+            async with talk(r, "/v1/responses") as call:
+                await call.say("response.create", **follow)
+                await call.until("response.completed")
+            async with talk(r, "/v1/responses", INTERNAL_KEY) as call:
+                await call.say("response.create", **follow)
+                assert (await call.hear())["error"]["code"] == "not_found"
+            assert [len(r.clouds[name].sessions) for name in ("first", "second")] == [0, 2]
 
     async def test_a_session_stays_with_its_model(self) -> None:
         cloud = Cloud(

@@ -49,14 +49,7 @@ class ClientEvent(msgspec.Struct, gc=False):
     session: _Settings | UnsetType | None = UNSET
     response: _Settings | UnsetType | None = UNSET
     stream_id: str | None = None
-    previous_response_id: str | None = None
-    conversation: Raw = _NULL
     background: bool | None = None
-
-    @property
-    def names_more(self) -> bool:
-        """State beside a response's that goes before."""
-        return self.background is True or bytes(self.conversation) != b"null"
 
     @property
     def output_tokens_max(self) -> int:

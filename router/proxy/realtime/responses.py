@@ -58,7 +58,6 @@ class Responses:
         self._running: dict[str, Asked] = {}  # by id
         self._context_tokens = 0  # of the last one: what it ended with is what the next one begins with
         self._count = 0
-        self.ids: set[str] = set()  # of this session's own
 
     @property
     def busy(self) -> bool:
@@ -86,7 +85,6 @@ class Responses:
             error = self._take(asked, now)
         asked.answered = True
         self._running[response_id] = asked
-        self.ids.add(response_id)
         return error
 
     def flowed(self, event_type: str, size: int, now: float) -> None:

@@ -5,6 +5,7 @@ ends it once: the client hears why, as far as it still can, the deployment is le
 settled before.
 """
 
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
@@ -22,12 +23,14 @@ from router.base.errors import (
 )
 from router.limits.admission import bodies_too_many
 from router.model.operation import REALTIME, RESPONSES, Operation
+from router.model.stored import RESOURCES
 from router.providers.errors import client_error
 from router.proxy.attempts import first_answer
 from router.proxy.backend import Target
 from router.proxy.context import Context
 from router.proxy.exhaustion import PassedError
 from router.proxy.facts import Facts, json_facts, names_file
+from router.proxy.fleet import LivePlan
 from router.proxy.realtime.events import (
     ClientEvent,
     cancel_event,
@@ -43,6 +46,9 @@ from router.proxy.realtime.opening import Opening, find_plan, open_upstream
 from router.proxy.realtime.paths import check_handshake, model_of, spoken
 from router.proxy.realtime.responses import Responses
 from router.proxy.runtime import Runtime
+from router.proxy.stateful.names import named_ids
+from router.proxy.stateful.paths import is_id
+from router.proxy.stateful.serving import kept_to
 from router.transport.server import Server
 from router.transport.websocket import ClientSocket, Socket, UpstreamSocket
 from router.transport.websocket_frames import (
@@ -87,7 +93,7 @@ async def run_session(ctx: Context, rt: Runtime, server: Server, operation: Oper
         await rt.limits.wait(ctx, rt.limits.admit, allowance, stop)
     session = Session(ctx, rt, server, operation)
     if operation is REALTIME:
-        await session.place(model_of(head.target))
+        await session.place(model_of(head.target), {})
         session.switch()
     else:
         session.switch()
@@ -115,14 +121,17 @@ class Session:
         self._pinged_at = self._heard_at = monotonic()  # the latter: of the deployment
         self._abort_at = 0.0
         self._events = 0  # of the router's own
+        self._known: set[str] = set()  # ids that its deployment has, and that are of its key
 
     # -- the way there
 
-    async def place(self, model: str) -> None:
-        """Finds a deployment and has it switch. Raises as a request does."""
+    async def place(self, model: str, named: Mapping[str, str]) -> None:
+        """Finds a deployment and has it switch. `named`: ids of what it has to have. Raises as a request does."""
         ctx, rt = self._ctx, self._rt
         ctx.facts = Facts(model)
         ctx.plan = find_plan(ctx, rt, self._operation, model)
+        if named:
+            ctx.plan = await self._home_of(ctx.plan, named)
         ctx.tokens = ctx.facts.prompt_tokens  # next to nothing: what a session uses is taken by its responses
         self._model = model
         allowance = ctx.caller.allowance
@@ -133,6 +142,15 @@ class Session:
         if not opening.succeeded:
             raise passed_error(ctx, opening)
         self._join(opening)
+
+    async def _home_of(self, plan: LivePlan, named: Mapping[str, str]) -> LivePlan:
+        """What of a plan is where all that is stored."""
+        key = self._ctx.caller.key
+        assert key is not None
+        if not plan.keeps:
+            raise _not_found()
+        self._known.update(named)
+        return kept_to(plan, await self._rt.homes.find(self._ctx.inbound, key, named))
 
     def _join(self, opening: Opening) -> None:
         connection, opening.connection = opening.connection, None
@@ -184,7 +202,8 @@ class Session:
                     raise InvalidRequestError("The first event of a session has to be `response.create`.", param="type")
                 if not isinstance(event.model, str):
                     raise InvalidRequestError("The event names no `model`.", code="missing_model", param="model")
-                await self.place(event.model)
+                facts = json_facts(payload, RESPONSES, None)
+                await self.place(event.model, named_ids(payload) if _names_stored(facts, payload) else {})
         except RouterError as error:
             self._fail(error)
 
@@ -351,18 +370,9 @@ class Session:
             )
 
     def _check_state(self, event: ClientEvent, facts: Facts, payload: bytes) -> None:
-        """A response that is named has to be one of this session: only its deployment knows it."""
-        responses = self._responses
-        assert responses is not None
-        named = facts.names_stored_state
-        if event.previous_response_id in responses.ids:
-            named = event.names_more
-        if named or names_file(payload, RESPONSES.stored_words):
-            raise InvalidRequestError(
-                "The event names state that is not of this session. Send what it needs in the event itself.",
-                code="previous_response_not_found",
-                param="previous_response_id",
-            )
+        """What is named has to be of this session: its deployment may know what is another key's."""
+        if event.background or (_names_stored(facts, payload) and not self._known.issuperset(named_ids(payload))):
+            raise _not_found()
 
     def _from_upstream(self, opcode: int, payload: bytes) -> None:
         responses = self._responses
@@ -379,6 +389,7 @@ class Session:
                 elif kind == _BEGUN:
                     refusal = responses.begun(event, now)
                     response_id = event.response.id if event.response is not None else ""
+                    self._bind(response_id)
                 elif kind == "error":
                     responses.refused(event, now)
                 else:
@@ -390,6 +401,17 @@ class Session:
         if refusal is not None:
             self._say(refusal, None)
             self._send(self._upstream, TEXT, cancel_event(response_id, self._event_id()))
+
+    def _bind(self, response_id: str) -> None:
+        """A response of this session may be named in it, and by its key elsewhere where homes are kept."""
+        plan, key, target = self._ctx.plan, self._ctx.caller.key, self._target
+        assert plan is not None
+        assert key is not None
+        assert target is not None
+        self._known.add(response_id)
+        if plan.keeps and not self._realtime and is_id(response_id):
+            kind = RESOURCES[RESPONSES.name].kind
+            self._rt.homes.bind(key, response_id, kind, target.backend.deployment.endpoint.id)
 
     def _send(self, socket: Socket | None, opcode: int, payload: bytes) -> None:
         """To either end. What may go up is asked at every message."""
@@ -534,6 +556,19 @@ def passed_error(ctx: Context, opening: Opening) -> PassedError:
     error = PassedError("The deployment refused the session.", shown.status, shown.body, {})
     error.origin = Origin.CLIENT
     return error
+
+
+def _names_stored(facts: Facts, payload: bytes) -> bool:
+    return facts.names_stored_state or names_file(payload, RESPONSES.stored_words)
+
+
+def _not_found() -> InvalidRequestError:
+    return InvalidRequestError(
+        "The event names state that is not of this session. Send what it needs in the event itself, or name it in the "
+        "first event.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    )
 
 
 def _no_event() -> RouterError:

@@ -49,7 +49,7 @@ async def serve_stored(ctx: Context, rt: Runtime, server: Server, stored: Stored
     if inbound.body and _is_json(inbound.head.fields):
         named |= named_ids(inbound.body)
     home = await rt.homes.find(inbound, key, named) if named else ""
-    ctx.plan = _asked(_kept_to(plan, home) if home else plan, stored, query, stream=stream)
+    ctx.plan = _asked(kept_to(plan, home) if home else plan, stored, query, stream=stream)
     answer = ctx.answer = await first_answer(ctx, rt)
     try:
         await _reply(ctx, rt, answer, stored)
@@ -74,7 +74,7 @@ async def at_home(ctx: Context, rt: Runtime, plan: LivePlan) -> LivePlan:
     named = named_ids(ctx.inbound.body)
     if not named:
         return plan
-    return _kept_to(plan, await rt.homes.find(ctx.inbound, key, named))
+    return kept_to(plan, await rt.homes.find(ctx.inbound, key, named))
 
 
 async def reply_bound(ctx: Context, rt: Runtime, answer: Answer) -> None:
@@ -132,7 +132,7 @@ def _plan(rt: Runtime, key: ApiKey, stored: Stored) -> LivePlan:
     return plan
 
 
-def _kept_to(plan: LivePlan, home: str) -> LivePlan:
+def kept_to(plan: LivePlan, home: str) -> LivePlan:
     kept = plan.at(home)
     if not kept.tiers:
         error = RefusedError(
