@@ -106,17 +106,7 @@ class Assembly:
         # Shared in any case: the next router writes to it while this one ends.
         self.books = Ledgers(AccessLog(snapshot.server.access_log, shared=True), worker)
         clock = clock or SystemClock()
-        settings, name = snapshot.decision_log, f"worker-{worker}" if worker is not None else "0"
-        self.decisions: DecisionLog | NoDecisionLog = NoDecisionLog()
-        decided = None
-        if settings is not None:
-            writer = free_writer(settings.folder, name) if beside else name
-            self.decisions = DecisionLog(settings, clock=clock, writer=writer)
-            decided = Path(settings.folder) / writer
-        if snapshot.ledger is not None:
-            writer = free_writer(snapshot.ledger.folder, name) if beside else name
-            self.books.ledger = LedgerWriter(snapshot.ledger, loop, writer=writer, event=self.books.event)
-        self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
+        self._open_books(snapshot, clock, f"worker-{worker}" if worker is not None else "0", beside=beside)
         self.signers = ThreadPoolExecutor(max_workers=SIGNERS, thread_name_prefix="signer")
         self.fleet = Fleet(loop, self.names, random.Random())
         self.supply = (supply or partial(supply_of, snapshot.redis, loop, clock, self.books.event))(self._surprised)
@@ -154,6 +144,19 @@ class Assembly:
         self._version = _version()
         self.reloads = Reloads(self.books.event)
         self.loaded_at = clock.wall()  # the configuration in force
+
+    def _open_books(self, snapshot: Snapshot, clock: Clock, name: str, *, beside: bool) -> None:
+        """Those that have one writer at a time, who goes by that name if nobody else does."""
+        self.decisions: DecisionLog | NoDecisionLog = NoDecisionLog()
+        decided, settings = None, snapshot.decision_log
+        if settings is not None:
+            writer = free_writer(settings.folder, name) if beside else name
+            self.decisions = DecisionLog(settings, clock=clock, writer=writer)
+            decided = Path(settings.folder) / writer
+        if snapshot.ledger is not None:
+            writer = free_writer(snapshot.ledger.folder, name) if beside else name
+            self.books.ledger = LedgerWriter(snapshot.ledger, self.loop, writer=writer, event=self.books.event)
+        self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
 
     def _keep_ledger(self, snapshot: Snapshot, settings: LedgerSettings) -> None:
         """What comes back out of a ledger that is this process's alone: keys, figures, what budgets have left."""

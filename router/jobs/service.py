@@ -24,19 +24,19 @@ class ServiceManager:
 
     def ready(self) -> None:
         """It serves, after its start or a reload. From the first time on a watchdog is told that the loop runs."""
-        self._tell("READY=1")
+        self._say("READY=1")
         if self.watchdog_s and self._watchdog is None:
             self._watchdog = asyncio.get_running_loop().create_task(self._feed())
 
     def reloading(self) -> None:
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        self._tell("STOPPING=1")
+        self._say("STOPPING=1")
 
     def hand_over(self, pid: int) -> None:
         """Another process of ours is the service from now on."""
-        self._tell(f"MAINPID={pid}")
+        self._say(f"MAINPID={pid}")
         self.close()
 
     def close(self) -> None:
@@ -46,10 +46,10 @@ class ServiceManager:
 
     async def _feed(self) -> None:
         while True:
-            self._tell("WATCHDOG=1")
+            self._say("WATCHDOG=1")
             await asyncio.sleep(self.watchdog_s / 2)
 
-    def _tell(self, *lines: str) -> None:
+    def _say(self, *lines: str) -> None:
         if not self._address:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
