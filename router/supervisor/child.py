@@ -56,7 +56,10 @@ class Child:
 
     async def say_alive(self) -> None:
         """For as long as the loop runs."""
-        await every(ALIVE_EVERY_S, "alive", lambda: self._channel.tell("alive"), self._surprised)
+        server = self.worker.assembly.gateway.server
+        await every(
+            ALIVE_EVERY_S, "alive", lambda: self._channel.tell("alive", len(server.connections)), self._surprised
+        )
 
     def verbs(self) -> dict[str, Verb]:
         worker = self.worker
@@ -77,6 +80,7 @@ class Child:
             "apply": self._apply,
             "picture": self._picture,
             "begin_with": self._begin_with,
+            "shed": self._shed,
             "recall": self._recall,
         }
 
@@ -118,6 +122,9 @@ class Child:
 
     async def _picture(self) -> Picture:
         return self.sharing.picture()
+
+    async def _shed(self, count: int) -> None:
+        self.worker.assembly.gateway.server.shed(count)
 
     async def _begin_with(self, picture: Picture) -> None:
         self.sharing.begin_with(picture)

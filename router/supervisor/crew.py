@@ -13,6 +13,7 @@ from router.model.stored import Home, HomePage, OwnHomes
 from router.supervisor.news import News
 from router.supervisor.order import Order
 from router.supervisor.slot import Slot
+from router.supervisor.spread import SPREAD_EVERY_S, excess
 from router.supervisor.watch import LOOK_EVERY_S, Watch
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Verb
@@ -234,8 +235,8 @@ class Crew:
         async def share(changes: msgspec.Raw) -> None:
             self._news.take(slot, changes)
 
-        async def alive() -> None:
-            """Heard, which is all that it is for."""
+        async def alive(connections: int) -> None:
+            slot.connections = connections
 
         async def lease(asks: list[Ask]) -> list[Grant]:
             return await self._superior.lend(slot, asks)
@@ -254,12 +255,20 @@ class Crew:
     async def _watch(self) -> None:
         """Ends whoever stands still: its clients wait, and so do those who come to its socket."""
         watch = Watch(monotonic())
+        spread_at = monotonic() + SPREAD_EVERY_S
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if monotonic() >= spread_at:
+                spread_at = monotonic() + SPREAD_EVERY_S
+                self._spread()
             for slot in watch.look(self.slots, self._patience_s, monotonic()):
                 slot.stuck += 1
                 self._superior.event("worker_hung", worker=slot.index, pid=slot.pid, after_s=self._patience_s(slot))
                 slot.kill()
+
+    def _spread(self) -> None:
+        for index, count in excess({slot.index: slot.connections for slot in self.up}).items():
+            self.slots[index].channel.tell("shed", count)
 
     def _patience_s(self, slot: Slot) -> float:
         return self._superior.loop_lag_max_s if slot.up else START_S

@@ -41,6 +41,7 @@ class Slot:
         self.joined = False  # has the configuration in force, and is told of the next
         self.up = False  # has joined, and listens
         self.restarts = 0
+        self.connections = 0  # of clients, as it last said
         self.stuck = 0  # times that one stood still, and was ended for it
         self.since = 0.0  # wall seconds, when `up` last changed
         self.settled = asyncio.Event()  # the first process listens, or never will
@@ -118,7 +119,7 @@ class Slot:
         assert self._process is not None
         status = await self._process.wait()
         self.channel.close()
-        self.joined, self.up, self.since = False, False, time.time()
+        self.joined, self.up, self.since, self.connections = False, False, time.time(), 0
         self._past, self.last = readings.lasting(self.reading), Reading()
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 

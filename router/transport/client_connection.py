@@ -503,6 +503,14 @@ class Connection(asyncio.Protocol):
             self.server.outbox.flush()
             self.transport.abort()
 
+    def end_after_this(self) -> bool:
+        """Has the answer that a client waits for say that it is the last. False where it waits for none, or for more."""
+        inbound = self._inbound
+        if inbound is None or inbound.answer_begun or self._backlog:
+            return False
+        inbound.keep_alive = False
+        return True
+
     def end_if_idle(self) -> None:
         """Closes between requests; a running one ends first, and so does one that has come and was not read yet."""
         if self._state is not _HEAD or self._buffer or has_unread(self.transport):

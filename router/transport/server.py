@@ -98,6 +98,15 @@ class Server:
         for connection in tuple(self.connections):
             connection.cut(error)
 
+    def shed(self, count: int) -> None:
+        """Lets so many clients dial anew after the answer that they wait for: another worker may have fewer of them."""
+        leaving = 0
+        for connection in tuple(self.connections):
+            if connection.end_after_this():
+                leaving += 1
+                if leaving >= count:
+                    break
+
     def abort(self) -> None:
         """Ends all connections at once, and those that are about to be some."""
         for arrival in tuple(self.arriving):

@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.drills.load import Shot, Traffic
 from loadtests.drills.outcome import Outcome
-from loadtests.lasting import kills
+from loadtests.lasting import kills, spread
 from loadtests.lasting.kills import Kill
 
 TRAFFIC = Traffic("kept", "key", 1.0, stream_every=0)
@@ -44,3 +44,10 @@ async def test_kills_cost_the_requests_of_the_killed_and_no_others() -> None:
 
     assert outcome.kept, outcome
     assert outcome.figures["kills"] == 3
+
+
+@pytest.mark.timed
+async def test_connections_come_to_lie_evenly() -> None:
+    outcome = await spread.spread(spread.DRILL.quick)
+
+    assert outcome.kept, outcome

@@ -135,6 +135,27 @@ def test_a_connection_that_is_not_kept_says_so_where_it_knows_it_before() -> Non
     assert client.answers[0].fields[b"connection"] == b"close"
 
 
+def test_who_is_to_dial_anew_hears_it_with_the_answer_that_it_waits_for() -> None:
+    client = Client(Held())
+    assert not client.connection.end_after_this(), "its next request may be on its way"
+    client.feed(get())
+    client.server.shed(3)
+    client.handler.release()
+    client.loop.run()
+    assert client.answers[0].fields[b"connection"] == b"close"
+    assert client.ended
+
+
+def test_who_has_asked_for_more_already_is_not_sent_away() -> None:
+    client = Client(Held()).feed(get(b"/1") + get(b"/2"))
+    client.server.shed(1)
+    for _ in range(2):
+        client.handler.release()
+        client.loop.run()
+    assert [reply.fields.get(b"connection") for reply in client.answers] == [None, None]
+    assert not client.ended
+
+
 def test_64_kib_behind_a_running_request_end_its_connection() -> None:
     client = Client(Held()).feed(get(b"/1"))
     client.feed(post(b"x" * (Bounds.pipelined_bytes_max + 1), b"/2")[: Bounds.pipelined_bytes_max + 1])

@@ -1,0 +1,61 @@
+"""Connections over workers: many, few, and after a worker was killed."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from typing import Final
+
+from loadtests.drills.fleet import Endpoint, Fleet, key_of
+from loadtests.drills.load import Traffic
+from loadtests.drills.outcome import Drill, Outcome, Scale
+from loadtests.drills.site import Site, site
+from loadtests.lasting.load import Held
+from loadtests.lasting.site import WORKERS, client_ports, workers_of
+
+FEW: Final = 16
+RATIO_MAX: Final = 1.3
+FEW_MAX: Final = 6  # on one worker, of sixteen: a hash alone puts seven to ten there every other time
+ANSWER_MS: Final = 3000  # so that many connections are few requests
+
+
+async def spread(scale: Scale) -> Outcome:
+    """`scale.rate`: connections; `before_s`, `fault_s`: from the first ones, and from the kill, to the count."""
+    outcome, many = Outcome(), round(scale.rate)
+    endpoint = Endpoint(emulator={"head_ms": ANSWER_MS, "tokens": 1})
+    quick = Endpoint(emulator={"head_ms": 200, "tokens": 1}, model="quick")
+    fleet = Fleet({"azure-a": endpoint, "azure-b": quick}, server={"workers": WORKERS})
+    key = key_of("api")
+    async with site(fleet) as running:
+        async with Held(running.port, Traffic("few", key, 1.0, model="quick", stream_every=0), FEW) as few:
+            await asyncio.sleep(scale.before_s)
+            of_few = await _counts(running)
+        async with Held(running.port, Traffic("many", key, 1.0, stream_every=0), many) as load:
+            await asyncio.sleep(scale.before_s)
+            before = await _counts(running)
+            killed_at = time.monotonic()
+            os.kill(random.choice(list((await workers_of(running)).values())), signal.SIGKILL)
+            await asyncio.sleep(scale.fault_s)
+            after = await _counts(running)
+    outcome.at_most(f"{many} connections: fullest ÷ emptiest worker", max(before) / min(before), RATIO_MAX)
+    outcome.at_most("the same some seconds after one was killed", max(after) / max(1, min(after)), RATIO_MAX)
+    outcome.at_most(f"{FEW} connections: of the fullest worker", max(of_few), FEW_MAX)
+    whole = [one for one in few.shots + load.shots if 0.0 < one.ended < killed_at]
+    outcome.none("requests that failed before the kill", sum(not one.ok for one in whole), str(len(whole)))
+    outcome.figures = {"few": of_few, "many": before, "after_the_kill": after, "requests": len(load.shots)}
+    return outcome
+
+
+async def _counts(running: Site) -> list[int]:
+    return [len(client_ports(pid, running.port)) for _, pid in sorted((await workers_of(running)).items())]
+
+
+DRILL: Final = Drill(
+    "spread",
+    f"{WORKERS} workers; clients that keep their connections and ask again once they have an answer, {FEW} of them and "
+    "many. Who has which connection is as the kernel says",
+    spread,
+    full=Scale(rate=1000, before_s=12, fault_s=40),
+    quick=Scale(rate=200, before_s=6, fault_s=40),
+)
