@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,6 +82,33 @@ class Ledgers:
         self.recent.add(record)
 
 
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The loops of one process that outlive a request."""
+
+    upkeep: Upkeep
+    sweeps: Sweeps
+    tokens: TokenKeeper
+    probes: Probes
+    engine_loads: EngineLoads
+    anchoring: Anchoring
+
+    async def start(self) -> None:
+        """Starts all, and waits a while for the clouds' tokens."""
+        self.upkeep.start()
+        self.sweeps.start()
+        self.tokens.start()
+        await self.tokens.settle(TOKENS_WITHIN_S)
+        self.probes.start()
+        self.engine_loads.start()
+        self.anchoring.start()
+
+    async def stop(self) -> None:
+        self.sweeps.stop()
+        for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
+            await job.stop()
+
+
 class Assembly:
     """One process, put together and not yet started."""
 
@@ -126,20 +154,7 @@ class Assembly:
         if snapshot.ledger is not None and self._alone:
             self._keep_ledger(snapshot, snapshot.ledger)
         tell_failures(loop, self._surprised)
-        self.upkeep = Upkeep(loop, self.fleet, self.names, self._tidy, self._surprised)
-        self.sweeps = Sweeps(loop, self.runtime)
-        self.tokens = TokenKeeper(
-            *(lambda: self.fleet.identities.items(), self._identity_failed, self._identity_refreshed),
-            self._surprised,
-        )
-        outlook = Outlook(self.runtime)
-        self.probes = Probes(loop, lambda: self.runtime.snapshot.health, outlook.targets, outlook.probed)
-        self.engine_loads = EngineLoads(loop, outlook.targets, outlook.loaded)
-        self.anchoring = Anchoring(
-            self.decisions,
-            snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,
-            lambda event, reason: self.books.event(event, reason=reason),
-        )
+        self.jobs = self._jobs(snapshot)
         self.gateway.server.outbox.gate = self.books.ledger
         self._version = _version()
         self.reloads = Reloads(self.books.event)
@@ -158,6 +173,23 @@ class Assembly:
             self.books.ledger = LedgerWriter(snapshot.ledger, self.loop, writer=writer, event=self.books.event)
         self.stories = Stories(self.books.recent, snapshot.server.access_log, decided)
 
+    def _jobs(self, snapshot: Snapshot) -> Jobs:
+        runtime, fleet = self.runtime, self.fleet
+        outlook = Outlook(runtime)
+        identities = fleet.identities.items
+        return Jobs(
+            Upkeep(self.loop, fleet, self.names, self._tidy, self._surprised),
+            Sweeps(self.loop, runtime),
+            TokenKeeper(identities, self._identity_failed, self._identity_refreshed, self._surprised),
+            Probes(self.loop, lambda: runtime.snapshot.health, outlook.targets, outlook.probed),
+            EngineLoads(self.loop, outlook.targets, outlook.loaded),
+            Anchoring(
+                self.decisions,
+                snapshot.decision_log.anchor_every_s if snapshot.decision_log is not None else ANCHOR_EVERY_S,
+                lambda event, reason: self.books.event(event, reason=reason),
+            ),
+        )
+
     def _keep_ledger(self, snapshot: Snapshot, settings: LedgerSettings) -> None:
         """What comes back out of a ledger that is this process's alone: keys, figures, what budgets have left."""
         begin, event = self.supply.begin, self.books.event
@@ -170,27 +202,19 @@ class Assembly:
         self.key_book = KeyBook(accounts.bookkeeping, settings, event, self.keyring.put)
 
     async def start_jobs(self) -> None:
-        """Starts all that outlives a request, and waits a while for the clouds' tokens."""
+        """Starts all that outlives a request, with the tokens of its clouds."""
         if self.accounts is not None:
             self.accounts.start()
         if self.key_book is not None and self.key_book.known is not None:
             await self.keyring.take(self.key_book.known)
         self.wheel.start()
         await self.supply.start()
-        self.upkeep.start()
-        self.sweeps.start()
-        self.tokens.start()
-        await self.tokens.settle(TOKENS_WITHIN_S)
-        self.probes.start()
-        self.engine_loads.start()
-        self.anchoring.start()
+        await self.jobs.start()
 
     async def close(self) -> None:
         """Ends the jobs, the connections to clouds and the books, in this order."""
-        self.sweeps.stop()
         await self.supply.stop()
-        for job in (self.anchoring, self.engine_loads, self.probes, self.tokens, self.upkeep):
-            await job.stop()
+        await self.jobs.stop()
         self.fleet.close()
         for identity in self.fleet.identities.values():
             await identity.close()
@@ -284,7 +308,7 @@ class Assembly:
             **self.reloads.numbers(),
             names.DECISIONS.name: {(): self.decisions.sequence},
             names.DECISIONS_DROPPED.name: {(): self.decisions.dropped},
-            names.ANCHOR_FAILURES.name: {(): self.anchoring.failures},
+            names.ANCHOR_FAILURES.name: {(): self.jobs.anchoring.failures},
             names.ACCESS_LOG_DROPPED.name: {(): self.books.log.dropped},
             names.LOG_BUFFERED.name: {
                 ("access",): self.books.log.buffered_bytes,

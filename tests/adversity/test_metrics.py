@@ -269,7 +269,7 @@ async def test_what_is_lost_or_held_back_is_told() -> None:
         for name, owner, attribute in (
             ("router_access_log_dropped_total", assembly.books.log, "dropped"),
             ("router_decision_log_dropped_total", assembly.decisions, "dropped"),
-            ("router_decision_log_anchor_failures_total", assembly.anchoring, "failures"),
+            ("router_decision_log_anchor_failures_total", assembly.jobs.anchoring, "failures"),
             ("router_placement_violations_total", assembly.runtime, "violations"),
         ):
             assert await r.metric(name) == 0
