@@ -504,7 +504,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def end_after_this(self) -> bool:
-        """Has the answer that a client waits for say that it is the last. False where it waits for none, or for more."""
+        """Has the answer that a client waits for say that it is the last. False where it waits for none or for more."""
         inbound = self._inbound
         if inbound is None or inbound.answer_begun or self._backlog:
             return False
