@@ -1,6 +1,7 @@
 """The requests that are sent: chat completions of a given size, with the key of `config/bench.yaml`."""
 
 import http.client
+import ssl
 from typing import Final
 
 import orjson
@@ -36,9 +37,13 @@ def raw_request(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def fetch(port: int, path: str, body: bytes, timeout_s: float = 30.0) -> bytes:
+def fetch(port: int, path: str, body: bytes, timeout_s: float = 30.0, *, tls: bool = False) -> bytes:
     """One request and its whole answer. Raises BenchError when it is not a 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    if tls:  # with a certificate of the benchmark's own, on this machine
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout_s, context=context)
     try:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
         connection.request("POST", path, body=body, headers=headers)

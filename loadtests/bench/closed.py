@@ -27,7 +27,8 @@ class ClosedLoop:
     body: bytes
     router_body: bytes | None = None
     streams: bool = False
-    tls: bool = False
+    tls: bool = False  # with the upstream
+    tls_clients: bool = False  # and with the clients
     shared: bool = False  # both cores for all
     added: bool = False
     subjects: tuple[str, ...] = ("nginx", "naive", "router")
@@ -42,7 +43,10 @@ class ClosedLoop:
     @contextlib.contextmanager
     def session(self, options: Options, subjects: Sequence[str]) -> Iterator[Measure]:
         cores = options.cores.shared() if self.shared else options.cores
-        with new_site(cores, streaming=self.streams) as site, stand(site, named(subjects), 0.0, self.tls) as here:
+        with (
+            new_site(cores, streaming=self.streams) as site,
+            stand(site, named(subjects), 0.0, self.tls, tls_clients=self.tls_clients) as here,
+        ):
             files = {name: site.folder / f"{name}.json" for name in subjects}
             for name, file in files.items():
                 file.write_bytes(self._body_for(name))
@@ -55,8 +59,9 @@ class ClosedLoop:
                 return Sample(run.cpu_s / units * 1e6, units, run.rate * chunks, run.p50_ms, run.p99_ms, more)
 
             for name in subjects:
-                fetch(here.targets[name].port, here.targets[name].path, self._body_for(name))  # may take seconds, once
-                wrk.run(here.targets[name], files[name], 1, cores.load)  # warm: pools filled, code specialised
+                target = here.targets[name]
+                fetch(target.port, target.path, self._body_for(name), tls=target.tls)  # may take seconds, once
+                wrk.run(target, files[name], 1, cores.load)  # warm: pools filled, code specialised
             yield measure
 
     def _body_for(self, name: str) -> bytes:

@@ -97,7 +97,7 @@ def named(names: Sequence[str]) -> list[Subject]:
 
 def events_of(upstream: Target, body: bytes) -> list[bytes]:
     """The SSE events of one answer, as the upstream sends them."""
-    payload = fetch(upstream.port, upstream.path, body)
+    payload = fetch(upstream.port, upstream.path, body, tls=upstream.tls)
     events = [event + b"\n\n" for event in payload.split(b"\n\n")[:-1]]
     if len(events) < 2 or b"".join(events) != payload:
         raise BenchError("the upstream's answer is no stream of events")

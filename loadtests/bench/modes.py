@@ -23,6 +23,8 @@ MODES: Final[tuple[Mode, ...]] = (
     ClosedLoop("json-16k", "≤ 1.6 ×", chat_body(16 * KIB)),
     ClosedLoop("json-128k", "≤ 1.6 ×", chat_body(128 * KIB)),
     ClosedLoop("tls-json-1k", "≤ 2.0 ×", JSON, tls=True),
+    ClosedLoop("tls-both-1k", "", JSON, tls=True, tls_clients=True, subjects=("nginx", "router")),
+    ClosedLoop("tls-both-stream", "", STREAM, tls=True, tls_clients=True, streams=True, subjects=("nginx", "router")),
     ClosedLoop("decision-log", "on − off ≤ 0.25 ×", JSON, subjects=("nginx", "router", "router-no-decisions")),
     ClosedLoop("accounts", "on − off ≤ 0.2 ×", JSON, subjects=("nginx", "router", "router-no-accounts")),
     MetricsOnOff("metrics-onoff", "≤ 0.1 ×", JSON),

@@ -32,6 +32,7 @@ class Site:
     cores: Cores
     upstream_port: int = 0
     ca_file: Path | None = None  # set: the upstream speaks TLS
+    front: tuple[Path, Path] | None = None  # certificate and key: clients speak TLS, too
     streaming: bool = False
 
     @property
@@ -58,6 +59,7 @@ class Target:
     path: str
     pid: int
     connections: int | None = None
+    tls: bool = False  # with those who ask it
 
 
 class Subject(Protocol):
@@ -84,12 +86,18 @@ class Nginx:
             "UPSTREAM_PORT": str(site.upstream_port),
             "SCHEME": "https" if site.ca_file else "http",
             "BUFFERING": "off" if site.streaming else "on",
+            "FRONT": "" if site.front is None else " ssl",
+            "CERTIFICATE": "" if site.front is None else _nginx_certificate(*site.front),
         }
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         (prefix / "nginx.conf").write_text(text, encoding="utf-8")
         command = [find_program("nginx"), "-e", "stderr", "-p", str(prefix), "-c", "nginx.conf"]
         return Launch(command, port, lambda: accepts(port))
+
+
+def _nginx_certificate(certificate: Path, key: Path) -> str:
+    return f"ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
 
 
 class NaiveAiohttp:
@@ -194,6 +202,8 @@ def derive_config(
         document["decision_log"]["dir"] = str(site.folder / f"{name}-decisions")
     if "ledger" in document:
         document["ledger"]["dir"] = str(site.folder / f"{name}-ledger")
+    if site.front is not None:
+        document["server"]["tls"] = dict(zip(("certificate", "key"), map(str, site.front), strict=True))
     for endpoint in document["endpoints"].values():
         endpoint["base_url"] = site.upstream
         if site.ca_file is not None:
@@ -213,11 +223,18 @@ class Stand:
 
 @contextlib.contextmanager
 def stand(
-    site: Site, subjects: Sequence[Subject], gap_ms: float, tls: bool = False, *, first_at_once: bool = False
+    site: Site,
+    subjects: Sequence[Subject],
+    gap_ms: float,
+    tls: bool = False,
+    *,
+    first_at_once: bool = False,
+    tls_clients: bool = False,
 ) -> Iterator[Stand]:
     """Starts the upstream and the subjects in a folder of their own; ends all of them.
 
     `first_at_once`: a paced stream's first event does not wait for the pace, so that its time is that of the way.
+    `tls_clients`: with `tls`, on the other side as well.
     """
     with contextlib.ExitStack() as stack:
         site = replace(site, upstream_port=free_port(), ca_file=None)
@@ -229,21 +246,21 @@ def stand(
             command.append("--first-at-once")
         if tls:
             certificate, key, ca_file = make_certificate(site.folder)
-            site = replace(site, ca_file=ca_file)
+            site = replace(site, ca_file=ca_file, front=(certificate, key) if tls_clients else None)
             command += ["--tls-cert", str(certificate), "--tls-key", str(key)]
         upstream_port = site.upstream_port
         pid = stack.enter_context(
             running("upstream", command, site.cores.load, site.folder, lambda: accepts(upstream_port))
         )
         targets = {subject.name: stack.enter_context(started(subject, site)) for subject in subjects}
-        yield Stand(site, Target("direct", upstream_port, UPSTREAM_PATH, pid), targets)
+        yield Stand(site, Target("direct", upstream_port, UPSTREAM_PATH, pid, tls=tls), targets)
 
 
 @contextlib.contextmanager
 def started(subject: Subject, site: Site, poll_s: float = 0.02) -> Iterator[Target]:
     launch = subject.launch(site)
     with running(subject.name, launch.command, site.cores.proxy, site.folder, launch.ready, poll_s) as pid:
-        yield Target(subject.name, launch.port, subject.path, pid, launch.connections)
+        yield Target(subject.name, launch.port, subject.path, pid, launch.connections, tls=site.front is not None)
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path, Path]:

@@ -46,7 +46,7 @@ def parse(output: str) -> tuple[int, float, float, float]:
 def run(target: Target, body: Path, seconds: float, core: CoreList) -> ClosedLoop:
     """Loads the target for `seconds`, which wrk takes in whole ones (at least 1)."""
     whole = max(1, round(seconds))
-    url = f"http://127.0.0.1:{target.port}{target.path}"
+    url = f"{'https' if target.tls else 'http'}://127.0.0.1:{target.port}{target.path}"
     options = [
         "--threads",
         "1",

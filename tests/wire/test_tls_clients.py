@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import ssl
@@ -14,6 +15,7 @@ import orjson
 import pytest
 
 from router.emulator import Distribution, Settings
+from router.transport.arrivals import Arrival, Arrivals
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router
 from tests.tls_kit import Authority, Issued, answer, connected, request
 
@@ -42,6 +44,14 @@ async def ask(r: RunningRouter, context: ssl.SSLContext, *fields: str, body: byt
     async with connected(r.port, context) as (reader, writer):
         writer.write(request(body, *fields))
         return await answer(reader)
+
+
+def first_message() -> bytes:
+    """A ClientHello, whose client will say no more."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
 
 
 async def handshakes(r: RunningRouter) -> dict[str, int]:
@@ -155,12 +165,8 @@ class TestDeadline:
             assert await handshakes(r) == {"timeout": 2}
 
     async def test_who_stops_in_the_middle_has_no_more(self, ours: Authority) -> None:
-        context = ssl.create_default_context()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        with contextlib.suppress(ssl.SSLWantReadError):
-            context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
         async with tls_router(ours, server={"handshake_timeout_s": 0.4}) as r, connected(r.port) as (reader, writer):
-            writer.write(outgoing.read())
+            writer.write(first_message())
             flight = await asyncio.wait_for(reader.read(), 5)
             assert flight[:3] == b"\x16\x03\x03", "it was answered"
             assert await handshakes(r) == {"timeout": 1}
@@ -185,6 +191,53 @@ class TestDeadline:
             assert (await ask(r, ours.trusting(), KEY))[0] == 200
             assert await asyncio.wait_for(silent[0][0].read(), 5) == b""
             assert await handshakes(r) == {"crowded": 1, "ok": 1}
+
+
+class TestTurns:
+    async def test_of_many_handshakes_one_begins_in_a_turn_of_the_loop(
+        self, ours: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever else is ready is served between two of them."""
+        loop, turns, begun = asyncio.get_running_loop(), [0], list[int]()
+        begin = Arrivals._begin
+
+        def count() -> None:
+            turns[0] += 1
+            if not done.is_set():
+                loop.call_soon(count)
+
+        def begin_counted(arrivals: Arrivals, arrival: Arrival) -> None:
+            begun.append(turns[0])
+            begin(arrivals, arrival)
+
+        monkeypatch.setattr(Arrivals, "_begin", begin_counted)
+        done = asyncio.Event()
+        async with tls_router(ours) as r:
+            loop.call_soon(count)
+            try:
+                assert await asyncio.gather(*(ask(r, ours.trusting(), KEY) for _ in range(40)))
+            finally:
+                done.set()
+            assert await handshakes(r) == {"ok": 40}
+        assert len(begun) == 40
+        assert all(later > earlier for earlier, later in itertools.pairwise(begun))
+
+    async def test_beyond_so_many_the_one_that_has_waited_longest_goes(
+        self, ours: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Places cannot be held by clients that stop in the middle."""
+        monkeypatch.setattr("router.transport.arrivals.HANDSHAKES_MAX", 3)
+        hello = first_message()
+        async with tls_router(ours) as r, contextlib.AsyncExitStack() as stack:
+            held = []
+            for _ in range(3):
+                reader, writer = await stack.enter_async_context(connected(r.port))
+                writer.write(hello)
+                await reader.readexactly(3)  # it was answered, and says no more
+                held.append(reader)
+            assert (await ask(r, ours.trusting(), KEY))[0] == 200
+            await asyncio.wait_for(held[0].read(), 5)
+            assert await handshakes(r) == {"ok": 1, "crowded": 1}
 
 
 class TestClientCertificates:
