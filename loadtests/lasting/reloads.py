@@ -26,7 +26,7 @@ PACE: Final = {"head_ms": 20, "first_token_ms": 10, "token_gap_ms": 2, "tokens":
 
 
 async def reloads(scale: Scale) -> Outcome:
-    """`scale.fault_s`: how many reloads there are, with one worker and then with two; `before_s`: of quiet between them."""
+    """`scale.fault_s`: how many reloads there are, with one worker and then with two; `before_s`: of quiet between."""
     outcome = Outcome()
     for workers in (1, 2):
         await _reloaded(outcome, scale, workers)
@@ -138,8 +138,8 @@ DRILL: Final = Drill(
     f"one worker, then two, before {REGIONS} emulated regions and {KEYS + 1} keys; {PAUSE_S:g} s after each reload "
     f"comes the next: three good files (one region less each time, another quota, fewer keys, another alias) and a bad "
     "one, cut short, against the rules, with a key that is unknown or that needs a restart. The p99 of first bytes of "
-    f"what was due during the reloads is held against that of the quiet times, one before each {BATCH} reloads. A quarter of the requests are "
-    "streams; all of them count as failed unless they are whole",
+    f"what was due during the reloads is held against that of the quiet times, one before each {BATCH} reloads. A "
+    "quarter of the requests are streams; all of them count as failed unless they are whole",
     reloads,
     full=Scale(rate=250, before_s=50, fault_s=100, after_s=2),
     quick=Scale(rate=60, before_s=4, fault_s=8, after_s=0.5),

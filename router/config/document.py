@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Final, TypeAlias, cast
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -54,6 +55,8 @@ class Document:
 
     def read(self) -> None:
         """Reads the file into `tree`; what stands in the way becomes a fault."""
+        if self._given is not None and self._given.form:
+            return self._take_form(self._given)
         try:
             text = self._text = self._given.text if self._given is not None else _read(self.file)
         except OSError as error:
@@ -82,7 +85,17 @@ class Document:
 
     def source(self) -> Source:
         """What was read, references and files included."""
-        return Source(self._text, self._references, self.cores, self._files)
+        return Source(self._text, self._references, self.cores, self._files, self._form())
+
+    def _form(self) -> bytes:
+        """Reading YAML is most of the work of a load, and whoever is handed this need not do it again."""
+        return msgspec.msgpack.encode((self.tree, list(self._lines.items()), list(self._written.items())))
+
+    def _take_form(self, given: Source) -> None:
+        self.tree, lines, written = msgspec.msgpack.decode(given.form)
+        self._text, self._references = given.text, dict(given.references)
+        self._lines = {tuple(path): line for path, line in lines}
+        self._written = {tuple(path): text for path, text in written}
 
     def read_file(self, path: Path, written: str) -> str | None:
         """What another file holds that is named at `path`, relative to this one; None, with a fault, where it cannot

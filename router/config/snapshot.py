@@ -39,6 +39,7 @@ class Source:
     references: Mapping[str, str] = field(repr=False)  # what each one meant then, by how it is written
     cores: int = 1  # that a process might run on then, which is what `workers: auto` meant
     files: Mapping[str, str] = field(default_factory=dict, repr=False)  # certificates and keys, by how they are named
+    form: bytes = field(default=b"", repr=False, compare=False)  # what was found in the text, which takes long to find
 
     def files_of(self, file: Path) -> tuple[Path, ...]:
         """All that was read for it. `file`: the configuration's own, where relative paths start."""

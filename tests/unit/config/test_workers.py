@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from ruamel.yaml import YAML
 
 from router.config.changes import differing, fixed_in
+from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.server import share
 from router.config.snapshot import Source
@@ -99,3 +101,16 @@ def test_the_source_shows_no_secret(file: Path) -> None:
     source = load(file, {"KEY": "k-canary"}).source
     assert "canary" not in repr(replace(source))
     assert isinstance(source, Source)
+
+
+def test_whoever_is_handed_the_source_reads_no_yaml(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is most of the work of a load, which each worker would do once more; lines and words are as they were read."""
+    first = load(file, {"KEY": "k"})
+    monkeypatch.setattr(YAML, "compose", None)
+
+    again = load(file, {}, source=first.source)
+
+    assert (again, again.warnings) == (first, first.warnings)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, source=first.source, running=replace(first, server=replace(first.server, workers=2)))
+    assert [(fault.path, fault.line) for fault in caught.value.faults] == [("server.workers", 2)]
