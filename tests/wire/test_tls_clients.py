@@ -31,12 +31,19 @@ def ours(tmp_path: Path) -> Authority:
 
 @asynccontextmanager
 async def tls_router(
-    authority: Authority, *, tls: dict[str, Any] | None = None, settings: Settings | None = None, **more: Any
+    authority: Authority,
+    *,
+    tls: dict[str, Any] | None = None,
+    settings: Settings | None = None,
+    extra: dict[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[RunningRouter]:
+    """`extra`: more keys of the only endpoint."""
     own = authority.issue("server")
     section = {"certificate": str(own.certificate), "key": str(own.key), **(tls or {})}
     server = {"tls": section, **more.pop("server", {})}
-    async with router(Cloud("azure-east", settings=settings or Settings()), server=server, **more) as r:
+    cloud = Cloud("azure-east", settings=settings or Settings(), extra=extra or {})
+    async with router(cloud, server=server, **more) as r:
         yield r
 
 
@@ -79,10 +86,12 @@ async def test_requests_and_streams_go_over_tls(ours: Authority, version: ssl.TL
 
 
 async def test_a_large_body_and_a_large_answer_pass_over_tls(ours: Authority) -> None:
-    """16 MiB up; down, a stream of more than any buffer on the way holds, to a client that takes its time."""
+    """On both sides. 16 MiB up; down, a stream that no buffer on the way holds, to a client that takes its time."""
+    cloud = ours.issue("cloud")
+    files = {"tls_cert": str(cloud.certificate), "tls_key": str(cloud.key)}
     big = orjson.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * (16 << 20)}]})
-    settings = Settings(tokens=Distribution(60_000.0), chunk_tokens=50)
-    async with tls_router(ours, settings=settings) as r:
+    settings = Settings(tokens=Distribution(60_000.0), chunk_tokens=50, **files)  # type: ignore[arg-type]
+    async with tls_router(ours, settings=settings, extra={"ca_file": str(ours.file)}) as r:
         assert (await ask(r, ours.trusting(), KEY, body=big))[0] == 200
         async with connected(r.port, ours.trusting()) as (reader, writer):
             writer.write(request(STREAM, KEY))
