@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import orjson
 import pytest
@@ -12,7 +13,7 @@ from openai import BadRequestError, NotFoundError
 
 from router.config.keys import digest
 from tests.e2e.kit import ASK_HI, RESPONSES, Sdk, azure, openai_sdk
-from tests.router_kit import API_KEY, RunningRouter, router
+from tests.router_kit import API_KEY, Cloud, RunningRouter, held, router
 
 OTHER_KEY = "sk-ir-test-other"
 LINE = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"chat-dep"}}\n'
@@ -184,7 +185,6 @@ async def test_what_is_another_keys_does_not_exist(r: RunningRouter, client: Sdk
     made = await upload(client)
     response = await client.call(RESPONSES, **ASK_HI)
     asked = sum(cloud.received.requests for cloud in r.clouds.values())
-    hidden = {"content": [{"type": "input_file", "file_i\x64": made.id}], "role": "user"}
     async with openai_sdk(r, OTHER_KEY) as other:
         unknown = await refused(other, "files.retrieve", file_id="file-unknown")
         for error, name in (
@@ -192,13 +192,22 @@ async def test_what_is_another_keys_does_not_exist(r: RunningRouter, client: Sdk
             (await refused(other, "files.delete", file_id=made.id), made.id),
             (await refused(other, "responses.retrieve", response_id=response.id), response.id),
             (await refused(other, RESPONSES, **ASK_HI, previous_response_id=response.id), response.id),
-            (await refused(other, RESPONSES, model="gpt-4o", input=[hidden]), made.id),
+            (await refused(other, RESPONSES, model="gpt-4o", input=[with_file(made.id)]), made.id),
             (await refused(other, "vector_stores.create", file_ids=[made.id]), made.id),
         ):
             assert type(error) is NotFoundError
             assert error.message.replace(name, "X") == unknown.message.replace("file-unknown", "X")
             assert error.code == unknown.code
+    body = orjson.dumps({"model": "gpt-4o", "input": [with_file(made.id)]}).replace(b"file_id", rb"file\u005fi\u0064")
+    async with aiohttp.ClientSession() as session:
+        headers = {"authorization": f"Bearer {OTHER_KEY}", "content-type": "application/json"}
+        async with session.post(f"{r.url}/v1/responses", data=body, headers=headers) as answer:
+            assert answer.status == 404
     assert sum(cloud.received.requests for cloud in r.clouds.values()) == asked
+
+
+def with_file(name: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "input_file", "file_id": name}]}
 
 
 async def test_a_lost_home_is_an_error_and_new_things_find_another(r: RunningRouter, client: Sdk) -> None:
@@ -244,3 +253,27 @@ async def test_homes_are_remembered_over_a_restart(tmp_path: Path) -> None:
         assert (await client.call("files.retrieve", file_id=made.id)).id == made.id
         following = await client.call(RESPONSES, **ASK_HI, previous_response_id=response.id)
         assert has(r, following.id) == known[response.id]
+
+
+async def test_who_left_the_holder_for_a_home_is_explained(tmp_path: Path) -> None:
+    """The holder refuses, so the response lives elsewhere; the next one names it and has to follow it there."""
+    keys = [{"name": "internal", "workload": "internal", "sha256": digest(API_KEY).hex(), "models": ["*"]}]
+    other = Cloud("cw", "coreweave", dialect="openai", extra={"stateful": ["responses", "files"]})
+    ledger = {"dir": str(tmp_path / "ledger")}
+    async with (
+        router(azure(), other, keys=keys, ledger=ledger, workloads=held()) as r,
+        openai_sdk(r) as client,
+    ):
+        r.clouds["azure-east"].faults.add("status", status=429, retry_after="1", times=1)
+        first = await client.call(RESPONSES, **ASK_HI)
+        assert has(r, first.id) == ["cw"]
+        following = await client.call(RESPONSES, **ASK_HI, previous_response_id=first.id)
+        assert has(r, following.id) == ["cw"]
+        assert (await client.call("responses.retrieve", response_id=first.id)).id == first.id
+        await r.clouds["azure-east"].close()
+        elsewhere = await upload(client)
+        assert has(r, elsewhere.id) == ["cw"]
+        assert [each.id for each in (await client.call("files.list")).data] == [elsewhere.id]
+        await r.until(lambda: len(r.records()) == 5)
+        assert all(record["left_holder"] for record in r.records())
+        assert r.decisions()  # read back, and judged as `audit verify` does

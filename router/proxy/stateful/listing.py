@@ -13,6 +13,7 @@ from router.base.errors import ClientGoneError, InvalidRequestError, NotFoundErr
 from router.model.stored import Home, OwnHomes, Resource
 from router.proxy.answer import Answer
 from router.proxy.asking import ask
+from router.proxy.choice import record_departure
 from router.proxy.context import Attempt, Context
 from router.proxy.ending import begin_attempt, end_attempt
 from router.proxy.fleet import LivePlan
@@ -110,6 +111,9 @@ class _Fetch:
         target = base.asked(b"GET", f"{resource.path}/{self.home.id}".encode(), b"", stream=False)
         self.tries += 1
         self.branch = Branch()
+        if self.plan.holder and target.cloud != self.plan.holder and not ctx.left_holder:
+            ctx.plan = self.plan  # which says what the holder has, and that none of it is there
+            record_departure(ctx, rt, target)
         attempt = self.attempt = begin_attempt(ctx, target, now)
         self.branch.start(ask(ctx, rt, attempt, rt.permit(ctx), self.branch))
 

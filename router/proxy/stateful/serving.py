@@ -49,7 +49,8 @@ async def serve_stored(ctx: Context, rt: Runtime, server: Server, stored: Stored
     if inbound.body and _is_json(inbound.head.fields):
         named |= named_ids(inbound.body)
     home = await rt.homes.find(inbound, key, named) if named else ""
-    ctx.plan = _asked(kept_to(plan, home) if home else plan, stored, query, stream=stream)
+    asked = _asked(plan, stored, query, stream=stream)
+    ctx.plan = kept_to(asked, home) if home else asked
     answer = ctx.answer = await first_answer(ctx, rt)
     try:
         await _reply(ctx, rt, answer, stored)
@@ -152,7 +153,7 @@ def _asked(plan: LivePlan, stored: Stored, query: bytes, *, stream: bool) -> Liv
         assert isinstance(target, StoredTarget)
         return target.asked(method, path, query, stream=stream)
 
-    return plan.mapped(asked, plan.home)
+    return plan.mapped(asked)
 
 
 def _query(target: bytes) -> tuple[bytes, bool]:

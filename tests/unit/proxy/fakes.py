@@ -95,6 +95,8 @@ def request(*tiers: Sequence[FakeTarget], holder: str = "", holder_tiers: int = 
         tiers=live,
         holder=holder,
         holder_tiers=holder_tiers,
+        absent=(),
+        home="",
         traffic=SimpleNamespace(policy=Policy(holder_attempts=attempts)),
         labels=("gpt-4o", "chat", f"first_refusal:{holder}", "v1"),
         targets=lambda: (target for tier in live for target in tier.targets),
