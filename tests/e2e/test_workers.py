@@ -100,7 +100,7 @@ async def test_a_reload_is_for_all_or_for_none_and_who_starts_later_has_it_too(t
         assert [(await line.ask(chat(model="newest"))).status for line in lines] == [404, 404]
         r.write(alias)
         status, body = await r.admin("/reload", "POST")
-        assert (status, list(json.loads(body))) == (200, ["version"])
+        assert (status, list(json.loads(body))) == (200, ["version", "changed"])
         assert [(await line.ask(chat(model="newest"))).status for line in lines] == [200, 200]
 
         r.file.write_text("workloads: 7\n")
