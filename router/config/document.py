@@ -89,6 +89,8 @@ class Document:
 
     def _form(self) -> bytes:
         """Reading YAML is most of the work of a load, and whoever is handed this need not do it again."""
+        if self.faults:
+            return b""  # it is handed to nobody
         return msgspec.msgpack.encode((self.tree, list(self._lines.items()), list(self._written.items())))
 
     def _take_form(self, given: Source) -> None:
