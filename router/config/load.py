@@ -106,8 +106,9 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
-    warnings += _endpoint_warnings(endpoints, has_keys=bool(keys) or ledger is not None)
-    warnings += secret_warnings(doc, file, endpoints.values())
+    warnings += [*_endpoint_warnings(endpoints), *secret_warnings(doc, file, endpoints.values())]
+    if not keys and ledger is None:
+        warnings.append("keys: there are none, so every request is answered 401")
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
     return Snapshot(
