@@ -12,6 +12,7 @@ import orjson
 import pytest
 from aiohttp import WSMsgType
 
+from router.accounting.entries import walk
 from router.base.errors import RefusedError
 from router.emulator import Distribution, Settings
 from router.model.plan import Permit
@@ -497,6 +498,23 @@ class TestMoney:
             await call.say("response.create")
             await call.until("response.done")
             assert told == [("realtime_response", False)]  # and the outbox commits before it lets go of what follows
+
+    async def test_a_kill_loses_no_response_that_a_client_was_told_of(self, tmp_path: Path) -> None:
+        """What is in the mapped segment when the client hears of it is there after a kill -9, too: the kernel has it."""
+        async with router(azure(), ledger={"dir": str(tmp_path / "ledger")}) as r, talk(r) as call:
+            await call.hear()
+            for number in (1, 2, 3):
+                await call.say("response.create")
+                await call.until("response.done")
+                kept = [
+                    record.id
+                    for path in tmp_path.rglob("*")
+                    if path.is_file() and path.parent.name == "0"
+                    for _, records in walk(path.read_bytes())
+                    for record in records
+                    if record.operation == "realtime_response"
+                ]
+                assert len(set(kept)) == len(kept) == number
 
     async def test_a_key_has_so_many_responses_a_minute(self) -> None:
         async with router(azure(), keys=limited(rpm=40)) as r:  # a burst of four: the opening, and three responses
