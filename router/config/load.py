@@ -102,13 +102,11 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     warnings += _check_workloads(doc, file.workloads, schedules, endpoints, tuple(deployments.values()))
     if "decision_log" not in lost:
         warnings += check_recording(doc, decision_log, file.workloads)
-    warnings += [*reader.warnings(), *unsafe]
+    warnings += [*reader.warnings(), *unsafe, *secret_warnings(doc, file, endpoints.values())]
     reach = _reach(hosts, endpoints)
     phases = _make_phases(file, schedules, policies, allowances, reach, tuple(deployments.values()))
     _check_keys(doc, file, keys, schedules, phases, models)
-    warnings += [*_endpoint_warnings(endpoints), *secret_warnings(doc, file, endpoints.values())]
-    if not keys and ledger is None:
-        warnings.append("keys: there are none, so every request is answered 401")
+    warnings += _endpoint_warnings(endpoints, has_keys=bool(keys) or ledger is not None)
     file_keys = tuple(chain.from_iterable(keys.values()))
     warnings += budget_warnings(file_keys, allowances, model_limits, phases[0].plans.values(), kept=ledger is not None)
     return Snapshot(
