@@ -65,7 +65,7 @@ def _shorter(reads: list[bytes]) -> Iterator[list[bytes]]:
         for at in range(len(reads) - 1):
             yield [*reads[:at], reads[at] + reads[at + 1], *reads[at + 2 :]]
     for at, data in enumerate(reads):
-        size = len(data) // 2
+        size = len(data)
         while size:
             for begin in range(0, len(data), size):
                 left = data[:begin] + data[begin + size :]

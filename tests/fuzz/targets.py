@@ -6,10 +6,12 @@ The second parser is h11. Where the two differ about what is good, the router is
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
+from itertools import chain
 from typing import Any, Final
 
 import h11
@@ -24,12 +26,12 @@ from tests.property import test_wire_inbound as inbound
 from tests.property import test_wire_upstream as upstream
 from tests.unit.proxy.test_bombs import FORMS, JSON
 from tests.wire.fakes import Client, Handler, Seen
-from tests.wire.test_inbound_phases import get, post, post_chunked
 from tests.wire.test_inbound_rules import RULES
 from tests.wire.test_upstream_answers import BAD, GOOD, Upstream
 from tests.wire.whole_router import Exchange, body_of, request
 
 _FORM_TYPE: Final = b"multipart/form-data; boundary=b"
+_TRAILERS: Final = re.compile(rb"(\r\n0+(?:;[^\r\n]*)?\r\n)(?:[^\r\n]+\r\n)+\r\n")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def check_requests(reads: list[bytes]) -> None:
     client.check()
     served = [each for each in client.handler.seen if each.body is not None]
     if served:
-        expected = inbound.theirs(b"".join(reads).lstrip(b"\r\n"))
+        data = b"".join(reads).lstrip(b"\r\n")
+        expected = inbound.theirs(data)
+        if len(served) > len(expected):
+            expected = inbound.theirs(_without_trailers(data))
         assert len(served) <= len(expected), "served more than h11 reads"
         for mine, other in zip(served, expected, strict=False):
             assert mine.method == other.method
@@ -88,11 +93,10 @@ def check_answers(reads: list[bytes]) -> None:
     if sink.ended:
         assert sink.head is not None
         found = upstream.Outcome(sink.head.status, upstream.plain(sink.payload), True)
-        expected = upstream.theirs(b"".join(reads))
-        assert expected is not None, "whole here, refused by h11"
-        if expected != found:  # what stood behind the end came in a later read, after the connection was ended
-            ends = (upstream.theirs(b"".join(reads[:count])) for count in range(1, len(reads)))
-            assert any(end == found for end in ends if end is not None)
+        # What stood behind the end may have come in a later read, after the connection was ended.
+        said = (upstream.theirs(b"".join(reads[:count])) for count in range(len(reads), 0, -1))
+        bare = (upstream.theirs(_without_trailers(b"".join(reads[:count]))) for count in range(len(reads), 0, -1))
+        assert any(each == found for each in chain(said, bare)), "whole here, and otherwise or refused by h11"
 
 
 def check_forwarded(reads: list[bytes]) -> None:
@@ -156,6 +160,11 @@ def check_form(reads: list[bytes]) -> None:
     assert body[facts.model_at.start : facts.model_at.end] == facts.model.encode()
 
 
+def _without_trailers(data: bytes) -> bytes:
+    """We drop trailers unread, and h11 refuses fields of framing among them: neither moves an end."""
+    return _TRAILERS.sub(rb"\1\r\n", data)
+
+
 def _pairs(body: bytes) -> list[tuple[str, Any]]:
     """Of the top level, as they stand."""
     # Numbers as they are written: the library refuses to make some of long ones, which says nothing about the body.
@@ -168,13 +177,26 @@ class _Object(list[tuple[str, Any]]):
     """An object's pairs, repeated names included."""
 
 
+def _get(path: bytes = b"/") -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path
+
+
+def _post(body: bytes, path: bytes = b"/") -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (path, len(body), body)
+
+
+def _post_chunked(body: bytes, path: bytes = b"/") -> bytes:
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    return head + (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+
+
 def _request_seeds() -> list[bytes]:
     return [
         *(data for data, _, _ in RULES.values()),
         *corpus("client"),
-        *(write(body, b"/1") for write in (post, post_chunked) for body in (b"", b"hello", get(b"/inner"), b"x" * 70)),
-        get() + post(b"hello") + get(),
-        post_chunked(b"hello") + get(b"/2"),
+        *(write(body, b"/1") for write in (_post, _post_chunked) for body in (b"", b"hello", _get(b"/in"), b"x" * 70)),
+        _get() + _post(b"hello") + _get(),
+        _post_chunked(b"hello") + _get(b"/2"),
     ]
 
 
