@@ -91,9 +91,8 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     conditions = read_conditions(doc, file.conditions)
     reader = ScheduleReader(doc, hosts, None if "conditions" in lost else conditions)
     schedules, policies, allowances = _read_workloads(doc, file.workloads, reader)
-    asked = file.server.tls is not None and file.server.tls.client_ca is not None
     whole = None if "workloads" in lost else file.workloads
-    keys = read_keys(doc, file.keys, whole, file.aliases, known_by_certificate=asked)
+    keys = read_keys(doc, file.keys, whole, file.aliases, known_by_certificate=file.server.asks_clients)
     health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
     decision_log, ledger, redis, tracing, unsafe = _read_outward(doc, file, whole)
     check_fixed(doc, running, fixed(server, decision_log, ledger, redis, tracing))

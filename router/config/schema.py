@@ -117,6 +117,11 @@ class ServerSection(Section):
     proxy_protocol: bool = False
     trusted_proxies: list[Text] = []
 
+    @property
+    def asks_clients(self) -> bool:
+        """Clients may show a certificate."""
+        return self.tls is not None and self.tls.client_ca is not None
+
 
 class TimeoutsSection(Section):
     connect_s: Seconds | None = None
@@ -253,12 +258,12 @@ class EndpointSection(Section):
     client_key: Text | None = None
     proxy: MaybeHidden = None
     load: Literal["vllm", "sglang", "nim"] | None = None
+    stateful: list[Text] | None = None
     probe: bool = True
     emulated: bool = False
     private: bool = False
     emulator: EmulatorSection | None = None
     deployments: Annotated[list[DeploymentSection | None], Field(min_length=1)]  # None: had a fault of its own
-    stateful: list[Text] | None = None
 
 
 class PlacementSection(Section):
