@@ -142,5 +142,5 @@ DRILL: Final = Drill(
     "quarter of the requests are streams; all of them count as failed unless they are whole",
     reloads,
     full=Scale(rate=250, before_s=50, fault_s=100, after_s=2),
-    quick=Scale(rate=60, before_s=4, fault_s=8, after_s=0.5),
+    quick=Scale(rate=60, before_s=1, fault_s=4, after_s=0.5),
 )
