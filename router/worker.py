@@ -36,6 +36,7 @@ from router.proxy.backend import Backend
 from router.proxy.limiting import Supply
 from router.telemetry.reading import Reading
 from router.transport.arrivals import Arrivals
+from router.transport.channel import Verb
 from router.transport.client_connection import LINGER_S
 from router.transport.listening import BACKLOG, Sockets, deal, emptied, open_alone, open_sockets
 
@@ -208,7 +209,7 @@ class Worker:
             await asyncio.sleep(0)
         server.drain(patient=self._patient)
         if self._patient and self._tenure is not None:
-            await self._give_up_office()
+            await self._give_up_office(self._tenure)
         if not await self._empty_within(settings.drain_s):
             assembly.books.event("drain_timeout", connections=len(server.connections))
             server.cut(RefusedError("The router is going down. Send the request again."))
@@ -228,13 +229,13 @@ class Worker:
                     await empty.wait()
         return server.empty
 
-    async def _give_up_office(self) -> None:
+    async def _give_up_office(self, tenure: Tenure) -> None:
         """Another router answers operators, and keeps the books: of this one's segments, too."""
         if self._admin is not None:
             await self._admin.close()
         await self._watching.stop()
         if self.assembly.accounts is not None:
-            await self.assembly.accounts.stop()
+            await self.assembly.accounts.stop(tenure.deputy)
 
     async def _unless_cut(self, job: Coroutine[Any, Any, None]) -> None:
         tasks = [asyncio.ensure_future(job), asyncio.ensure_future(self._cut.wait())]
@@ -286,6 +287,9 @@ class Worker:
 
     async def own_reading(self) -> Reading:
         return await self.assembly.read()
+
+    def answers(self) -> dict[str, Verb]:
+        return self.assembly.accounts.bookkeeping.verbs() if self.assembly.accounts is not None else {}
 
     def known_keys(self) -> list[StoredKey] | None:
         return self.assembly.key_book.known if self.assembly.key_book is not None else None

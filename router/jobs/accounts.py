@@ -9,6 +9,7 @@ from router.jobs.bookkeeping import Bookkeeping
 from router.jobs.budgets import Budgets
 from router.jobs.loops import Surprised
 from router.ledger.settings import LedgerSettings
+from router.transport.channel import Channel
 
 
 class Accounts:
@@ -38,7 +39,9 @@ class Accounts:
         self.bookkeeping.start()
         self._budgets.start()
 
-    async def stop(self) -> None:
-        """Once all writers have: what they wrote last is stored, where that takes a moment."""
+    async def stop(self, deputy: Channel | None = None) -> None:
+        """Once all writers have: what they wrote last is stored, where that takes a moment. Before that if another
+        router's bookkeeper stores it, and its `deputy` answers.
+        """
         await self._budgets.stop()
-        await self.bookkeeping.stop()
+        await self.bookkeeping.stop(deputy)

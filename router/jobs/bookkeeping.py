@@ -59,6 +59,7 @@ class Bookkeeping:
         self._state, self._heard_at = LedgerState(trouble=_AWAY), monotonic()
         self._stored_before = 0  # by those that have ended
         self._channel: Channel | None = None
+        self._deputy: Channel | None = None  # of another router
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -85,21 +86,28 @@ class Bookkeeping:
     def start(self) -> None:
         self._task = self._loop.create_task(self._run())
 
-    async def stop(self) -> None:
-        """Lets it store what was written, where that takes a moment, and ends it."""
+    def verbs(self) -> dict[str, Verb]:
+        """What a router may ask of it that has none of its own any more."""
+        return {"usage": self.usage, "find_homes": self.find_homes, "own_homes": self.own_homes}
+
+    async def stop(self, deputy: Channel | None = None) -> None:
+        """Lets it store what was written, where that takes a moment, and ends it. `deputy`: answers in its place."""
         if self._task is None:
             return
-        with contextlib.suppress(*NO_ANSWER):
-            await self.ask(type(None), FINISH_S, "finish")
+        if self._deputy is None:
+            with contextlib.suppress(*NO_ANSWER):
+                await self.ask(type(None), FINISH_S, "finish")
+            self._deputy = deputy
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
     async def ask(self, kind: type[T], timeout_s: float, verb: str, *arguments: object) -> T:
         """Asks the bookkeeper. Raises ClosedError where there is none, LookupError, FailedError, TimeoutError."""
-        if self._channel is None:
+        channel = self._deputy or self._channel
+        if channel is None:
             raise ClosedError(_AWAY)
-        return await self._channel.call(kind, timeout_s, verb, *arguments)
+        return await channel.call(kind, timeout_s, verb, *arguments)
 
     async def spent(self, at: float) -> dict[str, int]:
         """Nano-dollars by limit id, as `Store.spent`; `at`: wall seconds. Raises as `ask`."""

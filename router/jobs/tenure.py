@@ -17,7 +17,7 @@ from router.model.keys import StoredKey
 from router.telemetry import names
 from router.telemetry import reading as readings
 from router.telemetry.reading import Reading
-from router.transport.channel import NO_ANSWER, ClosedError, Verb
+from router.transport.channel import NO_ANSWER, Channel, ClosedError, Verb
 
 TELL_EVERY_S: Final = 1.0  # what was counted since the last time is lost when it is killed
 KEYS_EVERY_S: Final = 0.3
@@ -57,6 +57,10 @@ class Ruler(Protocol):
         """`set_drain` of the control plane, for this router alone."""
         ...
 
+    def answers(self) -> dict[str, Verb]:
+        """What a router before may ask of this one's books."""
+        ...
+
     def known_keys(self) -> list[StoredKey] | None:
         """Of the store."""
         ...
@@ -83,13 +87,19 @@ class Tenure:
         """Somebody else has what this router listens on, and may go on with it."""
         return self._inheritance.kept or self._successor is not None
 
+    @property
+    def deputy(self) -> Channel | None:
+        """The line to the router that serves now."""
+        return self._successor.channel if self._successor is not None else None
+
     async def meet(self) -> list[str]:
         """Before it serves: returns which deployments the router before has drained. Raises OSError."""
         if self._inheritance.line is None:
             return []
         predecessor = Predecessor(self._inheritance.line)
+        told: dict[str, Verb] = {"set_drain": self._ruler.drain_here, "numbers": self._take_numbers}
         try:
-            drained = await predecessor.meet({"set_drain": self._ruler.drain_here, "numbers": self._take_numbers})
+            drained = await predecessor.meet({**self._ruler.answers(), **told})
         except ClosedError:  # it was killed: then this one serves with what it has
             return []
         except NO_ANSWER as error:

@@ -50,7 +50,7 @@ from router.telemetry.access_log import AccessLog
 from router.telemetry.process import process_numbers
 from router.telemetry.reading import Reading
 from router.telemetry.reloads import Reloads
-from router.transport.channel import NO_ANSWER, ClosedError, FailedError
+from router.transport.channel import NO_ANSWER, ClosedError, FailedError, Verb
 from router.transport.listening import Sockets, close_sockets, deal, open_alone, open_sockets
 
 PREPARE_S: Final = 30.0  # to read and check a large configuration
@@ -190,7 +190,7 @@ class Supervisor:
             await self._admin.close()
             await self._watching.stop()
             if self._accounts is not None:
-                await self._accounts.stop()
+                await self._accounts.stop(self._tenure.deputy)
         await self._crew.gone(settings.drain_delay_s + settings.drain_s + END_S)
         self.event("drained")
 
@@ -228,6 +228,9 @@ class Supervisor:
     async def own_reading(self) -> Reading:
         await self._crew.read()
         return readings.merged((self._own_reading(), *(slot.reading for slot in self._crew.slots)))
+
+    def answers(self) -> dict[str, Verb]:
+        return self._accounts.bookkeeping.verbs() if self._accounts is not None else {}
 
     def known_keys(self) -> list[StoredKey] | None:
         return self._keys.known

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from router.emulator import Distribution, Settings
 from tests.adversity.client import Call, ask, chat, sent
 from tests.e2e.test_process import ROOT, stream_begun
 from tests.e2e.workers import Line, Workers, lives, until, workers
-from tests.router_kit import Cloud
+from tests.router_kit import API_KEY, Cloud
 
 SLOW = {"tokens": Distribution(60.0), "token_gap_ms": Distribution(50.0)}  # streams of three seconds
 ALONE_OR_NOT = pytest.mark.parametrize("count", [1, 2], ids=["one process", "workers"])
@@ -167,6 +168,29 @@ async def test_every_answer_is_in_the_books_once(tmp_path: Path, count: int) -> 
         audit = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=ROOT)
         assert audit.returncode == 0, audit.stdout + audit.stderr
         assert len(list((tmp_path / "decisions").glob("*/lock"))) <= 3 * count, "names are used again"
+
+
+@ALONE_OR_NOT
+async def test_a_router_that_was_followed_still_knows_what_its_clients_ask_of_the_books(
+    tmp_path: Path, count: int
+) -> None:
+    """On a connection that has been idle since: the next router's bookkeeper answers, through both."""
+    ledger = {"ledger": {"dir": str(tmp_path / "ledger")}}
+    async with upgradable(tmp_path, count, settings=SLOW, **ledger) as r, contextlib.AsyncExitStack() as stack:
+        call = await stack.enter_async_context(sent(r, chat(stream=True)))
+        await stream_begun([call])
+        lines = [aiohttp.ClientSession(headers={"authorization": f"Bearer {API_KEY}"}) for _ in range(4)]
+        for line in lines:
+            await stack.enter_async_context(line)
+            async with line.get(f"http://127.0.0.1:{r.port}/v1/models") as answer:
+                assert answer.status == 200
+        await upgraded(r, r.process.pid)
+        await asyncio.sleep(2.0)  # the old bookkeeper has ended
+        assert lives(r.process.pid)
+        for line in lines:
+            async with line.get(f"http://127.0.0.1:{r.port}/v1/usage") as answer:
+                assert (answer.status, answer.headers.get("connection")) == (200, "close")
+        assert (await call.rest()).complete
 
 
 async def test_a_signal_upgrades_and_the_log_says_so(tmp_path: Path) -> None:
