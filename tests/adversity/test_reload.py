@@ -302,8 +302,7 @@ async def test_the_answer_says_what_has_changed() -> None:
 @pytest.mark.parametrize("change", ["another key", "another deployment", "its own limits"])
 async def test_what_is_known_of_a_deployment_survives_whatever_else_changes(change: str) -> None:
     """Health, quota, measured times, the learned limit, and the connections themselves."""
-    more = {"deployment_extra": {"tpm": 6000, "rpm": 60}}
-    async with router(Cloud("first", **more), Cloud("second", tier=1)) as r:
+    async with router(Cloud("first", deployment_extra={"tpm": 6000, "rpm": 60}), Cloud("second", tier=1)) as r:
         file = File(r)
         assert (await ask(r, chat())).status == 200
         backend = r.backend("first")
