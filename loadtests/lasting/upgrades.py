@@ -18,6 +18,7 @@ from router.jobs.commands import ask_upgrade
 
 WORKERS: Final = 2
 STREAM_S: Final = 12  # a stream has a chunk a second, so each meets several upgrades
+IDLE_S: Final = 20  # until the old router closes a connection that asks for nothing more
 PAUSE_S: Final = 1.5  # between the end of one and the begin of the next
 SHORT_RATE: Final = 60.0  # requests a second
 FOLLOWED_S: Final = 60.0
@@ -27,7 +28,7 @@ ROOM: Final = 8  # times what is open: how the kernel spreads clients over worke
 async def upgrades(scale: Scale) -> Outcome:
     """`scale.rate`: so many streams are open all the time. `scale.fault_s`: how many upgrades there are."""
     outcome, streams, count = Outcome(), int(scale.rate), int(scale.fault_s)
-    fleet = fleet_of(WORKERS, more=_more(streams), drain_s=4 * STREAM_S, keepalive_timeout_s=20)
+    fleet = fleet_of(WORKERS, more=_more(streams), drain_s=4 * STREAM_S, keepalive_timeout_s=IDLE_S)
     pace = {**PACE, "first_token_ms": 500, "token_gap_ms": 1000, "tokens": STREAM_S}
     slow = Endpoint(model=SLOW, emulator=pace, deployment={"connections_max": ROOM * streams})
     fleet = replace(fleet, endpoints={**fleet.endpoints, "azure-slow": slow}, recorded=True)
