@@ -40,17 +40,14 @@ class Operation:
     socket: bool = False  # a WebSocket session, opened by GET
 
 
-ESCAPE: Final = b"\\u00"
-"""How an escape begins that could spell a key otherwise."""
-
 CHAT: Final = Operation(
-    "chat", "/chat/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True, stored_words=(b"file_id", ESCAPE)
+    "chat", "/chat/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True, stored_words=(b"file_id",)
 )
 COMPLETIONS: Final = Operation("completions", "/completions", BodyKind.JSON, Ending.CHAT, True, asks_usage=True)
 EMBEDDINGS: Final = Operation("embeddings", "/embeddings", BodyKind.JSON, Ending.FRAMING, True)
 RESPONSES: Final = Operation(
     *("responses", "/responses", BodyKind.JSON, Ending.RESPONSES, False),
-    stored_words=(b"file_id", b"vector_store_id", b"container", ESCAPE),
+    stored_words=(b"file_id", b"vector_store_id", b"container"),
 )
 IMAGES_GENERATIONS: Final = Operation(
     "images_generations", "/images/generations", BodyKind.JSON, Ending.DONE_EVENT, True

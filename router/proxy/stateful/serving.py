@@ -22,6 +22,13 @@ from router.proxy.stateful.paths import Stored
 from router.proxy.stateful.target import StoredTarget
 from router.transport.server import Server
 
+
+class HomeLostError(RefusedError):
+    """There is a home, and nothing of the plan is at it."""
+
+    status, code = 409, "home_unavailable"
+
+
 _OF_AZURE: Final = b"api-version"  # is said by the client for its own path, and is not passed on
 
 
@@ -136,13 +143,10 @@ def _plan(rt: Runtime, key: ApiKey, stored: Stored) -> LivePlan:
 def kept_to(plan: LivePlan, home: str) -> LivePlan:
     kept = plan.at(home)
     if not kept.tiers:
-        error = RefusedError(
+        raise HomeLostError(
             "What the request names is stored where this request may not go, or nobody serves it any more.",
-            code="home_unavailable",
             headers={"x-should-retry": "false"},
         )
-        error.status = 409
-        raise error
     return kept
 
 
