@@ -51,7 +51,7 @@ def show(found: Found, notes: Sequence[str]) -> None:
             made.add_row(each, f"{row.before:,}", f"{row.after:,}", *money)
         if found.rows:
             console.print(made)
-    click.echo(f"\n{_known(found)}")
+    click.echo(f"\n{click.wrap_text(_known(found), width)}")
     for note in notes:
         click.echo(click.wrap_text(f"note: {note}", width, subsequent_indent="  "))
 
