@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills limits crash ledger loadtest soak lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills limits crash ledger loadtest soak lasting audit sbom lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -90,6 +90,15 @@ ledger: $(STAMP) ## how fast entries are stored, and reports over ten million of
 
 soak: $(STAMP) ## load for long: memory, open files and event-loop lag must not grow; ARGS='--minutes 30'
 	@exec $(BIN)/python -m loadtests.locust soak $(ARGS)
+
+lasting: $(STAMP) ## what must hold for years, in minutes: ARGS='kills', 'reloads', 'upgrades', 'slow_loris', 'fuzz', '--help'
+	@exec $(BIN)/python -m loadtests.lasting $(ARGS)
+
+audit: $(STAMP) ## known vulnerabilities of what the lock files name
+	@exec $(BIN)/python -m scripts.audit $(ARGS)
+
+sbom: $(STAMP) ## what the router consists of, as CycloneDX JSON; ARGS=--licences
+	@exec $(BIN)/python -m scripts.sbom $(ARGS)
 
 lock: $(STAMP) ## write both lock files anew from pyproject.toml
 	@scripts/lock.sh
