@@ -87,7 +87,7 @@ class AzureOpenAI:
         query = b"?api-version=" + endpoint.api_version.encode()
         usage_option = operation.asks_usage and version >= USAGE_OPTION_SINCE
         if operation is REALTIME:
-            query += b"&deployment=" + name
+            return Route(prefix + path + query + b"&deployment=" + name, False, False, needs_done=False)
         if operation.deployment_scoped:
             path = b"/deployments/" + name + path
         return Route(prefix + path + query, not operation.deployment_scoped, usage_option, needs_done=True)
