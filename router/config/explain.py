@@ -21,7 +21,7 @@ def explain_request(
 
     `operation`, where it is empty, is chat if the model is served for that, else the first it is served for.
     `allowed`: whether the key may use the model; where it may not, its requests are answered 404 and sent nowhere.
-    `limits`: what its key, all keys of its workload and all who ask for the model may use; empty where that is anything.
+    `limits`: what its key, all keys of its workload and all who ask for the model may use; empty: anything.
     Raises UnknownNameError.
     """
     key = next((each for each in snapshot.keys.values() if each.name == key_name), None)

@@ -371,8 +371,8 @@ WORKER_STUCK: Final = _counter(
 NEWS_AGE: Final = _histogram(
     "router_worker_news_age_seconds",
     (),
-    "How old another worker's news (who is out or must wait, what was spent of quotas) was, at the most, when it was in "
-    "force.",
+    "How old another worker's news (who is out or must wait, what was spent of quotas) was, at the most, when it was "
+    "in force.",
     NEWS_BOUNDS_S,
 )
 DRAINING: Final = _gauge("router_draining", (), "1 from the start of the shutdown on.", across=Across.MAX)

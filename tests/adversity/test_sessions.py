@@ -500,7 +500,7 @@ class TestMoney:
             assert told == [("realtime_response", False)]  # and the outbox commits before it lets go of what follows
 
     async def test_a_kill_loses_no_response_that_a_client_was_told_of(self, tmp_path: Path) -> None:
-        """What is in the mapped segment when the client hears of it is there after a kill -9, too: the kernel has it."""
+        """What is in the mapped segment when its client hears of it is there after a kill -9: the kernel has it."""
         async with router(azure(), ledger={"dir": str(tmp_path / "ledger")}) as r, talk(r) as call:
             await call.hear()
             for number in (1, 2, 3):
