@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from router.base.errors import MalformedHttpError
+from router.transport.listening import BACKLOG
 from router.transport.origins import trusted
 from router.transport.preamble import (
     HEADER_START,
@@ -135,7 +136,8 @@ class Arrivals:
         self._handshakes: dict[Arrival, None] = {}  # under way, the oldest first
 
     def listen(self, sock: socket.socket) -> None:
-        """`sock`: listens already, and is not blocking."""
+        """`sock`: is bound, and not blocking. It may listen already."""
+        sock.listen(BACKLOG)  # one that was opened for another worker, or withdrawn, does not
         self._listening.append(sock)
         self._loop.add_reader(sock.fileno(), self._accept, sock)
 

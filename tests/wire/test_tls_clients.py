@@ -16,6 +16,7 @@ import pytest
 
 from router.emulator import Distribution, Settings
 from router.transport.arrivals import Arrival, Arrivals
+from router.transport.listening import close_sockets, open_sockets, withdraw
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router
 from tests.tls_kit import Authority, Issued, answer, connected, request
 
@@ -98,6 +99,20 @@ async def test_a_large_body_and_a_large_answer_pass_over_tls(ours: Authority) ->
             await asyncio.sleep(0.3)  # nobody reads meanwhile
             status, _, body = await answer(reader)
             assert (status, body.endswith(b"data: [DONE]\n\n"), len(body) > 200_000) == (200, True, True)
+
+
+async def test_a_socket_that_was_withdrawn_is_listened_at_again(ours: Authority) -> None:
+    """As that of a worker whose place was empty for a while, or that an upgrade has added."""
+    async with tls_router(ours) as r:
+        (own,), *others = open_sockets("127.0.0.1", 0, 2)
+        close_sockets(others)
+        withdraw([own])
+        arrivals = r.worker._listening[0]
+        assert isinstance(arrivals, Arrivals)
+        arrivals.listen(own)
+        async with connected(own.getsockname()[1], ours.trusting()) as (reader, writer):
+            writer.write(request(CHAT, KEY))
+            assert (await answer(reader))[0] == 200
 
 
 class TestRefusals:
