@@ -1,7 +1,6 @@
 """Ids in answers: whose they are from now on, before the client is told."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from router.proxy.runtime import Runtime
 from router.proxy.stateful.paths import is_id
 
 WHOLE_BYTES_MAX: Final = 64 << 20  # of an answer that is held until its ids are bound
-_CONTAINER: Final = re.compile(rb'"container_id"\s*:\s*"([^"\\]{1,256})"')
+_CONTAINER_ID: Final = b'"container_id"'
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -62,8 +61,9 @@ def bind_response(ctx: Context, rt: Runtime, answer: Answer, body: bytes) -> Non
     except UNREADABLE:
         return
     _bind(ctx, rt, answer, RESPONSES, made)
-    for name in _CONTAINER.findall(body):
-        _bind(ctx, rt, answer, CONTAINERS, name.decode("latin-1"))
+    if _CONTAINER_ID in body:
+        for name in _containers(_object(body).get("output")):
+            _bind(ctx, rt, answer, CONTAINERS, name)
 
 
 class StreamBinding:
@@ -87,10 +87,20 @@ class StreamBinding:
                     self._bound = True
                     break
         if self._contains:
-            for name in _CONTAINER.findall(events):
-                _bind(self._ctx, self._rt, self._answer, CONTAINERS, name.decode("latin-1"))
+            if _CONTAINER_ID in events:
+                self._bind_containers(events)
         elif self._bound:
             self._answer.before_events = None
+
+    def _bind_containers(self, events: bytes) -> None:
+        for _, data in read_events(events):
+            if _CONTAINER_ID in data:
+                event = _object(data)
+                response, annotation = event.get("response"), event.get("annotation")
+                output = response.get("output") if isinstance(response, dict) else [event.get("item")]
+                cited = annotation.get("container_id") if isinstance(annotation, dict) else None
+                for name in (*_containers(output), cited):
+                    _bind(self._ctx, self._rt, self._answer, CONTAINERS, name)
 
 
 def bind_stored(ctx: Context, rt: Runtime, answer: Answer, route: Route, ids: tuple[str, ...], body: bytes) -> None:
@@ -100,14 +110,10 @@ def bind_stored(ctx: Context, rt: Runtime, answer: Answer, route: Route, ids: tu
         assert ctx.caller.key is not None
         rt.homes.unbind(ctx.caller.key, ids[0], resource.kind)
         return
-    try:
-        value = _decode(body)
-    except UNREADABLE:
-        return
-    if isinstance(value, dict):
-        if route.effect is Effect.MAKE:
-            _bind(ctx, rt, answer, resource, value.get("id"))
-        bind_found(ctx, rt, answer, resource, value)
+    value = _object(body)
+    if route.effect is Effect.MAKE:
+        _bind(ctx, rt, answer, resource, value.get("id"))
+    bind_found(ctx, rt, answer, resource, value)
 
 
 def bind_found(ctx: Context, rt: Runtime, answer: Answer, resource: Resource, value: Mapping[str, Any]) -> None:
@@ -117,6 +123,33 @@ def bind_found(ctx: Context, rt: Runtime, answer: Answer, resource: Resource, va
         for each in found if isinstance(found, list) else [found]:
             name = each.get("id") if isinstance(each, dict) else each
             _bind_id(ctx, rt, answer, kind, name)
+
+
+def _containers(output: object) -> Iterator[object]:
+    """Which containers were used for an answer, as its endpoint says. Whatever else has a field of that name (metadata,
+    a tool's schema, what a client's own server said) are the client's words, which make nothing its own.
+    """
+    for item in _objects(output):
+        kind = item.get("type")
+        if kind == "code_interpreter_call":
+            yield item.get("container_id")
+        elif kind == "shell_call":
+            yield from (each.get("container_id") for each in _objects([item.get("environment")]))
+        elif kind == "message":
+            for part in _objects(item.get("content")):
+                yield from (each.get("container_id") for each in _objects(part.get("annotations")))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = _decode(data)
+    except UNREADABLE:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _bind(ctx: Context, rt: Runtime, answer: Answer, resource: Resource, name: object) -> None:
