@@ -233,15 +233,37 @@ def _moved(old: Plan, new: Plan) -> Literal["", "wider", "narrower", "other"]:
 
 
 def _keys(old: Snapshot, new: Snapshot, wall: float) -> Iterator[Change]:
-    """Keys of the files. One that changes its workload takes its traffic with it."""
-    of_old, of_new = ({key.name: key.workload for key in each.file_keys} for each in (old, new))
+    """Keys of the files. One that changes its workload takes its traffic with it, and so does a secret its key."""
+    of_new = {key.name: key.workload for key in new.file_keys}
     for change in _differences("keys", _keys_of(old), _keys_of(new)):
-        was, now = of_old.get(change.name), of_new.get(change.name)
+        before = _workloads_before(old, new, change.name)
+        now = of_new.get(change.name)
         reach: Literal["", "wider", "narrower", "other"] = ""
-        if was is not None and now is not None and was != now:
-            reach = _reach(old, new, was, now, wall)
-        exclusive = was is not None and exclusive_ahead(old, was, wall)
+        if now is not None:
+            reach = _both([_reach(old, new, was, now, wall) for was in before if was != now])
+        exclusive = any(exclusive_ahead(old, was, wall) for was in before)
         yield Change("keys", change.name, change.kind, change.fields, reach, exclusive)
+
+
+def _workloads_before(old: Snapshot, new: Snapshot, name: str) -> list[str]:
+    """Those of whoever will come with that key: by its name, its secrets and its certificates."""
+    own = {each for key in new.file_keys if key.name == name for each in (key.sha256, *key.certificates)}
+    return sorted(
+        {
+            key.workload
+            for key in old.file_keys
+            if key.name == name or not own.isdisjoint((key.sha256, *key.certificates))
+        }
+    )
+
+
+def _both(reaches: Iterable[str]) -> Literal["", "wider", "narrower", "other"]:
+    found = set(reaches) - {""}
+    if found == {"wider"}:
+        return "wider"
+    if found == {"narrower"}:
+        return "narrower"
+    return "other" if found else ""
 
 
 def _keys_of(snapshot: Snapshot) -> _Things:

@@ -126,6 +126,30 @@ def test_a_key_takes_its_traffic_to_another_workload(bench: Workbench) -> None:
     assert (one(back, "keys", "evaluation").reach, back.loosened) == ("narrower", ())
 
 
+def test_a_secret_takes_its_traffic_to_another_key(bench: Workbench) -> None:
+    """Whatever the keys are called: who presents it is served by the rule of the key that has it then."""
+    renamed = changed(bench, "name: acme\n    workload: api", "name: other\n    workload: internal")
+    key = one(renamed, "keys", "other")
+    assert (key.kind, key.reach, key.exclusive) == ("added", "wider", True)
+    assert renamed.loosened == (key,)
+    first, second = "a" * 64, "b" * 64
+    swapped = second.join(each.replace(second, first) for each in GOOD.split(first))
+    exchanged = compare(bench.load(wall=NOW), bench.load(swapped, wall=NOW), NOW)
+    assert exchanged.loosened == (one(exchanged, "keys", "evaluation"),)
+    assert one(exchanged, "keys", "acme").reach == "narrower"
+    only_named = changed(bench, "name: acme", "name: other")
+    assert (one(only_named, "keys", "other").reach, only_named.loosened) == ("", ())
+
+
+def test_an_endpoint_that_becomes_an_emulated_one_is_no_place_of_its_cloud(bench: Workbench) -> None:
+    """What listens there may lead anywhere."""
+    here = "emulated: true\n    base_url: http://127.0.0.1:9"
+    emulated = changed(bench, "base_url: https://contoso.openai.azure.com", here)
+    placed = one(emulated, "placement", "api")
+    assert placed.reach == "wider"
+    assert emulated.loosened == (placed,)
+
+
 def test_keys_come_go_and_change_their_rights(bench: Workbench) -> None:
     widened = changed(bench, 'models: ["*"]', "models: [gpt-4o]")
     assert fields(one(widened, "keys", "evaluation")) == {"models": ("all", "gpt-4o")}
