@@ -61,6 +61,7 @@ class Successor:
         self._loop, self._estate, self._on_ready = loop, estate, on_ready
         self._served: asyncio.Future[Taken] = loop.create_future()
         self._why = ""
+        self._wanted = True
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: asyncio.Task[str] | None = None
 
@@ -74,6 +75,8 @@ class Successor:
             raise UpgradeError(f"it could not be started: {error}") from None
         finally:
             there.close()
+        if not self._wanted:  # by now
+            process.terminate()
         self.channel.serve({**verbs, "drained": self._drained, "serves": self._serves, "failed": self._failed})
         await self._loop.create_connection(lambda: self.channel, sock=here)
         self._ended = ended = self._loop.create_task(_end_of(self._loop, process))
@@ -97,6 +100,7 @@ class Successor:
 
     def stop(self) -> None:
         """It is not wanted any more."""
+        self._wanted = False
         if self._process is not None:
             self._process.terminate()
 

@@ -76,6 +76,7 @@ class Tenure:
         self.past = Reading()
         self.before: dict[str, object] | None = None
         self.over = False  # another one serves
+        self._serves = self._ends = False
         self._ruler, self._inheritance = ruler, inheritance
         self._commands = CommandSocket(self.upgrade)
         self._predecessor: Predecessor | None = None
@@ -97,7 +98,11 @@ class Tenure:
         if self._inheritance.line is None:
             return []
         predecessor = Predecessor(self._inheritance.line)
-        told: dict[str, Verb] = {"set_drain": self._ruler.drain_here, "numbers": self._take_numbers}
+        told: dict[str, Verb] = {
+            "set_drain": self._ruler.drain_here,
+            "numbers": self._take_numbers,
+            "hang_up": self._hang_up,
+        }
         try:
             drained = await predecessor.meet({**self._ruler.answers(), **told})
         except ClosedError:  # it was killed: then this one serves with what it has
@@ -116,6 +121,7 @@ class Tenure:
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._do(self._upgrade_unasked()))
         if self._predecessor is not None:
             await self._relieve(self._predecessor)
+        self._serves = True
         self._inheritance.settle()
         try:
             await self._commands.open()
@@ -138,6 +144,8 @@ class Tenure:
         """Starts the next router; returns its pid once that serves. Raises UpgradeError."""
         if self._successor is not None:
             raise UpgradeError("another one is on its way already")
+        if self._ends:  # its sockets may let nobody in any more, whoever has them
+            raise UpgradeError("this router is ending")
         ruler = self._ruler
         ruler.event("upgrade_began")
         successor = self._successor = Successor(asyncio.get_running_loop(), ruler.estate(), self._relieved)
@@ -160,9 +168,13 @@ class Tenure:
         return await self._ruler.drain_here(deployment_id, draining)
 
     def hung_up(self) -> None:
-        """Logs were rotated, or another configuration is in force: so it is for the router before."""
-        if self._predecessor is not None:
+        """Logs were rotated, or another configuration is in force: so it is for the router before, and for the next,
+        which may have read the file already.
+        """
+        if self._predecessor is not None and self._serves:  # before, it was that one that said so
             self._predecessor.channel.tell("hang_up")
+        if self._successor is not None and not self.over:
+            self._successor.channel.tell("hang_up")
 
     async def reloading(self, reload: Awaitable[T]) -> T:
         """Tells the service manager of it."""
@@ -179,6 +191,7 @@ class Tenure:
         return readings.merged((Reading(numbers, self.past.histograms), own))
 
     def _stop(self) -> None:
+        self._ends = True
         if not self.over:
             self.service.stopping()
             if self._successor is not None:
