@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_TESTS := tests/e2e/node
 
-.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills limits crash ledger loadtest soak lasting audit sbom lock clean
+.PHONY: help venv demo test lint types unit node-deps bench bench-deps profile bench-peers guard drills limits crash ledger loadtest soak lasting capacity audit sbom lock clean
 
 help: ## this text
 	@echo "usage: make TARGET [ARGS='...']"
@@ -93,6 +93,9 @@ soak: $(STAMP) ## load for long: memory, open files and event-loop lag must not 
 
 lasting: $(STAMP) ## what must hold for years, in minutes: ARGS='kills', 'reloads', 'upgrades', 'slow_loris', 'fuzz', '--help'
 	@exec $(BIN)/python -m loadtests.lasting $(ARGS)
+
+capacity: $(STAMP) ## how many routers for so much load, from what was measured; ARGS='--streams 1000000'
+	@exec $(BIN)/python -m loadtests.capacity $(ARGS)
 
 audit: $(STAMP) ## known vulnerabilities of what the lock files name
 	@exec $(BIN)/python -m scripts.audit $(ARGS)
