@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from router.admin.server import AdminServer
 from router.assembly import Assembly
 from router.base.clock import Clock, SystemClock
 from router.base.errors import RefusedError
+from router.base.loops import run_loop
 from router.config.compare import compare
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
@@ -39,6 +39,7 @@ from router.transport.arrivals import Arrivals
 from router.transport.channel import Verb
 from router.transport.client_connection import LINGER_S
 from router.transport.listening import BACKLOG, Sockets, deal, emptied, open_alone, open_sockets
+from router.transport.sockets import raise_open_files
 
 SWITCH_S: Final = 0.0005  # a thread that reads a configuration gives way to the loop ten times as often as usual
 
@@ -447,7 +448,7 @@ def run(
     on_ready: Callable[[int, int], None],
     inheritance: Inheritance,
 ) -> int:
-    """Runs one worker to its end on uvloop and returns the exit status. Raises OSError where it cannot start.
+    """Runs one worker to its end and returns the exit status. Raises OSError where it cannot start.
 
     `on_ready` is told the ports of the data plane and of the control plane, once both are open.
     """
@@ -458,15 +459,6 @@ def run(
         on_ready(worker.port, worker.admin_port)
         await worker.run()
 
-    import uvloop  # not on Windows, so not at import
-
     raise_open_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    run_loop(main())
     return 0
-
-
-def raise_open_files() -> None:
-    """A stream is two open files; the usual soft limit (1,024) is for programs that use select()."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import uvloop
-
 from loadtests.bench import wrk
 from loadtests.bench.bodies import fetch
 from loadtests.bench.figures import Sample
 from loadtests.bench.mode import Measure, Options, events_of, named, new_site
 from loadtests.bench.streams import paced
 from loadtests.bench.subjects import stand
+from router.base.loops import run_loop
 
 PACED_STREAMS: Final = 200
 PACED_GAP_MS: Final = 20.0
@@ -87,7 +86,7 @@ class PacedStreams:
         with new_site(options.cores, streaming=True) as site, stand(site, named(subjects), PACED_GAP_MS) as here:
 
             def measure(name: str) -> Sample:
-                run = uvloop.run(paced(here.targets[name], self.body, PACED_STREAMS, options.seconds, spread_s=1.0))
+                run = run_loop(paced(here.targets[name], self.body, PACED_STREAMS, options.seconds, spread_s=1.0))
                 return Sample(run.cpu_s / run.events * 1e6, run.events, run.events / run.seconds)
 
             yield measure

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import uvloop
-
 from loadtests.bench import wrk
 from loadtests.bench.bodies import raw_request
 from loadtests.bench.closed import PACED_GAP_MS
@@ -18,6 +16,7 @@ from loadtests.bench.memory import frame_figures
 from loadtests.bench.mode import Measure, Options, events_of, named, new_site
 from loadtests.bench.open_loop import Connection, open_loop
 from loadtests.bench.subjects import Target, stand
+from router.base.loops import run_loop
 
 SPREAD_S: Final = 1.0
 WARM: Final = 500  # requests of a serial connection that are not counted
@@ -137,7 +136,7 @@ class PacedFrames:
             script = Script.of(events_of(here.direct, self.body))
 
             def measure(name: str) -> Sample:
-                seen = uvloop.run(self._run(targets[name], script, options.latency_seconds))
+                seen = run_loop(self._run(targets[name], script, options.latency_seconds))
                 p50_ms, p99_ms = percentile(seen.first_s, 0.5) * 1e3, percentile(seen.first_s, 0.99) * 1e3
                 rate = seen.events / options.latency_seconds
                 more, curve = frame_figures(seen, PACED_GAP_MS), percentiles(seen.gaps_s)

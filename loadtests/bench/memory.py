@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import uvloop
-
 from loadtests.bench.bodies import raw_request
 from loadtests.bench.figures import DIRECT, Sample, percentile, percentiles
 from loadtests.bench.frames import LATE, Crowd, Fidelity, Script
@@ -16,6 +14,7 @@ from loadtests.bench.mode import KIB, Measure, Options, events_of, fresh, new_si
 from loadtests.bench.procfs import pss_bytes, serving
 from loadtests.bench.streams import StreamClient, close_all, connected, first_events, idle_memory, raise_errors
 from loadtests.bench.subjects import Target, stand
+from router.base.loops import run_loop
 
 IDLE_GAP_MS: Final = 6_000.0  # all streams have had their first event before one gets its second
 OPEN_GAP_MS: Final = 250.0  # 5,000 streams are then 20,000 frames a second, which the load's core can do
@@ -43,7 +42,7 @@ class IdleStreams:
 
             def measure(name: str) -> Sample:
                 with fresh(name, here.site) as target:
-                    size = uvloop.run(idle_memory(target, self.body, options.idle_streams, settle_s=1.0))
+                    size = run_loop(idle_memory(target, self.body, options.idle_streams, settle_s=1.0))
                 return Sample(size / KIB, options.idle_streams)
 
             yield measure
@@ -87,7 +86,7 @@ class OpenStreams:
             finally:
                 await crowd.close()
 
-        size_kib, seen = uvloop.run(run())
+        size_kib, seen = run_loop(run())
         more = frame_figures(seen, OPEN_GAP_MS)
         rate = seen.events / options.stream_seconds
         return Sample(size_kib, options.open_streams, rate, more=more, curve=percentiles(seen.gaps_s))
@@ -125,7 +124,7 @@ class BurstMemory:
             def measure(name: str) -> Sample:
                 with fresh(name, here.site) as target:
                     idle = pss_bytes(serving(target.pid))
-                    peak = uvloop.run(burst(target, self.body, options.burst))
+                    peak = run_loop(burst(target, self.body, options.burst))
                     time.sleep(options.recovery_s)
                     after = pss_bytes(serving(target.pid))
                 in_flight = len(self.body) * options.burst

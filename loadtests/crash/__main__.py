@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import click
 import orjson
-import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
@@ -19,6 +18,7 @@ from loadtests.bench.subjects import ROOT
 from loadtests.crash.clients import CLIENTS
 from loadtests.crash.run import LIVES_S, Result, crash
 from loadtests.drills.report import RESULTS, versions
+from router.base.loops import new_loop
 
 METHOD: Final = (
     f"{CLIENTS} clients ask without a pause, every fourth request for a stream, and note the x-request-id of each "
@@ -42,7 +42,7 @@ def main(times: int, durable: bool, seed: int, write: bool) -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="crash-") as name, Progress(console=console, transient=True) as progress:
         task = progress.add_task("kills", total=times)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             try:
                 result = runner.run(
                     crash(

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import click
-import uvloop
 from rich.console import Console
 
 from loadtests.bench.__main__ import chosen
@@ -16,6 +15,7 @@ from loadtests.bench.subjects import ROOT
 from loadtests.drills import chaos, fairness, outages, quota, regions
 from loadtests.drills.outcome import Drill
 from loadtests.drills.report import Run, print_table, write_json
+from router.base.loops import new_loop
 
 DRILLS: Final[tuple[Drill, ...]] = (*chaos.DRILLS, *regions.DRILLS, *quota.DRILLS, *outages.DRILLS, *fairness.DRILLS)
 VOID_RUNS_MAX: Final = 3
@@ -29,7 +29,7 @@ def run(drill: Drill, *, quick: bool, console: Console) -> Run:
     void_runs = 0
     while True:
         began = time.monotonic()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             outcome = runner.run(drill.run(scale))
         if outcome.void:
             void_runs += 1

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import uvloop
-
+from router.base.loops import new_loop
 from router.emulator import EmulatedCloud, Endpoint, Fault, Kind, load_endpoints
 from router.emulator.received import Request
 from router.emulator.service import Handled
@@ -89,5 +88,5 @@ async def _serve(config: Path, folder: Path, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import click
 import orjson
-import uvloop
 from rich.console import Console
 
 from loadtests.bench.__main__ import chosen
@@ -20,6 +19,7 @@ from loadtests.locust import outage, soak, witness
 from loadtests.locust.fleet import WORKERS, fleet
 from loadtests.locust.generator import Beside, Phase, Run, run
 from loadtests.locust.report import REPORTS, new_folder, notes, print_verdicts, publish, write
+from router.base.loops import new_loop
 
 # Together with the starts of all programs three minutes.
 PHASES: Final = (Phase("steady", 40, 30), Phase("ramp", 400, 45), Phase("spike", 120, 24), Phase("outage", 40, 42))
@@ -122,7 +122,7 @@ def _live_line(console: Console, phase: Phase) -> Any:
 def _exit(test: Coroutine[Any, Any, bool]) -> None:
     """Runs it and ends the program: whatever was started has ended by then."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             kept = runner.run(test)
     except BenchError as error:
         click.echo(str(error), err=True)

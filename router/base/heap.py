@@ -6,6 +6,7 @@ anew each time: a fifth more CPU for 128 KB. So it is the heap while bodies are 
 """
 
 import ctypes
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -58,7 +59,7 @@ class Heap:
 
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]]:
     """Returns mallopt and malloc_trim, or what does nothing: others have none, or number the options otherwise."""
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL(None if sys.platform != "win32" else "msvcrt")
     if not hasattr(library, "gnu_get_libc_version"):
         return lambda *_: 0, lambda _: 0
     library.malloc_trim.argtypes = [ctypes.c_size_t]

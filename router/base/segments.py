@@ -6,7 +6,6 @@ A disk that is full shows while a segment is prepared, and never as SIGBUS in a 
 One folder has one writer. Its segments are numbered without end; a number is never used twice.
 """
 
-import fcntl
 import itertools
 import mmap
 import os
@@ -110,6 +109,8 @@ def lock_folder(folder: Path, what: str) -> int:
 
     Raises OSError where another one is; `what` it writes is for the error's text.
     """
+    import fcntl  # which Windows has not: there nothing is written so
+
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,6 @@ times on one machine.
 import asyncio
 import errno
 import math
-import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import orjson
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from router.base.loops import heed, run_loop
 from router.cli.audit import verify
 from router.cli.report.refusals import refusals
 from router.cli.story.script import REGION, WitnessingCloud
@@ -106,15 +106,12 @@ class PortTakenError(Exception):
 @click.option("--admin-port", type=click.IntRange(1, 65535), help="The control plane's. Default: 9090, or a free one.")
 def demo(once: bool, seconds: float | None, port: int | None, admin_port: int | None) -> None:
     """Start emulated clouds and the router, show a region's worst minutes, and serve until Ctrl-C."""
-    import uvloop  # not on Windows, so not at import
-
     if not CONFIG.is_file():
         raise click.ClickException("the demo needs config/demo.yaml of the repository: run it from a clone")
     if seconds is None:
         seconds = STORY_ONCE_S if once else STORY_S
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            good = runner.run(_demo(once=once, seconds=seconds, port=port, admin_port=admin_port))
+        good = run_loop(_demo(once=once, seconds=seconds, port=port, admin_port=admin_port))
     except (PortTakenError, EmulatorConfigError, OSError) as error:
         raise click.ClickException(f"cannot start: {error}") from None
     except asyncio.CancelledError:  # stopped before the story was told
@@ -124,10 +121,10 @@ def demo(once: bool, seconds: float | None, port: int | None, admin_port: int | 
 
 async def _demo(*, once: bool, seconds: float, port: int | None, admin_port: int | None) -> bool:
     """Returns whether every request came out as it must, and the decision log shows it."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    for name in ("SIGTERM", "SIGINT"):
+        heed(name, task.cancel)
     with tempfile.TemporaryDirectory(prefix="inference-router-demo-") as name:
         folder = Path(name)
         async with _clouds() as clouds, _router(folder, clouds, port, admin_port) as worker:

@@ -1,8 +1,6 @@
 """`inference-router emulate`: fake clouds on loopback, from a router file or one plain server to measure against."""
 
 import asyncio
-import resource
-import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,14 +8,11 @@ from typing import Any
 
 import click
 
+from router.base.loops import heed, run_loop
 from router.emulator import Emulator, EmulatorConfigError, load_endpoints
 from router.emulator.cloud import tls_context
 from router.emulator.plain import PlainServer, PlainSettings
-
-try:
-    from uvloop import new_event_loop
-except ImportError:  # where there is no uvloop the standard loop will do
-    from asyncio import new_event_loop  # type: ignore[assignment]
+from router.transport.sockets import raise_open_files
 
 
 @click.command()
@@ -48,12 +43,9 @@ def emulate(
     else:
         settings = PlainSettings(answer_bytes, stream_events, gap_ms, first_at_once)
         work = _serve_plain(plain or 0, settings, tls_cert, tls_key)
-    # Each stream is an open file; the usual soft limit is for programs that use select().
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(work)
+        run_loop(work)
     except (EmulatorConfigError, OSError, ValueError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -79,8 +71,8 @@ async def _serve_plain(port: int, settings: PlainSettings, cert: str | None, key
 async def _until_signal() -> None:
     """Says that all listen, then waits for SIGTERM or SIGINT."""
     asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    for name in ("SIGTERM", "SIGINT"):
+        heed(name, asked.set)
     click.echo("ready")
     await asked.wait()
 

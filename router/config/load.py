@@ -29,6 +29,7 @@ from router.config.settings import check_recording, read_decision_log, read_heal
 from router.config.shape import check_shape
 from router.config.snapshot import Phase, Snapshot, Source, Workload
 from router.config.stateful import make_stored_plans
+from router.config.system import check_system
 from router.config.tls import certificate_warnings
 from router.config.tracing import read_tracing
 from router.config.traffic import check_aliases, check_key_models, read_keys
@@ -79,6 +80,7 @@ def load(
 def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot | None) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
     workers = read_workers(doc, file.server)
+    check_system(doc, file, workers)
     server = read_server(doc, file.server, workers)
     timeouts = read_timeouts(file.timeouts, Timeouts())
     hosts, warnings = read_clouds(doc, file.clouds)

@@ -7,6 +7,7 @@ from router.config.hosts import is_loopback
 from router.config.origins import read_origins
 from router.config.schema import ServerSection
 from router.config.snapshot import Address, ServerSettings
+from router.config.system import can_share_port
 from router.config.tls import read_front
 from router.config.words import check_secret, read_address
 from router.model.fleet import Secret
@@ -28,7 +29,7 @@ def read_workers(doc: Document, section: ServerSection) -> int:
     """How many processes share the port. `auto`: one for each core."""
     workers = section.workers
     if workers == "auto":
-        return min(doc.cores, WORKERS_MAX)
+        return min(doc.cores, WORKERS_MAX) if can_share_port() else 1
     if isinstance(workers, int) and not isinstance(workers, bool) and 0 < workers <= WORKERS_MAX:
         return workers
     doc.fault(("server", "workers"), f"must be a whole number from 1 to {WORKERS_MAX}, or auto")

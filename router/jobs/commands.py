@@ -98,6 +98,8 @@ def running_routers() -> Sequence[int]:
 
 def ask_upgrade(pid: int) -> Answer:
     """Blocks until the next router serves, or the asked one says why not. Raises OSError where there is nobody."""
+    if sys.platform != "linux":
+        raise OSError("only Linux lets one process follow another on its sockets")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(START_S + 2 * _ASKED_S)
         line.connect(_address(pid))

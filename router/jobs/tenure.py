@@ -5,10 +5,11 @@ The process that operators see has one; a worker among others has none.
 
 import asyncio
 import os
-import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
+from router.base.loops import heed
 from router.jobs.commands import CommandSocket
 from router.jobs.inheritance import Inheritance
 from router.jobs.service import ServiceManager
@@ -114,11 +115,11 @@ class Tenure:
 
     async def begin(self) -> None:
         """It listens: has the router before end, and heeds signals from now on. Raises OSError."""
-        loop, ruler = asyncio.get_running_loop(), self._ruler
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, ruler.hang_up)
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self._do(self._upgrade_unasked()))
+        ruler = self._ruler
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+            heed(name, self._stop)
+        heed("SIGHUP", ruler.hang_up)
+        heed("SIGUSR2", lambda: self._do(self._upgrade_unasked()))
         if self._predecessor is not None:
             await self._relieve(self._predecessor)
         self._serves = True
@@ -146,6 +147,10 @@ class Tenure:
             raise UpgradeError("another one is on its way already")
         if self._ends:  # its sockets may let nobody in any more, whoever has them
             raise UpgradeError("this router is ending")
+        if os.getpid() == 1:
+            raise UpgradeError("this router is a container's first process, and the container would end with it")
+        if sys.platform != "linux":
+            raise UpgradeError("only Linux lets one process follow another on its sockets")
         ruler = self._ruler
         ruler.event("upgrade_began")
         successor = self._successor = Successor(asyncio.get_running_loop(), ruler.estate(), self._relieved)

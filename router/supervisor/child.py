@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
-
 from router.admin.picture import Scene
+from router.base.loops import run_loop
 from router.config.faults import ConfigError
 from router.config.load import load
 from router.config.snapshot import Snapshot
@@ -30,7 +29,8 @@ from router.supervisor.nursery import name_process
 from router.supervisor.order import Order
 from router.telemetry.reading import Reading
 from router.transport.channel import NO_ANSWER, Channel, Verb
-from router.worker import Seat, Worker, raise_open_files
+from router.transport.sockets import raise_open_files
+from router.worker import Seat, Worker
 
 ORDER_S: Final = 30.0
 USAGE_S: Final = 10.0
@@ -204,5 +204,4 @@ def run(index: int, line: int, listeners: Sequence[int], known: Snapshot | None 
     raise_open_files()
     name_process(f"worker-{index}")
     sockets = [socket.socket(fileno=fd) for fd in listeners]
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(index, socket.socket(fileno=line), sockets, known))
+    return run_loop(serve(index, socket.socket(fileno=line), sockets, known))

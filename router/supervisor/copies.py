@@ -19,8 +19,10 @@ from typing import Final
 
 from router.transport.listening import Sockets, close_sockets
 
-# Signals that are for it alone, as in `__main__`.
-_SUPERVISORS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+# Signals that are for it alone, as in `__main__`. Windows, where nothing can be copied, has but two of them.
+_SUPERVISORS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2") if hasattr(signal, name)
+)
 Become = Callable[[int, int, Sequence[int]], int]  # a worker: its number, channel, listeners; returns its exit status
 
 

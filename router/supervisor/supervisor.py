@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import uvloop
 
 from router.admin.control import Refusal, ReloadResult, ended, refusal_of
 from router.admin.hangup import Hangup
@@ -20,6 +19,7 @@ from router.admin.live import Live, unjudged
 from router.admin.picture import Scene
 from router.admin.server import AdminServer
 from router.base.clock import SystemClock
+from router.base.loops import run_loop
 from router.config.compare import compare
 from router.config.explain import explain_request
 from router.config.faults import ConfigError, Fault
@@ -468,6 +468,5 @@ def run(
         on_ready(supervisor.port, supervisor.admin_port)
         await supervisor.run()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    run_loop(main())
     return 0

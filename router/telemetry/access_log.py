@@ -10,12 +10,13 @@ than 4 KiB in one piece, and a disk that fills up half a line.
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import stat
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -32,6 +33,8 @@ RECORDS_A_BATCH: Final = 32
 # So that the position is known well enough when a write blocks for ever.
 _WRITE_BYTES_MAX: Final = 256 << 10
 _STDOUT: Final = 1
+# Never to wait for a pipe's reader; and on Windows, which has no such thing, to write a line's end as it is.
+_QUIET: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class AccessLog:
@@ -168,18 +171,20 @@ class AccessLog:
         """As many whole lines as one write is meant to take, with nobody else's in between."""
         batch, begin = self._batch, self._position
         end = batch.rfind(b"\n", begin, begin + _WRITE_BYTES_MAX) + 1 or batch.index(b"\n", begin) + 1
-        self._lock_sink(fcntl.LOCK_EX)
+        self._lock_sink(held=True)
         try:
             while self._position < end and time.monotonic() < self._give_up_at:
                 self._write_some(view[:end])
         finally:
-            self._lock_sink(fcntl.LOCK_UN)
+            self._lock_sink(held=False)
 
-    def _lock_sink(self, how: int) -> None:
+    def _lock_sink(self, *, held: bool) -> None:
         """The lock is the process's, and ends with it. Where a file system has none, there is none."""
         if self._shared:
+            import fcntl  # which Windows has not: there nobody shares a sink
+
             with contextlib.suppress(OSError):
-                fcntl.lockf(self._fd, how)
+                fcntl.lockf(self._fd, fcntl.LOCK_EX if held else fcntl.LOCK_UN)
 
     def _write_some(self, view: memoryview) -> None:
         """One write. A sink that does not take it is asked again a little later: a full disk may be made empty."""
@@ -196,7 +201,7 @@ class AccessLog:
                 self._closing.wait(FLUSH_S)
             if self._reopening.is_set():
                 self._reopen()
-                self._lock_sink(fcntl.LOCK_EX)  # the file that is written to now
+                self._lock_sink(held=True)  # the file that is written to now
 
     def _reopen(self) -> None:
         self._reopening.clear()
@@ -217,7 +222,7 @@ def _open_sink(path: str) -> int:
     if path == "-":
         return _STDOUT
     # Not blocking, so that a named pipe without a reader fails at once instead of holding up the start.
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _QUIET, 0o640)
     _end_line(fd, path)
     return fd
 
@@ -230,15 +235,21 @@ def _end_line(fd: int, path: str) -> None:
     with contextlib.suppress(OSError):
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return
-        reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            size = os.fstat(fd).st_size
-            if size and os.pread(reader, 1, size - 1) != b"\n":
-                os.write(fd, b"\n")
-            fcntl.lockf(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(reader)
+        if sys.platform == "win32":
+            _end_half(fd, path)
+            return
+        import fcntl  # which Windows has not
+
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _end_half(fd, path)
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _end_half(fd: int, path: str) -> None:
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size and (file.seek(size - 1), file.read(1))[1] != b"\n":
+            os.write(fd, b"\n")
 
 
 def _name_of_type(value: object) -> str:

@@ -7,7 +7,6 @@ as long as any process has it open, and with its last holder all that wait in it
 import asyncio
 import contextlib
 import ctypes
-import select
 import socket
 import struct
 import sys
@@ -15,12 +14,16 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final, TypeAlias
 
+from router.transport.sockets import watch
+
 Sockets: TypeAlias = tuple[socket.socket, ...]
 
 BACKLOG: Final = 4096
 HANDSHAKE_S: Final = 0.2  # for a client that has been answered already to say so: a long way round the world
 EMPTIED_S: Final = 2.0  # then a queue is given up: somebody fills it as fast as it is emptied
 _LOOK_EVERY_S: Final = 0.005
+# An address may be taken again as soon as its owner is gone. On Windows SO_REUSEADDR would take it from the living.
+_OWN_ADDRESS: Final[int] = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 _SO_ATTACH_FILTER: Final = 26  # Linux; Python has no name for it
 # A classic BPF program over the TCP header: of its flags (byte 13), SYN without ACK drops the segment.
 _DROP_SYN: Final = b"".join(
@@ -41,6 +44,8 @@ def open_sockets(host: str, port: int, workers: int) -> list[Sockets]:
     The kernel spreads connections over the sockets at an address, and a queue belongs to one socket: what was queued
     for a worker that died is served by the next one that is handed the same socket. Raises OSError.
     """
+    if workers == 1 and not hasattr(socket, "SO_REUSEPORT"):
+        return [open_alone(host, port)]
     addresses = _addresses(host, port)
     opened: list[Sockets] = []
     if port:
@@ -120,11 +125,9 @@ async def emptied(own: Sequence[socket.socket]) -> None:
     """
     for each in own:
         _drop_beginners(each)
-    began, poll = monotonic(), select.poll()
-    for each in own:
-        poll.register(each, select.POLLIN)
+    began, queues = monotonic(), [watch(each) for each in own]
     while (waited_s := monotonic() - began) < EMPTIED_S:
-        if waited_s >= HANDSHAKE_S and not poll.poll(0):
+        if waited_s >= HANDSHAKE_S and not any(waiting(0) for waiting in queues):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -147,7 +150,7 @@ def _addresses(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
 def _bound(family: int, address: tuple[object, ...], *, reuse_port: bool) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, _OWN_ADDRESS, 1)
         if reuse_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

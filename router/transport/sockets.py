@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import sys
+from collections.abc import Callable
 from typing import Final
 
 _FILES_KEPT: Final = 100  # logs, the ledger, the control plane, the loop's own
@@ -31,6 +33,18 @@ def has_unread(transport: asyncio.Transport | None) -> bool:
     return False
 
 
+def watch(sock: socket.socket) -> Callable[[float], object]:
+    """Returns what tells, after at most so many milliseconds, whether there is anything to read, or an end.
+
+    Each watch keeps its own list of one: that is faster than to make it anew each time.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return poll.poll
+    return lambda ms: select.select((sock,), (), (), ms / 1000)[0]  # Windows: of any number of files, but 512 at a time
+
+
 def connections_possible() -> int:
     """How many clients this process has files for: each may need a connection to a deployment as well."""
     if sys.platform == "win32":
@@ -39,6 +53,16 @@ def connections_possible() -> int:
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if files == resource.RLIM_INFINITY else max(1, (files - _FILES_KEPT) // 2)
+
+
+def raise_open_files() -> None:
+    """A stream is two open files; the usual soft limit (1,024) is for programs that use select()."""
+    if sys.platform == "win32":
+        return
+    import resource  # which Windows has not
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def address_of(transport: asyncio.Transport) -> str:

@@ -6,7 +6,6 @@ answer by the run of exactly four CR and LF bytes that the read ends with.
 """
 
 import asyncio
-import select
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +23,7 @@ from router.base.errors import (
 from router.model.plan import Permit
 from router.transport.heads import HEAD_BYTES_MAX
 from router.transport.outbox import Outbox
-from router.transport.sockets import set_keepalive
+from router.transport.sockets import set_keepalive, watch
 
 INTERIM_MAX: Final = 8  # 1xx answers before the final one
 FIELDS_MAX: Final = 200
@@ -143,7 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: AnswerSink | None = None
         self._switch: SwitchSink | None = None  # what asked it to leave HTTP
-        self._poll: select.poll | None = None
+        self._poll: Callable[[float], object] | None = None
         self._head: AnswerHead | None = None
         self._head_buffer = b""
         self._seen: dict[bytes, bytes] = {}  # fields as llhttp tells them: the head's, later the trailers'
@@ -165,7 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing() or self._poll is None:
             return False
-        return not self._poll.poll(0)
+        return not self._poll(0)
 
     @property
     def closed(self) -> bool:
@@ -229,8 +228,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         sock = transport.get_extra_info("socket")
         set_keepalive(sock)
-        self._poll = select.poll()
-        self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        self._poll = watch(sock)
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-import uvloop
+from router.base.loops import new_loop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return {"fastest": new_loop}

@@ -6,16 +6,16 @@ import random
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from loadtests.crash.run import crash
+from router.base.loops import run_loop
 
 
 @pytest.mark.timed
 @pytest.mark.parametrize("durable", [False, True])
 def test_kills_lose_no_answered_request_and_count_none_twice(tmp_path: Path, durable: bool) -> None:
     told: list[int] = []
-    result = uvloop.run(crash(tmp_path, 5, random.randrange(1 << 30), {"durable": durable}, told.append))
+    result = run_loop(crash(tmp_path, 5, random.randrange(1 << 30), {"durable": durable}, told.append))
 
     assert told == [1, 2, 3, 4, 5]
     assert result.answered > 100

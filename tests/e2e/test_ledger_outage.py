@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from loadtests.ledger import outage as module
 from loadtests.ledger.outage import kept, outage
+from router.base.loops import run_loop
 from tests.postgres_kit import PostgresServer
 
 
@@ -19,7 +19,7 @@ def test_a_database_that_is_away_under_load_costs_no_answer_and_no_entry(
     monkeypatch.setattr(module, "BEFORE_S", 1.5)
     monkeypatch.setattr(module, "AFTER_S", 1.0)
     with PostgresServer() as server:
-        figures = uvloop.run(outage(tmp_path, server, 2, 200.0, 3.0))
+        figures = run_loop(outage(tmp_path, server, 2, 200.0, 3.0))
 
     assert kept(figures), figures
     assert figures["answered"] > 100

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.base.loops import new_loop
 from router.config.keys import digest
 from router.emulator import Distribution, Settings
 from tests.adversity.client import Ask, ask, chat, responses, sent
@@ -175,7 +175,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+    with asyncio.Runner(loop_factory=new_loop) as running:
         yield running
 
 

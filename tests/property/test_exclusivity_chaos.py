@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.drills.cloud import WitnessedCloud, journal_of, read_journal
 from loadtests.drills.decisions import Departure, departures
+from router.base.loops import new_loop
 from router.emulator import Distribution, EmulatedCloud, Settings
 from tests.adversity.client import chat, sent
 from tests.router_kit import API_KEY, INTERNAL_KEY, Cloud, RunningRouter, router, write_config
@@ -174,7 +174,7 @@ async def episode(
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+    with asyncio.Runner(loop_factory=new_loop) as running:
         yield running
 
 

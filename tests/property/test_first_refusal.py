@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 import pytest
-import uvloop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from router.base.loops import new_loop
 from router.emulator import Distribution, EmulatedCloud, Fault, Settings
 from router.emulator.received import Request
 from router.emulator.service import Handled
@@ -262,7 +262,7 @@ async def episode(
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+    with asyncio.Runner(loop_factory=new_loop) as running:
         yield running
 
 

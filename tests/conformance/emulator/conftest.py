@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
-import uvloop
 
+from router.base.loops import new_loop
 from router.emulator import Deployment, EmulatedCloud, Endpoint, Settings
 
 
@@ -13,8 +13,8 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Loops flush, close and reset each in their own way: a fault must look the same under both."""
-    both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return both if "test_emulator_faults" in item.nodeid else {"uvloop": uvloop.new_event_loop}
+    both = {"asyncio": asyncio.new_event_loop, "fastest": new_loop}
+    return both if "test_emulator_faults" in item.nodeid else {"fastest": new_loop}
 
 
 DEPLOYMENTS = (
