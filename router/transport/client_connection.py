@@ -520,6 +520,14 @@ class Connection(asyncio.Protocol):
         else:
             self._close(self.server.bounds.keepalive_timeout_s)
 
+    def doubt_certificate(self) -> None:
+        """Ends after the running request, or now. What has come behind that one is asked without a certificate."""
+        self.certificates = ()
+        if self._inbound is not None:
+            self._inbound.keep_alive = False
+        else:
+            self.end_if_idle()
+
     def cut(self, error: RouterError) -> None:
         """Ends the running request with `error`, or else the connection."""
         inbound = self._inbound

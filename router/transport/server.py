@@ -93,6 +93,12 @@ class Server:
         for connection in tuple(self.connections):
             connection.end_if_idle()
 
+    def doubt_certificates(self) -> None:
+        """An authority of clients' certificates is believed no more: who has shown one is to show it anew."""
+        for connection in tuple(self.connections):
+            if connection.certificates:
+                connection.doubt_certificate()
+
     def cut(self, error: RouterError) -> None:
         """Ends all running requests with `error`; an answer that has begun is broken off, and its client sees it."""
         for connection in tuple(self.connections):

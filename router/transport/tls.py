@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import ssl
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any, Final
 from router.model.fleet import Certificate, UpstreamTls
 
 ALPN: Final = ["http/1.1"]
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 MINIMUM: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -160,6 +162,11 @@ def names_of(tls: ssl.SSLObject | None) -> tuple[str, ...]:
 
     subject = x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
     return f"sha256:{hashlib.sha256(encoded).hexdigest()}", subject
+
+
+def believes_all(authorities: str | None, before: str | None) -> bool:
+    """Whether all authorities of `before` are among `authorities`. Both: PEM, or None for nobody."""
+    return before == authorities or set(_PEM.findall(before or "")) <= set(_PEM.findall(authorities or ""))
 
 
 _REASONS: Final = (

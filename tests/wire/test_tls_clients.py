@@ -344,6 +344,35 @@ class TestClientCertificates:
             writer.write(request(CHAT))
             assert (await answer(reader))[0] == 401
 
+    async def test_an_authority_that_is_taken_away_is_believed_on_no_open_connection(
+        self, ours: Authority, tmp_path: Path
+    ) -> None:
+        """One that is added is nothing to them: that is how authorities are changed without a gap."""
+        clients, other = tmp_path / "clients.pem", Authority(tmp_path, "other")
+        async with (
+            self.started(ours, tmp_path, None) as (r, shown),
+            connected(r.port, ours.trusting(shown["subject"])) as (idle, idle_writer),
+            connected(r.port, ours.trusting(shown["print"])) as (busy, busy_writer),
+            connected(r.port, ours.trusting()) as (reader, writer),
+        ):
+            for own, to, fields in (idle, idle_writer, ()), (busy, busy_writer, ()), (reader, writer, (KEY,)):
+                to.write(request(CHAT, *fields))
+                assert (await answer(own))[0] == 200
+            both = clients.read_text() + other.file.read_text()
+            for text in both, other.file.read_text():
+                busy_writer.write(request(CHAT))
+                assert (await answer(busy))[0] == 200, "it is kept while its authority is"
+                clients.write_text(text)
+                busy_writer.write(request(CHAT)[:-1])
+                await r.until(lambda: r.worker.assembly.runtime.in_flight.get("api") == 1)
+                assert not (await r.worker.reload()).faults
+                busy_writer.write(request(CHAT)[-1:])
+                assert (await answer(busy))[0] == 200, "what runs ends"
+            assert await asyncio.wait_for(busy.read(), 5) == b""
+            assert await asyncio.wait_for(idle.read(), 5) == b""
+            writer.write(request(CHAT, KEY))
+            assert (await answer(reader))[0] == 200, "a key alone is no certificate"
+
 
 class TestReload:
     async def test_new_files_are_for_new_connections(self, ours: Authority, tmp_path: Path) -> None:
