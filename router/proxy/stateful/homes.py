@@ -14,6 +14,7 @@ from router.base.errors import InvalidRequestError, NotFoundError, RefusedError,
 from router.model.keys import ApiKey
 from router.model.stored import Home, HomePage, OwnHomes
 from router.proxy.replies import retry_after
+from router.proxy.stateful.paths import is_id
 from router.transport.channel import NO_ANSWER
 from router.transport.fiber import Fiber
 
@@ -21,6 +22,8 @@ KNOWN_MAX: Final = 20_000  # homes in memory, some 300 bytes each
 ANSWER_S: Final = 10.0
 AT_ONCE: Final = 256  # questions under way
 AGAIN_S: Final = 1.0
+NAMED_MAX: Final = 1000  # ids of one request: beyond, a store would take no question of so many
+_SHOWN_MAX: Final = 256  # bytes of what stands in an id's place
 
 FindHomes: TypeAlias = Callable[[str, list[str]], Coroutine[Any, Any, list[Home]]]
 """A key's name, and ids. Raises what `transport.channel.NO_ANSWER` names, as the next."""
@@ -56,9 +59,16 @@ class Homes:
     async def find(self, fiber: Fiber, key: ApiKey, named: Mapping[str, str]) -> str:
         """The endpoint that has all that a request names. `named`: ids, and the fields that they stand in.
 
-        Raises NotFoundError where one is not the key's own, InvalidRequestError where they are not at one endpoint,
-        RefusedError where nobody can tell now, ClientGoneError.
+        Raises NotFoundError where one is not the key's own, InvalidRequestError where they are too many or not at one
+        endpoint, RefusedError where nobody can tell now, ClientGoneError.
         """
+        if len(named) > NAMED_MAX:
+            raise InvalidRequestError(
+                f"A request may name {NAMED_MAX} stored things at the most.", code="too_many_ids", param="id"
+            )
+        for name, param in named.items():
+            if not is_id(name):
+                raise _not_found(name, param)
         found = {name: home for name in named if (home := self._known.get((key.name, name))) is not None}
         if missing := [name for name in named if name not in found]:
             assert self.find_homes is not None
@@ -67,7 +77,7 @@ class Homes:
                 found[home.id] = home
         for name, param in named.items():
             if name not in found:
-                raise NotFoundError(f"There is no `{name}`.", code="not_found", param=param)
+                raise _not_found(name, param)
         endpoints = {home.endpoint for home in found.values()}
         if len(endpoints) > 1:
             raise InvalidRequestError(
@@ -113,6 +123,11 @@ class Homes:
 
 
 def _forget(home: Home) -> None: ...
+
+
+def _not_found(name: str, param: str) -> NotFoundError:
+    shown = name.encode("ascii", "backslashreplace")[:_SHOWN_MAX].decode()
+    return NotFoundError(f"There is no `{shown}`.", code="not_found", param=param)
 
 
 def _unknown() -> RouterError:

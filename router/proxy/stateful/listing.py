@@ -21,6 +21,7 @@ from router.proxy.phases import reply_json
 from router.proxy.replies import retry_after
 from router.proxy.runtime import Runtime
 from router.proxy.stateful.binding import bind_found
+from router.proxy.stateful.paths import is_id
 from router.proxy.stateful.target import StoredTarget
 from router.transport.fiber import Branch
 
@@ -57,7 +58,7 @@ async def reply_list(ctx: Context, rt: Runtime, plan: LivePlan, resource: Resour
             ctx.inbound, OwnHomes(key.name, resource.kind, limit, wanted.descending, after, before)
         )
         if not page.known:
-            raise NotFoundError("The list has no such place.", code="not_found", param="before" if before else "after")
+            raise _no_place("before" if before else "after")
         objects = await _objects(ctx, rt, plan, resource, page.homes)
         shown = [each for each in objects if all(each.get(field) == value for field, value in wanted.where.items())]
         found = [*shown, *found] if before else [*found, *shown]
@@ -201,9 +202,16 @@ def _wanted(target: bytes, resource: Resource) -> _Wanted:
     if order not in ("asc", "desc"):
         raise InvalidRequestError("`order` is neither `asc` nor `desc`.", code="invalid_value", param="order")
     after, before = said.get("after", ""), said.get("before", "")
+    for name, cursor in (("after", after), ("before", before)):
+        if cursor and not is_id(cursor):
+            raise _no_place(name)
     if after and before:
         raise InvalidRequestError("`after` and `before` exclude each other.", code="invalid_value", param="before")
     return _Wanted(min(int(limit), LIMIT_MAX), order == "desc", after, before, where)
+
+
+def _no_place(param: str) -> NotFoundError:
+    return NotFoundError("The list has no such place.", code="not_found", param=param)
 
 
 def _pairs(target: bytes) -> Iterator[tuple[str, str]]:

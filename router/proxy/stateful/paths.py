@@ -55,7 +55,7 @@ def find_stored(path: bytes) -> Mapping[str, Stored]:
     place, ids = _ROOT, []
     for segment in path[1:].decode("latin-1").split("/"):
         inner = place.below.get(segment)
-        if inner is None:
+        if inner is None or segment == _ANY_ID:
             inner = place.below.get(_ANY_ID)
             if inner is None or not is_id(segment):
                 return {}

@@ -17,9 +17,10 @@ from router.proxy.phases import admit, pass_error, relay, reply_whole
 from router.proxy.runtime import Runtime
 from router.proxy.stateful.binding import StreamBinding, bind_response, bind_stored, whole
 from router.proxy.stateful.listing import reply_list
-from router.proxy.stateful.names import named_ids
+from router.proxy.stateful.names import ids_of_form, named_ids
 from router.proxy.stateful.paths import Stored
 from router.proxy.stateful.target import StoredTarget
+from router.transport.inbound import Inbound
 from router.transport.server import Server
 
 
@@ -53,8 +54,8 @@ async def serve_stored(ctx: Context, rt: Runtime, server: Server, stored: Stored
         await reply_list(ctx, rt, plan, route.resource)
         return
     named = dict.fromkeys(stored.ids[:1], "id")
-    if inbound.body and _is_json(inbound.head.fields):
-        named |= named_ids(inbound.body)
+    if inbound.body:
+        named |= _named(inbound)
     home = await rt.homes.find(inbound, key, named) if named else ""
     asked = _asked(plan, stored, query, stream=stream)
     ctx.plan = kept_to(asked, home) if home else asked
@@ -167,8 +168,12 @@ def _query(target: bytes) -> tuple[bytes, bool]:
     return b"&".join(passed), b"stream=true" in passed
 
 
-def _is_json(fields: dict[bytes, bytes]) -> bool:
-    return not fields.get(b"content-type", b"").lower().lstrip().startswith(b"multipart/")
+def _named(inbound: Inbound) -> dict[str, str]:
+    """What its body names, of whichever kind that is."""
+    content_type = inbound.head.fields.get(b"content-type", b"")
+    if content_type.lower().lstrip().startswith(b"multipart/"):
+        return ids_of_form(inbound.body, content_type)
+    return named_ids(inbound.body)
 
 
 def _json(answer: Answer) -> bool:
