@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from tests.e2e.kit import openai_sdk
-from tests.e2e.test_stateful import API_KEY, OTHER_KEY, two_clouds, upload
-from tests.router_kit import RunningRouter
+from tests.e2e.test_stateful import OTHER_KEY, two_clouds, upload
+from tests.router_kit import API_KEY, RunningRouter
 
 
 @pytest.fixture
