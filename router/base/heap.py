@@ -59,8 +59,8 @@ class Heap:
 
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]]:
     """Returns mallopt and malloc_trim, or what does nothing: others have none, or number the options otherwise."""
-    library = ctypes.CDLL(None if sys.platform != "win32" else "msvcrt")
-    if not hasattr(library, "gnu_get_libc_version"):
+    library = None if sys.platform == "win32" else ctypes.CDLL(None)
+    if library is None or not hasattr(library, "gnu_get_libc_version"):
         return lambda *_: 0, lambda _: 0
     library.malloc_trim.argtypes = [ctypes.c_size_t]
     return library.mallopt, library.malloc_trim

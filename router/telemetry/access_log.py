@@ -180,8 +180,8 @@ class AccessLog:
 
     def _lock_sink(self, *, held: bool) -> None:
         """The lock is the process's, and ends with it. Where a file system has none, there is none."""
-        if self._shared:
-            import fcntl  # which Windows has not: there nobody shares a sink
+        if self._shared and sys.platform != "win32":
+            import fcntl  # which Windows has not: there one process has the sink for itself
 
             with contextlib.suppress(OSError):
                 fcntl.lockf(self._fd, fcntl.LOCK_EX if held else fcntl.LOCK_UN)
