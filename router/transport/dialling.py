@@ -136,7 +136,7 @@ def _request(proxy: ConnectProxy, url: BaseUrl) -> bytes:
 def _check(answer: bytes) -> None:
     """A success has no body, and nothing may stand behind its head. Raises ConnectError."""
     found = _STATUS.match(answer)
-    if found is None or not answer.endswith(b"\r\n\r\n"):
+    if found is None or answer.find(b"\r\n\r\n") + 4 != len(answer):
         raise ConnectError("The deployment's proxy did not answer as a proxy does.", "proxy_broken")
     status = int(found[1])
     if status == 407:

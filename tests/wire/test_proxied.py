@@ -217,6 +217,7 @@ class TestFailures:
             (b"SSH-2.0-OpenSSH\r\n\r\n", "proxy_broken"),
             (b"", "proxy_broken"),
             (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n", "proxy_broken"),  # bytes that no endpoint can have sent
+            (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "proxy_broken"),
             (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 3000, "proxy_broken"),
         ],
     )
