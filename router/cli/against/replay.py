@@ -15,6 +15,7 @@ from router.balancing.prices import cost_nano_usd
 from router.config.snapshot import Snapshot
 from router.model.decision import ACCEPTED, Decision
 from router.model.fleet import Deployment, Price
+from router.model.keys import ApiKey
 from router.model.outcome import Usage
 from router.model.plan import Plan
 from router.model.policy import Prefer
@@ -82,7 +83,7 @@ class Replay:
     def __init__(self, old: Snapshot, new: Snapshot) -> None:
         self._old, self._new = old, new
         self._old_keys = {key.name for key in old.file_keys}
-        self._new_keys = {key.name: key for key in new.file_keys}
+        self._new_keys = _keys_after(old, new)
         self._credit: dict[tuple[str, str, str, int, str], float] = {}
         self._used: dict[_Asked, list[int]] = {}  # requests, prompt, completion and cached tokens
         self._pending: Counter[tuple[str, _Asked, Placed, Placed]] = Counter()  # whose tokens are not known
@@ -176,13 +177,15 @@ class Replay:
             self._row(workload, decision.served_by, decision.cloud).before += 1
         if placed.deployment:
             self._row(workload, placed.deployment, placed.cloud).after += 1
+        kept, _, cloud = decision.rule.partition(":")
+        # Also of those that nobody served: their own cloud was all that they could ask.
+        found.exclusive_left += kept == "exclusive" and placed.cloud not in ("", cloud)
         if not decision.served_by:
             found.gained += bool(placed.deployment)
         elif not placed.deployment:
             found.lost[workload, decision.model, placed.why] += 1
         elif placed.cloud != decision.cloud:
             found.moves[Move(workload, decision.cloud, placed.cloud)] += 1
-            found.exclusive_left += decision.rule.startswith("exclusive:")
         else:
             found.elsewhere += placed.deployment != decision.served_by
 
@@ -207,6 +210,17 @@ def sums_by(found: Found, part: int) -> Iterator[tuple[str, Row]]:
     for names, row in found.rows.items():
         sums.setdefault(names[part], Row()).add(row)
     yield from sorted(sums.items())
+
+
+def _keys_after(old: Snapshot, new: Snapshot) -> dict[str, ApiKey]:
+    """By the old names: whoever has its secret or its certificate now, or else its name."""
+    found = {key.name: key for key in new.file_keys}
+    by_secret = {each: key for key in new.file_keys for each in (key.sha256, *key.certificates)}
+    for key in reversed(old.file_keys):  # of one that is rotated, the first secret says it
+        for each in (*key.certificates, key.sha256):
+            if each in by_secret:
+                found[key.name] = by_secret[each]
+    return found
 
 
 def _stood(plan: Plan | None, decision: Decision) -> tuple[frozenset[str], frozenset[str]]:

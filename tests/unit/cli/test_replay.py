@@ -17,6 +17,8 @@ CLOUDS = {PTU: "azure", STD: "azure", ORD: "coreweave"}
 PRICED = GOOD.replace(
     "name: llama-70b}", "name: llama-70b, price: {prompt_usd_per_mtok: 1, completion_usd_per_mtok: 2}}"
 )
+ACME = f'name: acme\n    workload: api\n    sha256: "{"a" * 64}"'
+OTHER = f'name: other\n    workload: api\n    sha256: "{"c" * 64}"'
 
 
 @pytest.fixture
@@ -120,17 +122,25 @@ def test_a_new_deployment_takes_its_share_by_capacity(bench: Workbench) -> None:
     assert found.rows["api", "azure", PTU].after == 100
 
 
+def test_a_secret_says_whose_a_request_would_be_whatever_its_key_is_called(bench: Workbench) -> None:
+    renamed = GOOD.replace("name: acme\n    workload: api", "name: other\n    workload: internal")
+    old, new = bench.load(), bench.load(renamed)
+    assert replayed(old, new, decision(PTU)).lost == {}
+    assert replayed(old, new, decision("", PTU, STD)).exclusive_left == 1
+
+
 def test_who_was_refused_by_all_is_served_by_one_that_is_new(bench: Workbench) -> None:
     old = bench.load()
     new = bench.load(GOOD.replace("{rule: exclusive, cloud: azure}", "{rule: spread, clouds: [azure, coreweave]}"))
-    assert replayed(old, new, decision("", PTU, STD)).gained == 1
+    found = replayed(old, new, decision("", PTU, STD))
+    assert (found.gained, found.exclusive_left) == (1, 1)
     assert replayed(old, old, decision("", PTU, STD)).gained == 0
 
 
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("name: acme", "name: other", "its key acme is gone"),
+        (ACME, OTHER, "its key acme is gone"),
         ("models: [gpt-4o]\n", "models: [llama-70b]\n", "its key acme may not use gpt-4o"),
         ("operations: [chat]", "operations: [responses]", "api is not served gpt-4o for chat"),
     ],
