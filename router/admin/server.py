@@ -40,8 +40,10 @@ class AdminServer:
 
         Raises ValueError for an address off loopback without a token, OSError if the address cannot be bound.
         """
-        if self._token is None and not is_loopback(host):
-            raise ValueError(f"the control plane may not listen on {host!r} without a token (server.admin_token)")
+        # A service manager opens sockets where its own files say, whatever ours does.
+        for name in (host, *(str(each.getsockname()[0]) for each in sockets)):
+            if self._token is None and not is_loopback(name):
+                raise ValueError(f"the control plane may not listen on {name!r} without a token (server.admin_token)")
         self.sockets = sockets or open_alone(host, port)
         await self._runner.setup()
         try:
