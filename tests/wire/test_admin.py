@@ -351,7 +351,7 @@ async def test_the_page_is_written_beside_the_loop(plane: Plane, monkeypatch: py
 
 async def test_a_socket_that_somebody_else_has_opened_to_the_network_needs_a_token() -> None:
     """systemd's: where it listens stands in a unit, and not in the file that is checked."""
-    with socket.create_server(("0.0.0.0", 0)) as opened:  # noqa: S104
+    with socket.create_server(("0.0.0.0", 0)) as opened:
         with pytest.raises(ValueError, match=r"'0\.0\.0\.0' without a token"):
             await AdminServer(FakeRouter(), None).start("127.0.0.1", 9090, (opened,))
         server = AdminServer(FakeRouter(), Secret("t"))
