@@ -75,6 +75,7 @@ LOOK_EVERY_S: Final = 1.0
 FAREWELL_S: Final = 2.0  # for the other end of a close, before its connection is aborted
 FIRST_EVENT_S: Final = 60.0  # for a client whose first event names the model
 WAITING_BYTES_MAX: Final = 64 << 10  # behind the first event, for its deployment
+OWN_WORDS_MAX: Final = 100  # a second, of errors and of pongs each: whoever makes the router say more need not read it
 MESSAGE_BYTES_MAX: Final = 16 << 20  # an event may hold 15 MiB of audio
 
 _BEGUN: Final = "response.created"
@@ -97,8 +98,10 @@ async def run_session(ctx: Context, rt: Runtime, server: Server, operation: Oper
         session.switch()
     else:
         session.switch()
-        await session.place_by_first_event()
-    await session.relay()
+    try:
+        await session.relay()
+    finally:
+        session.leave()
 
 
 class Session:
@@ -121,6 +124,7 @@ class Session:
         self._pinged_at = self._heard_at = monotonic()  # the latter: of the deployment
         self._abort_at = 0.0
         self._events = 0  # of the router's own
+        self._errors = self._pongs = 0  # since it was looked at last
         self._known: set[str] = set()  # ids that its deployment has, and that are of its key
 
     # -- the way there
@@ -188,7 +192,7 @@ class Session:
         self._rt.books.event("session_opened", request=ctx.id, operation=self._operation.name)
         self._server.wheel.arm(self, monotonic() + LOOK_EVERY_S)
 
-    async def place_by_first_event(self) -> None:
+    async def _place_by_first_event(self) -> None:
         """Where the first event names the model. What fails is told in the session, and ends it."""
         inbound = self._ctx.inbound
         until = monotonic() + FIRST_EVENT_S
@@ -208,29 +212,30 @@ class Session:
             self._fail(error)
 
     async def relay(self) -> None:
-        """From the switch of both ends to the end of both."""
+        """From the switch of the client's end to the end of both."""
         inbound = self._ctx.inbound
+        if self._upstream is None:
+            await self._place_by_first_event()
         if self._upstream is not None and not self._ending:
             if self._rest:
                 self._upstream.data_received(self._rest)
             self._take_waiting()
-        try:
-            while not self._over:
-                try:
-                    await inbound.rest()
-                except RouterError as error:
-                    self._fail(error)
-        finally:
-            self._leave()
+        while not self._over:
+            try:
+                await inbound.rest()
+            except RouterError as error:
+                self._fail(error)
 
     @property
     def _over(self) -> bool:
         return (self._client is None or self._client.lost) and (self._upstream is None or self._upstream.lost)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Whatever became of it: nothing of it stays."""
         ctx, client, upstream = self._ctx, self._client, self._upstream
+        if not self._ending:  # a bug of ours
+            self._end("internal_error", INTERNAL_ERROR, "The router failed.")
         self._server.wheel.disarm(self)
-        self._settle("internal_error")
         self._forget_waiting()
         if client is not None:
             ctx.inbound.bytes_in += client.bytes_in
@@ -247,7 +252,9 @@ class Session:
         if opcode == CLOSE:
             self._close_received(socket, payload)
         elif opcode == PING:
-            self._send(socket, PONG, payload)
+            self._pongs += 1
+            if self._pongs <= OWN_WORDS_MAX and not socket.full:
+                self._send(socket, PONG, payload)
         elif socket is self._client:
             self._rt.sessions.passed(self._operation.name, "in", len(payload))
             if self._upstream is None:
@@ -339,7 +346,7 @@ class Session:
                 event, places = read_client_event(payload)
                 payload = self._checked(event, payload, places)
         except RouterError as error:
-            self._say(error, event)
+            self._refuse(error, event)
             return
         self._send(self._upstream, opcode, payload)
 
@@ -434,6 +441,14 @@ class Session:
             said = error_event(error, event_id, stream_id, own_id=self._event_id(), nested=self._realtime)
             self._client.send(TEXT, said)
 
+    def _refuse(self, error: RouterError, event: ClientEvent | None) -> None:
+        """What a client sent goes nowhere. It could send such events faster than it reads that they are none."""
+        self._errors += 1
+        if self._errors <= OWN_WORDS_MAX:
+            self._say(error, event)
+        else:
+            self._fail(InvalidRequestError("Too many events had to be refused in a second.", code="too_many_errors"))
+
     def _event_id(self) -> str:
         self._events += 1
         return f"event_{self._ctx.id}-{self._events}"
@@ -514,6 +529,7 @@ class Session:
 
     def _look(self, now: float) -> None:
         """Ends what has lasted for too long, or stands still."""
+        self._errors = self._pongs = 0
         target, responses = self._target, self._responses
         if now >= self._ctx.total_at:
             error = RefusedError("The session has lasted as long as it may. Connect again.", code="session_expired")
