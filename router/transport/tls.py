@@ -154,14 +154,20 @@ def linger(transport: asyncio.Transport) -> None:
 
 
 def names_of(tls: ssl.SSLObject | None) -> tuple[str, ...]:
-    """What a key may name a client's certificate by, which has been verified: its SHA-256, and its subject."""
+    """What a key may name a client's certificate by, which has been verified: its SHA-256, and its subject.
+
+    The former alone where OpenSSL can read the subject and we cannot.
+    """
     encoded = tls.getpeercert(binary_form=True) if tls is not None else None
     if not encoded:
         return ()
     from cryptography import x509  # where clients have certificates, the configuration's check has it loaded
 
-    subject = x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
-    return f"sha256:{hashlib.sha256(encoded).hexdigest()}", subject
+    digest = f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+    try:
+        return digest, x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
+    except (ValueError, x509.InvalidVersion):
+        return (digest,)
 
 
 def believes_all(authorities: str | None, before: str | None) -> bool:
