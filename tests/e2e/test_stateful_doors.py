@@ -1,5 +1,6 @@
 """Ways by which one key could reach what another has stored, each by raw HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import aiohttp
 import orjson
 import pytest
 
+from router.emulator.exchange import Exchange
 from tests.e2e.kit import openai_sdk
 from tests.e2e.test_stateful import OTHER_KEY, two_clouds, upload
 from tests.router_kit import API_KEY, RunningRouter
@@ -72,3 +74,22 @@ async def test_more_ids_than_a_store_can_be_asked_for(r: RunningRouter) -> None:
             assert (await answer.json())["error"]["code"] == "too_many_ids"
         async with client.get(f"{r.url}/v1/files") as answer:  # the books go on
             assert answer.status == 200
+
+
+async def test_a_list_waits_no_longer_for_an_object_than_it_may_stand_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stall(exchange: Exchange) -> None:
+        await exchange._wire.raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
+        await exchange._wire.stall()
+
+    monkeypatch.setattr(Exchange, "_misframed", stall)
+    async with two_clouds(tmp_path, timeouts={"idle_s": 0.3}) as r:
+        async with openai_sdk(r) as sdk:
+            await upload(sdk)
+        for cloud in r.clouds.values():
+            cloud.faults.add("bad_content_length")
+        async with caller(API_KEY) as client, asyncio.timeout(5), client.get(f"{r.url}/v1/files") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["error"]["code"] == "home_unavailable"
+        await r.until(lambda: not any(store.in_flight for store in r.worker.assembly.runtime.fleet.stores.values()))

@@ -20,7 +20,7 @@ from router.proxy.fleet import LivePlan
 from router.proxy.phases import reply_json
 from router.proxy.replies import retry_after
 from router.proxy.runtime import Runtime
-from router.proxy.stateful.binding import bind_found
+from router.proxy.stateful.binding import WHOLE_BYTES_MAX, bind_found
 from router.proxy.stateful.paths import is_id
 from router.proxy.stateful.target import StoredTarget
 from router.transport.fiber import Branch
@@ -101,6 +101,18 @@ class _Fetch:
         self.branch: Branch[Answer] = Branch()
         self.attempt: Attempt | None = None
         self.tries = 0
+        self._held, self._idle_at = -1, 0.0  # how much of its answer has come, and when that is too long ago
+
+    def look_again_at(self, now: float) -> float:
+        """Monotonic seconds. Raises RefusedError where its answer stands still, or has no end."""
+        answer = self.branch.result
+        if answer is None:
+            return self.branch.deadline
+        if answer.held_bytes > self._held:
+            self._held, self._idle_at = answer.held_bytes, now + answer.target.timeouts.idle_s
+        if now >= self._idle_at or self._held > WHOLE_BYTES_MAX:
+            raise unavailable()
+        return self._idle_at
 
     def start(self, ctx: Context, rt: Runtime, resource: Resource) -> None:
         """Raises RefusedError where its home is not to be asked now."""
@@ -112,6 +124,7 @@ class _Fetch:
         target = base.asked(b"GET", f"{resource.path}/{self.home.id}".encode(), b"", stream=False)
         self.tries += 1
         self.branch = Branch()
+        self._held = -1
         if self.plan.holder and target.cloud != self.plan.holder and not ctx.left_holder:
             ctx.plan = self.plan  # which says what the holder has, and that none of it is there
             record_departure(ctx, rt, target)
@@ -130,7 +143,8 @@ async def _fetch(ctx: Context, rt: Runtime, resource: Resource, fetches: list[_F
                 if _ended(ctx, rt, resource, fetch):
                     running.remove(fetch)
             if running:
-                deadlines = (fetch.branch.deadline for fetch in running if not fetch.branch.finished)
+                now = monotonic()
+                deadlines = [fetch.look_again_at(now) for fetch in running]
                 await ctx.inbound.park(min((ctx.total_at, *deadlines)), _nothing)
                 now = monotonic()
                 if now >= ctx.total_at:
