@@ -1,6 +1,7 @@
 """`inference-router serve`: the router itself, in the foreground, until it is told to stop."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,8 @@ from router.jobs.inheritance import Inheritance, inherited
 def serve(file: str) -> None:
     """Serve what FILE says, until SIGTERM; a bad file is refused as `check` refuses it."""
     inheritance = Inheritance()
+    if hasattr(signal, "SIGCHLD"):  # who starts us may ignore it, and leave us that: then no child's end is told
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         inheritance = inherited(os.environ)
         _serve(Path(file), inheritance)

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 from router.cli import main
 from router.emulator import Distribution, Settings
 from tests.adversity.client import ask, chat, sent
-from tests.e2e.test_process import serve
+from tests.e2e.test_process import ROOT, serve
 from tests.e2e.workers import Workers, lives, until, worker_of, workers
 from tests.router_kit import DECISIONS, INTERNAL_KEY, Cloud, write_config
 
@@ -309,3 +311,24 @@ async def test_why_a_worker_cannot_start_is_said_plainly(tmp_path: Path) -> None
     assert f"cannot start: {folder}/worker-" in said
     assert "Not a directory" in said
     assert "Traceback" not in said
+
+
+async def test_who_starts_it_may_ignore_the_ends_of_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some managers of services do: what is ignored stays so in the programs that they start."""
+
+    async def ignoring(file: Path) -> asyncio.subprocess.Process:
+        ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        ignore += "os.execv(sys.argv[1], sys.argv[1:])"
+        command = (sys.executable, "-m", "router", "serve", "--config", str(file))
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", ignore, *command), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, cwd=ROOT
+        )
+
+    monkeypatch.setattr("tests.e2e.workers.serve", ignoring)
+    async with workers(tmp_path, Cloud("azure")) as r:
+        os.kill(r.pids[0], signal.SIGKILL)
+        await until(lambda: r.events("worker_ended"))
+        assert r.events("worker_ended")[0]["how"] == "SIGKILL"
+        r.process.send_signal(signal.SIGTERM)
+        assert (await r.ended())[0] == 0
