@@ -1,0 +1,1 @@
+"""How many routers a load needs, reckoned from what was measured."""
