@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from router.config.stateful import STATE
 from router.health.breaker import Phase
 from router.health.verdict import State
 from router.proxy.backend import Backend
@@ -22,7 +23,7 @@ def fleet_numbers(fleet: Fleet, now: float) -> Numbers:
         names.RETRIES.name: {(name,): workload.retried for name, workload in traffic.items()},
         names.HEDGES.name: {(name,): workload.hedged for name, workload in traffic.items()},
         names.RETRY_BUDGET.name: {(name,): workload.retries.left(now) for name, workload in traffic.items()},
-        names.WAITING.name: {(model,): len(queue) for model, queue in fleet.queues.items()},
+        names.WAITING.name: {(model or STATE,): len(queue) for model, queue in fleet.queues.items()},
     }
 
 

@@ -122,6 +122,7 @@ async def talk(r: RunningRouter, pauses: list[float], replies: list[Reply]) -> N
     writer.transport.abort()
 
 
+@pytest.mark.timed  # where others take the machine, a fresh connection has idled for 12 ms before it is used
 @pytest.mark.parametrize("polled", [True, False], ids=["polled", "not polled"])
 async def test_closes_of_idle_connections_race_with_requests(polled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cloud closes after 12 ms of idleness, and requests come about then: 0 errors and 0 duplicates.

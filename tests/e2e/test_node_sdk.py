@@ -203,7 +203,7 @@ async def test_the_clients_own_mistakes_have_their_classes() -> None:
                 ({"body": {**SAY_HI, "model": "whisper-1"}}, "NotFoundError", "unsupported_operation"),
                 ({"body": {**SAY_HI, "stream_options": [1]}}, "BadRequestError", "invalid_type"),
                 ({"method": "moderations.create"}, "NotFoundError", "unsupported_operation"),
-                ({"method": "files.list"}, "NotFoundError", "unknown_path"),
+                ({"method": "files.list"}, "BadRequestError", "stateful_needs_ledger"),
                 (
                     {"method": RESPONSES, "body": {**ASK_HI, "previous_response_id": "resp_1"}},
                     "BadRequestError",

@@ -75,6 +75,7 @@ async def test_systemd_hears_of_begin_reload_and_end_and_that_the_loop_runs(tmp_
         assert (await r.ended())[0] == 0
 
 
+@pytest.mark.timed
 async def test_systemd_hears_of_the_next_router_before_the_first_one_ends(tmp_path: Path, manager: Manager) -> None:
     async with running(tmp_path, environ={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"}) as r:
         await manager.until("READY=1")

@@ -140,6 +140,7 @@ async def test_what_operators_said_holds_for_the_next_router_and_for_the_one_bef
         assert (await call.rest()).complete, "what runs there ends well"
 
 
+@pytest.mark.timed
 @ALONE_OR_NOT
 async def test_every_answer_is_in_the_books_once(tmp_path: Path, count: int) -> None:
     """The old router's last ones too, though another one keeps the books by then; and totals do not fall."""

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from router.emulator import Distribution, Settings
 from tests.adversity.client import Call, ask, chat, sent
 from tests.adversity.test_limits import keys
@@ -73,6 +75,7 @@ async def test_a_rate_is_used_up_by_workers_together(tmp_path: Path) -> None:
         assert count >= 0.8 * 20 * 3
 
 
+@pytest.mark.timed
 async def test_places_of_a_killed_worker_come_back(tmp_path: Path) -> None:
     """As many as it had: the others' streams have theirs, and no more are given away."""
     limited = keys(limits={"concurrent": 8})

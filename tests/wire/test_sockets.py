@@ -78,7 +78,7 @@ BAD_INPUT: dict[str, tuple[bytes, int, str]] = {
     "twice": (post(CHAT, b'{"model":"gpt-4o","model":"x"}'), 400, "duplicate_key"),
     "deep": (post(CHAT, b'{"model":"gpt-4o","x":' + b"[" * 100_000), 400, "invalid_json"),
     "no form": (post("/v1/images/edits"), 400, "invalid_content_type"),
-    "stored state": (post("/v1/files"), 404, "unknown_path"),
+    "stored state": (post("/v1/files"), 400, "stateful_needs_ledger"),
     "long body": (post(CHAT, b"x" * (2 * MIB)), 413, "body_too_large"),
     "long target": (post("/" + "a" * 9000), 414, "target_too_long"),
     "long head": (post(CHAT, fields="x: " + "a" * 70_000 + "\r\n"), 431, "head_too_large"),
