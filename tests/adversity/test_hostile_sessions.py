@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import WSMsgType
 
@@ -49,6 +50,38 @@ async def test_pings_are_answered_by_who_reads_again() -> None:
         await call.ws.ping(b"seen")
         await call.say("session.update", session={})
         await call.until("session.updated")
+
+
+class TestForeignIds:
+    """A deployment may know what is another key's, whatever event names it."""
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "response.append", "previous_response_id": "resp_of_somebody"},
+            {"type": "response.update", "input": [{"type": "input_file", "file_id": "file-of-somebody"}]},
+            {"type": "response.create", "model": "gpt-4o", "response": {"previous_response_id": "resp_of_somebody"}},
+            {"type": "response.create", "model": "gpt-4o", "response": {"conversation": {"id": "conv_of_somebody"}}},
+        ],
+    )
+    async def test_over_websocket_in_events_of_any_kind(self, event: dict[str, Any]) -> None:
+        async with router(text_cloud()) as r, talk(r, "/v1/responses") as call:
+            await call.say("response.create", model="gpt-4o", input="hi")
+            await call.until("response.completed")
+            await call.ws.send_json(event)
+            assert (await call.hear())["error"]["code"] == "previous_response_not_found"
+            assert len(r.clouds["azure"].sessions[-1].events) == 1
+
+    @pytest.mark.parametrize("escaped", [False, True])
+    async def test_in_realtime(self, escaped: bool) -> None:
+        variables = {"item": {"type": "input_file", "file_id": "file-of-somebody"}}
+        text = orjson.dumps({"type": "session.update", "session": {"prompt": {"id": "p", "variables": variables}}})
+        async with router(azure()) as r, talk(r) as call:
+            await call.hear()
+            await call.ws.send_str((text.replace(b"file_id", rb"fil\u0065_id") if escaped else text).decode())
+            assert (await call.hear())["error"]["code"] == "previous_response_not_found"
+            await call.say("response.create", response={"conversation": "none", "instructions": '"file_id": "x"'})
+            await call.until("response.done")
 
 
 class TestBugs:

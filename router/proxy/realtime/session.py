@@ -46,7 +46,7 @@ from router.proxy.realtime.opening import Opening, find_plan, open_upstream
 from router.proxy.realtime.paths import check_handshake, model_of, spoken
 from router.proxy.realtime.responses import Responses
 from router.proxy.runtime import Runtime
-from router.proxy.stateful.names import named_ids
+from router.proxy.stateful.names import OPAQUE_IN_EVENTS, named_ids
 from router.proxy.stateful.paths import is_id
 from router.proxy.stateful.serving import kept_to
 from router.transport.server import Server
@@ -78,6 +78,8 @@ WAITING_BYTES_MAX: Final = 64 << 10  # behind the first event, for its deploymen
 OWN_WORDS_MAX: Final = 100  # a second, of errors and of pongs each: whoever makes the router say more need not read it
 MESSAGE_BYTES_MAX: Final = 16 << 20  # an event may hold 15 MiB of audio
 
+_SOUND: Final = "input_audio_buffer.append"  # names nothing, and is most of what clients send
+_NAMES_OF_STATE: Final = (b"previous_response_id", b'"conversation')
 _BEGUN: Final = "response.created"
 _DONE: Final = frozenset({"response.done", "response.completed", "response.incomplete", "response.failed"})
 
@@ -358,13 +360,14 @@ class Session:
         named = model_places(event, payload, places)
         for model, _ in named:
             self._check_model(model)
+        if event.type != _SOUND:
+            self._check_state(event, payload)
         if event.type == "response.create":
             if self._realtime:
                 prompt_tokens, most = (len(payload) >> 2) + 1, event.output_tokens_max
             else:
                 facts = json_facts(payload, RESPONSES, self._model)
                 prompt_tokens, most = facts.prompt_tokens, facts.completion_tokens_max
-                self._check_state(event, facts, payload)
             responses.ask(event.event_id, event.stream_id, prompt_tokens, most, monotonic())
         return spliced(payload, [place for _, place in named], target.model_value) if named else payload
 
@@ -376,10 +379,17 @@ class Session:
                 "A session stays with the model that it was opened with.", code="model_mismatch", param="model"
             )
 
-    def _check_state(self, event: ClientEvent, facts: Facts, payload: bytes) -> None:
-        """What is named has to be of this session: its deployment may know what is another key's."""
-        if event.background or (_names_stored(facts, payload) and not self._known.issuperset(named_ids(payload))):
+    def _check_state(self, event: ClientEvent, payload: bytes) -> None:
+        """What any event names has to be of this session: its deployment may know what is another key's."""
+        if not self._realtime and event.background:
             raise _not_found()
+        words = () if self._realtime else _NAMES_OF_STATE
+        if names_file(payload, RESPONSES.stored_words) or any(word in payload for word in words):
+            named = named_ids(payload, OPAQUE_IN_EVENTS)
+            if self._realtime:  # where a response may be of no conversation, or of the session's
+                named = {name: field for name, field in named.items() if field != "conversation"}
+            if not self._known.issuperset(named):
+                raise _not_found()
 
     def _from_upstream(self, opcode: int, payload: bytes) -> None:
         responses = self._responses

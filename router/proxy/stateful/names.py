@@ -20,6 +20,7 @@ _IDS: Final = frozenset(
 _FORM_NAMES: Final = frozenset(name.encode() + tail for name in _IDS for tail in (b"", b"[]"))
 # What stands below is the client's own, and no endpoint looks anything up by it.
 _OPAQUE: Final = frozenset({"metadata", "attributes", "parameters", "schema", "arguments", "item", "item_schema"})
+OPAQUE_IN_EVENTS: Final = _OPAQUE - {"item"}  # which is of evals' data; in a session it is what is said
 # Its fields are named by the client, and may well be called like these: an endpoint reads what is in them.
 _NAMED_BY_CLIENTS: Final = "variables"
 # Sources of evals that are made of whatever an endpoint has stored, of all keys.
@@ -37,7 +38,7 @@ class _Object(list[tuple[str, object]]):
     """A JSON object with all its fields, also those that stand in it twice: an endpoint may read either."""
 
 
-def named_ids(body: bytes | bytearray) -> dict[str, str]:
+def named_ids(body: bytes | bytearray, opaque: frozenset[str] = _OPAQUE) -> dict[str, str]:
     """Returns the ids, and the field that each stands in. Raises InvalidRequestError for no JSON, or too much."""
     if body.count(b",") > COMMAS_MAX:
         raise InvalidRequestError(
@@ -47,7 +48,7 @@ def named_ids(body: bytes | bytearray) -> dict[str, str]:
         value = json.loads(body, object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         raise InvalidRequestError("The body is not valid JSON.", code="invalid_json") from None
-    return dict(_found(value))
+    return dict(_found(value, opaque))
 
 
 def ids_of_form(body: bytes | bytearray, content_type: bytes) -> dict[str, str]:
@@ -58,7 +59,7 @@ def ids_of_form(body: bytes | bytearray, content_type: bytes) -> dict[str, str]:
     return named
 
 
-def _found(value: object) -> Iterator[tuple[str, str]]:
+def _found(value: object, opaque: frozenset[str]) -> Iterator[tuple[str, str]]:
     pending: list[list[Any]] = [value] if isinstance(value, list) else []  # objects are lists, too
     while pending:
         at = pending.pop()
@@ -73,7 +74,7 @@ def _found(value: object) -> Iterator[tuple[str, str]]:
                     _check_source(inner, name)
                 if name == _NAMED_BY_CLIENTS and isinstance(inner, _Object):
                     pending += (each for _, each in inner if isinstance(each, list))
-                elif name not in _OPAQUE and isinstance(inner, list):
+                elif name not in opaque and isinstance(inner, list):
                     pending.append(inner)
         else:
             pending += (each for each in at if isinstance(each, list))
