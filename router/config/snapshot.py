@@ -115,9 +115,9 @@ class Workload:
     period: Period  # the one that this is for
     schedule: Schedule  # all of its periods
     limits: Limits = UNLIMITED  # of all its keys together
-
-
     stored: Mapping[str, Plan] = field(default_factory=lambda: MappingProxyType({}))  # by resource, without a model
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """What holds from `since` up to, but not at, `until` (wall seconds), in which no workload's rule changes."""
