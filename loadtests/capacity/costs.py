@@ -40,6 +40,6 @@ def measured(folder: Path = RESULTS, only: Iterable[str] = ()) -> Costs:
     stores = [key for key in found if key.startswith("ledger ")]
     if missing := [mode for mode in _MODES if mode not in found] or ([] if stores else ["ledger"]):
         raise LookupError(f"{folder} has no result of {', '.join(missing)}")
-    values = [float(found[mode][1]) for mode in _MODES]
     files = tuple(sorted({found[mode][0] for mode in (*_MODES, *stores)}))
-    return Costs(*values, stored_per_s=min(float(found[key][1]) for key in stores), files=files)
+    request, tls_request, cold, warm, stream = (float(found[mode][1]) for mode in _MODES)
+    return Costs(request, tls_request, cold, warm, stream, min(float(found[key][1]) for key in stores), files)
