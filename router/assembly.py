@@ -300,6 +300,7 @@ class Assembly:
             names.EVENT_LOOP_LAG.name: {(worker,): self.wheel.lag_s},
             names.WORKER_UP.name: {(worker,): 1},
             names.WORKER_RESTARTS.name: {(worker,): 0},
+            names.WORKER_STUCK.name: {(worker,): 0},
             names.DRAINING.name: {(): int(server.draining)},
             names.BUILD.name: {(self._version,): 1},
             names.CONFIG.name: {(runtime.snapshot.version,): 1},
