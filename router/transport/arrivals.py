@@ -17,7 +17,9 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from router.base.addresses import source_of
 from router.base.errors import MalformedHttpError
+from router.transport.crowd import are_enough
 from router.transport.listening import BACKLOG
 from router.transport.origins import trusted
 from router.transport.preamble import (
@@ -72,10 +74,11 @@ class Stage(enum.Enum):
 class Arrival:
     """One connection until it is the server's."""
 
-    __slots__ = ("_all", "_length", "ends_at", "peer", "sock", "stage", "task", "tick")
+    __slots__ = ("_all", "_length", "ends_at", "peer", "sock", "source", "stage", "task", "tick")
 
     def __init__(self, all_: "Arrivals", sock: socket.socket, peer: str, stage: Stage, ends_at: float) -> None:
         self.sock, self.peer, self.stage, self.ends_at = sock, peer, stage, ends_at
+        self.source = ""  # as what it is counted, once that is known
         self.tick = 0
         self.task: asyncio.Task[None] | None = None
         self._all = all_
@@ -134,6 +137,7 @@ class Arrivals:
         self._listening: list[socket.socket] = []
         self._turns: deque[Arrival] = deque()
         self._handshakes: dict[Arrival, None] = {}  # under way, the oldest first
+        self._by_source: dict[str, int] = {}
 
     def listen(self, sock: socket.socket) -> None:
         """`sock`: is bound, and not blocking. It may listen already."""
@@ -178,18 +182,34 @@ class Arrivals:
         bounds, arriving = server.bounds, server.arriving
         if bounds.proxy_protocol and not trusted(peer, bounds.trusted_proxies):
             server.proxy_headers["untrusted"] += 1
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            sock.close()
+            _reset(sock)
             return
         if arriving and len(server.connections) + len(arriving) >= server.crowd.most(bounds):
             # Of all who take up room these have shown least: the one that was given most time goes.
             self.end(next(iter(arriving)), "crowded")
         stage = Stage.HEADER if bounds.proxy_protocol else Stage.HELLO
+        if stage is Stage.HELLO and self._are_enough(peer):
+            _reset(sock)
+            return
         arrival = Arrival(self, sock, peer, stage, monotonic() + bounds.handshake_timeout_s)
         arriving[arrival] = None
+        if stage is Stage.HELLO:
+            self._count(arrival)
         server.wheel.arm(arrival, arrival.ends_at)
         arrival.wait_for(HEADER_START if stage is Stage.HEADER else HELLO_START)
         self._loop.add_reader(sock.fileno(), arrival.readable)
+
+    def _are_enough(self, peer: str) -> bool:
+        """As many from one address as may be connected may be about to be: a handshake costs more than a request."""
+        server = self._server
+        if not are_enough(peer, self._by_source.get(source_of(peer), 0), server.bounds):
+            return False
+        server.crowd.count("connections_per_address_max")
+        return True
+
+    def _count(self, arrival: Arrival) -> None:
+        arrival.source = source = source_of(arrival.peer)
+        self._by_source[source] = self._by_source.get(source, 0) + 1
 
     # -- steps of an arrival
 
@@ -214,8 +234,12 @@ class Arrivals:
             arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             self._loop.remove_reader(arrival.sock.fileno())
             self._begin(arrival)
+        elif self._are_enough(arrival.peer):
+            arrival.stage = Stage.HELLO
+            self.end(arrival, "crowded")
         else:
             arrival.stage = Stage.HELLO
+            self._count(arrival)
             arrival.wait_for(HELLO_START)
 
     def hello_came(self, arrival: Arrival) -> None:
@@ -303,11 +327,18 @@ class Arrivals:
         server.wheel.disarm(arrival)
         self._handshakes.pop(arrival, None)
         del server.arriving[arrival]
+        if (source := arrival.source) and (left := self._by_source.pop(source) - 1):
+            self._by_source[source] = left
         if arrival.stage is Stage.HEADER:
             server.proxy_headers[result] += 1
         elif server.bounds.tls_context is not None:
             server.handshakes[result] += 1
         server.left()
+
+
+def _reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
 
 
 def _half_closed(sock: socket.socket) -> bool:

@@ -5,11 +5,12 @@ connections as are taken would lock everybody out.
 """
 
 from collections import OrderedDict
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from router.base.addresses import source_of
+from router.transport.origins import trusted
 from router.transport.sockets import connections_possible
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ class Crowd:
         """Takes a new connection in; returns why not, or nothing."""
         source = source_of(connection.peer)
         here = self._by_source.get(source, 0)
-        most_here = room.connections_per_address_max
-        if most_here is not None and here >= most_here and source and not _speaks_for_many(source, room):
+        if are_enough(connection.peer, here, room):
             return "connections_per_address_max"
         if len(self.connections) >= self.most(room) and not self.make_room():
             return "connections_max"
@@ -130,9 +130,12 @@ class Crowd:
         return True
 
 
-def _speaks_for_many(source: str, room: Room) -> bool:
+def are_enough(peer: str, here: int, room: Room) -> bool:
+    """Whether so many from the source of `peer`, which is an address or nothing, are all that it may have."""
+    most_here = room.connections_per_address_max
+    return most_here is not None and here >= most_here and bool(peer) and not _speaks_for_many(peer, room)
+
+
+def _speaks_for_many(peer: str, room: Room) -> bool:
     """A proxy that connects for its clients, and says of none who it is before the connection is taken."""
-    if room.proxy_protocol or not room.trusted_proxies:
-        return False
-    address = ip_address(source)
-    return any(address in network for network in room.trusted_proxies)
+    return not room.proxy_protocol and trusted(peer, room.trusted_proxies)

@@ -89,6 +89,14 @@ def test_a_trusted_proxy_speaks_for_many_where_it_does_not_say_for_whom(spoken: 
     assert beside(first, peer="192.0.2.1").statuses == [503]
 
 
+def test_a_trusted_proxy_is_known_by_its_whole_address() -> None:
+    """Of which what it is counted as is but a half."""
+    proxy, neighbour = "2001:db8::5", "2001:db8::6"
+    first = Client(connections_per_address_max=1, trusted_proxies=(ip_network(proxy),), peer=proxy)
+    assert beside(first, peer=proxy).feed(get()).statuses == [200]
+    assert beside(first, peer=neighbour).statuses == [503]
+
+
 def test_all_is_given_back_by_those_who_leave() -> None:
     first = Client(connections_per_address_max=5)
     clients = [first, *(beside(first, peer=f"192.0.2.{number % 3}") for number in range(9))]

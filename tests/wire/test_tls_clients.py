@@ -115,6 +115,27 @@ async def test_a_socket_that_was_withdrawn_is_listened_at_again(ours: Authority)
             assert (await answer(reader))[0] == 200
 
 
+async def test_those_who_are_about_to_connect_are_bounded_by_address_too(ours: Authority) -> None:
+    """Each of them may cost a signature; they are no connections yet, so they are counted by themselves."""
+    async with tls_router(ours, server={"connections_per_address_max": 3}) as r:
+        server = r.worker.assembly.gateway.server
+        silent = [await asyncio.open_connection("127.0.0.1", r.port) for _ in range(3)]
+        await r.until(lambda: len(server.arriving) == 3)
+        with pytest.raises(ConnectionError):
+            await ask(r, ours.trusting(), KEY)
+        assert server.crowd.ends["connections_per_address_max"] == 1
+        silent[0][1].close()
+        await r.until(lambda: len(server.arriving) == 2)
+        for _ in range(4):
+            assert (await ask(r, ours.trusting(), KEY))[0] == 200
+        for _, writer in silent:
+            writer.close()
+        await r.until(lambda: not server.arriving)
+        arrivals = r.worker._listening[0]
+        assert isinstance(arrivals, Arrivals)
+        assert arrivals._by_source == {}
+
+
 class TestRefusals:
     async def test_what_is_older_than_the_minimum_is_refused_with_an_alert(self, ours: Authority) -> None:
         async with tls_router(ours, tls={"tls_min": "1.3"}) as r:
