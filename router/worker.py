@@ -187,6 +187,8 @@ class Worker:
         if not self._stop.is_set():
             self._shared, self._patient = shared, patient
             self._stop.set()
+        elif self._patient and not patient:  # by now nobody is to have time
+            self.assembly.gateway.server.drain()
 
     def cut(self) -> None:
         """Ends a drain at once."""

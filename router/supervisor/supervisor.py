@@ -179,6 +179,8 @@ class Supervisor:
         if not self._stop.is_set():
             self._leaving = (shared, patient)
             self._stop.set()
+        elif self._leaving[1] and not patient:  # by now nobody is to have time
+            self._crew.leave(shared=shared, patient=False)
 
     async def drain(self) -> None:
         """Takes no new connection, and lets the workers finish what runs."""

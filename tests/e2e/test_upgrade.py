@@ -78,6 +78,25 @@ async def test_streams_go_on_and_nobody_is_refused(tmp_path: Path, count: int) -
 
 
 @ALONE_OR_NOT
+async def test_one_that_was_followed_ends_its_idle_connections_when_it_is_told_to(tmp_path: Path, count: int) -> None:
+    """They have their usual time else, which is theirs to use. What runs is still ended well."""
+    async with (
+        upgradable(tmp_path, count, settings=SLOW, server={"drain_s": 60}) as r,
+        contextlib.AsyncExitStack() as s,
+    ):
+        call = await s.enter_async_context(sent(r, chat(stream=True)))
+        await stream_begun([call])
+        r.lines.append(idle := Line(r.port))
+        await idle.ask(chat(max_tokens=1))
+        await upgraded(r, r.process.pid)
+        r.process.send_signal(signal.SIGTERM)
+        assert (await call.rest()).complete
+        async with asyncio.timeout(10):
+            assert await r.process.wait() == 0
+        assert (await ask(r, chat(max_tokens=1))).status == 200
+
+
+@ALONE_OR_NOT
 async def test_one_that_cannot_start_leaves_the_old_one_as_it_was(tmp_path: Path, count: int) -> None:
     async with upgradable(tmp_path, count) as r:
         r.write(lambda config: config.update(workloads=7))
