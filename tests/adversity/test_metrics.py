@@ -327,7 +327,7 @@ async def test_no_client_can_make_a_series() -> None:
 async def test_every_metric_has_series_once_the_router_has_worked() -> None:
     page = await busy_page()
     seen = {line.partition("{")[0].partition(" ")[0] for line in page.splitlines() if not line.startswith("#")}
-    # Those that take TLS, a full room, a dial that fails, a session, another worker, or a Redis that limits are shared through.
+    # Those that take TLS, a full room, a dial that fails, a session, another worker, or a Redis that routers share.
     rare = {"router_upstream_tls_seconds", "router_waited_seconds", "router_upstream_dial_failures_total"}
     rare |= {"router_certificate_left_seconds", "router_clients_arriving", "router_worker_news_age_seconds"}
     rare |= {"router_tls_handshakes_total", "router_proxy_headers_total"}
