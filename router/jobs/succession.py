@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from router.base.processes import until_ended
 from router.jobs.inheritance import VARIABLE, Bequest
 from router.transport.channel import Channel, Verb
 from router.transport.listening import Sockets
@@ -79,7 +80,7 @@ class Successor:
             process.terminate()
         self.channel.serve({**verbs, "drained": self._drained, "serves": self._serves, "failed": self._failed})
         await self._loop.create_connection(lambda: self.channel, sock=here)
-        self._ended = ended = self._loop.create_task(_end_of(self._loop, process))
+        self._ended = ended = self._loop.create_task(_end_of(process))
         either: set[asyncio.Future[Any]] = {ended, self._served}
         await asyncio.wait(either, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         if self._served.done():
@@ -153,16 +154,9 @@ def own_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def _end_of(loop: asyncio.AbstractEventLoop, process: "subprocess.Popen[bytes]") -> str:
+async def _end_of(process: "subprocess.Popen[bytes]") -> str:
     """Waits for the end of a process and returns how it ended."""
-    ended = asyncio.Event()
-    descriptor = os.pidfd_open(process.pid)
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
+    await until_ended(process.pid)
     status = process.wait()
     with contextlib.suppress(ValueError):
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name

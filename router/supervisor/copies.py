@@ -5,7 +5,6 @@ and share its memory for as long as nobody writes to it. Once a loop runs it is 
 hold of the same descriptors; who takes a worker's place later comes from the `nursery`.
 """
 
-import asyncio
 import gc
 import os
 import signal
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from router.base.processes import until_ended
 from router.transport.listening import Sockets, close_sockets
 
 # Signals that are for it alone, as in `__main__`. Windows, where nothing can be copied, has but two of them.
@@ -35,14 +35,7 @@ class Copy:
 
     async def wait(self) -> int:
         """Returns its exit status, negative for a signal. To be called once: until then the pid is kept for it."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.pidfd_open(self.pid)
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await until_ended(self.pid)
         self.returncode = self._reap()
         return self.returncode
 
