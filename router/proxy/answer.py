@@ -164,13 +164,13 @@ class Answer:
         """
         inbound = self._inbound
         self.flowing = True
-        # Until the first content is seen, each event is looked at on its own way.
-        self._untouched = inbound.answer_chunked and self.first_token_at > 0.0 and self.before_events is None
         self._progress_at = now
         held, self._held = self._held, []
         payload = b"".join(held)
         if self.is_stream:
             self._write_events(payload)
+            # Until the first content is seen, each event is looked at on its own way; nor while one has to be bound.
+            self._untouched = inbound.answer_chunked and self.first_token_at > 0.0 and self.before_events is None
         else:
             inbound.write_payload(payload)
         if gaps is not None:

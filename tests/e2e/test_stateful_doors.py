@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from router.emulator.exchange import Exchange
-from tests.e2e.kit import openai_sdk
+from router.proxy.answer import Answer
+from tests.e2e.kit import ASK_HI, RESPONSES, openai_sdk
 from tests.e2e.test_stateful import OTHER_KEY, two_clouds, upload
 from tests.router_kit import API_KEY, RunningRouter
 
@@ -93,3 +94,20 @@ async def test_a_list_waits_no_longer_for_an_object_than_it_may_stand_still(
             assert answer.status == 503
             assert (await answer.json())["error"]["code"] == "home_unavailable"
         await r.until(lambda: not any(store.in_flight for store in r.worker.assembly.runtime.fleet.stores.values()))
+
+
+async def test_a_stream_passes_untouched_once_its_id_is_bound(
+    r: RunningRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flowing: list[Answer] = []
+    flow = Answer.flow
+
+    def seen(answer: Answer, now: float, gaps: Any) -> None:
+        flow(answer, now, gaps)
+        flowing.append(answer)
+
+    monkeypatch.setattr(Answer, "flow", seen)
+    async with openai_sdk(r) as sdk:
+        await sdk.events(RESPONSES, **ASK_HI)
+    (answer,) = flowing
+    assert answer._untouched
