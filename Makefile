@@ -34,7 +34,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: $(STAMP) ## a region slows, throttles, dies and recovers: ten minutes in one; ARGS=--once tells it in 12 s and ends
 	@exec $(BIN)/inference-router demo $(ARGS)
 
-test: lint types unit ## everything: style, types, tests (some 10 minutes on 2 cores)
+test: lint types unit ## everything: style, types, tests (some 20 minutes on 2 cores)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check --no-cache .
