@@ -48,7 +48,7 @@ class Manager:
         return word in self.said
 
     async def until(self, word: str) -> None:
-        await until(lambda: self.hears(word))
+        await until(lambda: self.hears(word), 30.0)
 
     def close(self) -> None:
         self._socket.close()
