@@ -82,6 +82,7 @@ class Tenure:
         self._commands = CommandSocket(self.upgrade)
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
+        self._hurried = asyncio.Event()  # a signal came
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -135,6 +136,7 @@ class Tenure:
         self._commands.close()
         await self._commands.answered()
         if self.over:
+            await self._outlive()
             await self._tell_numbers()
         for task in tuple(self._tasks):
             task.cancel()
@@ -197,6 +199,7 @@ class Tenure:
 
     def _stop(self) -> None:
         self._ends = True
+        self._hurried.set()
         if not self.over:
             self.service.stopping()
             if self._successor is not None:
@@ -231,6 +234,18 @@ class Tenure:
                 continue
         self._predecessor = self.before = None
         self._ruler.event("predecessor_ended")
+
+    async def _outlive(self) -> None:
+        """The router before counts by way of this one, and asks the books so; a signal ends the wait."""
+        if self._predecessor is None:
+            return
+        loop = asyncio.get_running_loop()
+        either = [loop.create_task(event.wait()) for event in (self._predecessor.channel.closed, self._hurried)]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in either:
+                task.cancel()
 
     async def _take_numbers(self, pid: int, past: Reading) -> None:
         self.past, self.before = readings.understood(past), {"pid": pid}
