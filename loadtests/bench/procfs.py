@@ -71,9 +71,14 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def name(pid: int) -> str:
+    """What a process is called; nothing when it has ended."""
+    return _read(PROC / str(pid) / "comm").strip()
+
+
 def workers(pid: int) -> list[int]:
     """Of a supervisor's tree those of its workers, which go by that name."""
-    return [member for member in tree(pid) if _read(PROC / str(member) / "comm").startswith("worker-")]
+    return [member for member in tree(pid) if name(member).startswith("worker-")]
 
 
 def serving(pid: int) -> list[int]:

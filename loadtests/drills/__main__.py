@@ -25,7 +25,8 @@ _NAMES: Final = [drill.name for drill in DRILLS]
 def run(drill: Drill, *, quick: bool, console: Console) -> Run:
     """One drill, from the start of its programs to their end; again where it was void, but not for ever."""
     scale = drill.quick if quick else drill.full
-    console.print(f"[bold]{drill.name}[/bold]  [dim]{scale.rate:g} requests/s[/dim]", highlight=False)
+    rate = f"{scale.rate:g} requests/s" if scale.rate else "at a rate that is measured first"
+    console.print(f"[bold]{drill.name}[/bold]  [dim]{rate}[/dim]", highlight=False)
     void_runs = 0
     while True:
         began = time.monotonic()

@@ -88,8 +88,8 @@ class Shot:
 class Client(asyncio.Protocol):
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self, free: list["Client"], on_end: Callable[[], None]) -> None:
-        self._free, self._on_end = free, on_end
+    def __init__(self, free: list["Client"], alive: set["Client"], on_end: Callable[[], None]) -> None:
+        self._free, self._alive, self._on_end = free, alive, on_end
         self._transport: asyncio.Transport | None = None
         self._shot: Shot | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -99,6 +99,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
         self._port = transport.get_extra_info("sockname")[1]
+        self._alive.add(self)
 
     def send(self, shot: Shot) -> None:
         assert self._transport is not None
@@ -129,6 +130,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._lost = True
+        self._alive.discard(self)
         if self in self._free:
             self._free.remove(self)
         self._end()
@@ -196,7 +198,7 @@ class Load:
         try:
             await self.finish(0.0 if kind else DRAIN_S)
         finally:
-            for client in self._clients:
+            for client in tuple(self._clients):
                 client.close()
             for dial in self._dials:
                 dial.cancel()
@@ -241,12 +243,13 @@ class Load:
     async def _dial(self, shot: Shot) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, client = await loop.create_connection(lambda: Client(self._free, self._ended), "127.0.0.1", self.port)
+            _, client = await loop.create_connection(
+                lambda: Client(self._free, self._clients, self._ended), "127.0.0.1", self.port
+            )
         except OSError:
             shot.ended = time.monotonic()
             self._ended()
             return
-        self._clients.add(client)
         client.send(shot)
 
     def _ended(self) -> None:

@@ -17,7 +17,7 @@ LATE_MS_MAX: Final = 10.0
 class Scale:
     """How much of a drill is run. Each drill says what `fault_s` is the time of."""
 
-    rate: float  # requests a second, in all
+    rate: float  # requests a second, in all; 0: the drill measures first what there can be
     before_s: float
     fault_s: float
     after_s: float = 0.0

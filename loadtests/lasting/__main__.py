@@ -12,7 +12,7 @@ from loadtests.bench.subjects import ROOT
 from loadtests.drills.__main__ import run
 from loadtests.drills.outcome import Drill
 from loadtests.drills.report import print_table, write_json
-from loadtests.lasting import fuzz, kills, reloads, slow_loris, spread, upgrades
+from loadtests.lasting import fuzz, kills, reloads, slow_loris, soak, spread, upgrades
 
 BARS: Final[tuple[Drill, ...]] = (
     kills.DRILL,
@@ -21,6 +21,7 @@ BARS: Final[tuple[Drill, ...]] = (
     upgrades.DRILL,
     slow_loris.DRILL,
     fuzz.DRILL,
+    soak.DRILL,
 )
 _NAMES: Final = [bar.name for bar in BARS]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from loadtests.drills.fleet import Endpoint, Fleet, key_of
 from loadtests.drills.load import Traffic
-from loadtests.drills.outcome import Drill, Outcome, Scale
+from loadtests.drills.outcome import Drill, Outcome, Scale, failures
 from loadtests.drills.site import Site, site
 from loadtests.lasting.load import Held
 from loadtests.lasting.site import WORKERS, client_ports, workers_of
@@ -23,9 +23,15 @@ ANSWER_MS: Final = 3000  # so that many connections are few requests
 async def spread(scale: Scale) -> Outcome:
     """`scale.rate`: connections; `before_s`, `fault_s`: from the first ones, and from the kill, to the count."""
     outcome, many = Outcome(), round(scale.rate)
-    endpoint = Endpoint(emulator={"head_ms": ANSWER_MS, "tokens": 1})
+    # Workers divide what a deployment takes at one time; nobody is to be refused since his worker has more clients.
+    room = {"connections_max": 2 * many}
+    endpoint = Endpoint(emulator={"head_ms": ANSWER_MS, "tokens": 1}, deployment=room)
     quick = Endpoint(emulator={"head_ms": 200, "tokens": 1}, model="quick")
-    fleet = Fleet({"azure-a": endpoint, "azure-b": quick}, server={"workers": WORKERS})
+    fleet = Fleet(
+        {"azure-a": endpoint, "azure-b": quick},
+        server={"workers": WORKERS},
+        more={"limits": {"concurrency": "off"}},
+    )
     key = key_of("api")
     async with site(fleet) as running:
         async with Held(running.port, Traffic("few", key, 1.0, model="quick", stream_every=0), FEW) as few:
@@ -43,7 +49,13 @@ async def spread(scale: Scale) -> Outcome:
     outcome.at_most(f"{FEW} connections: of the fullest worker", max(of_few), FEW_MAX)
     whole = [one for one in few.shots + load.shots if 0.0 < one.ended < killed_at]
     outcome.none("requests that failed before the kill", sum(not one.ok for one in whole), str(len(whole)))
-    outcome.figures = {"few": of_few, "many": before, "after_the_kill": after, "requests": len(load.shots)}
+    outcome.figures = {
+        "few": of_few,
+        "many": before,
+        "after_the_kill": after,
+        "requests": len(load.shots),
+        "failures": failures(whole),
+    }
     return outcome
 
 
