@@ -161,30 +161,45 @@ def lives(pid: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def workers(folder: Path, *described: Cloud, **config: Any) -> AsyncIterator[Workers]:
-    """Starts clouds, supervisor and two workers; what is left of them at the end is killed."""
-    file, log = folder / "router.yaml", folder / "access.log"
-    log.touch()
+async def emulated(*described: Cloud) -> AsyncIterator[dict[str, EmulatedCloud]]:
+    """Starts clouds."""
     async with contextlib.AsyncExitStack() as stack:
         clouds = {cloud.id: cloud.emulated() for cloud in described}
         for cloud in clouds.values():
             await stack.enter_async_context(cloud)
-        sections = {cloud.id: cloud.section(clouds[cloud.id].base_url) for cloud in described}
-        write_config(file, sections, log, server={"workers": 2, "drain_s": 10, **config.pop("server", {})}, **config)
-        process = await serve(file)
-        r = Workers(process, file, log, clouds, 0, 0, [])
-        try:
-            await until(lambda: r.events("started") or process.returncode is not None, within_s=30)
-            assert process.returncode is None, await r.ended()
-            (started,) = r.events("started")
-            r.port, r.admin_port, r.pids = started["port"], started["admin_port"], started.get("workers", [])
-            yield r
-        finally:
-            for line in r.lines:
-                await line.close()
+        yield clouds
+
+
+@contextlib.asynccontextmanager
+async def workers(folder: Path, *described: Cloud, **config: Any) -> AsyncIterator[Workers]:
+    """Starts clouds, supervisor and two workers; what is left of them at the end is killed."""
+    async with emulated(*described) as clouds, router_before(clouds, folder, *described, **config) as r:
+        yield r
+
+
+@contextlib.asynccontextmanager
+async def router_before(
+    clouds: dict[str, EmulatedCloud], folder: Path, *described: Cloud, **config: Any
+) -> AsyncIterator[Workers]:
+    """Starts supervisor and two workers before clouds that run, with file and log in `folder`."""
+    file, log = folder / "router.yaml", folder / "access.log"
+    log.touch()
+    sections = {cloud.id: cloud.section(clouds[cloud.id].base_url) for cloud in described}
+    write_config(file, sections, log, server={"workers": 2, "drain_s": 10, **config.pop("server", {})}, **config)
+    process = await serve(file)
+    r = Workers(process, file, log, clouds, 0, 0, [])
+    try:
+        await until(lambda: r.events("started") or process.returncode is not None, within_s=30)
+        assert process.returncode is None, await r.ended()
+        (started,) = r.events("started")
+        r.port, r.admin_port, r.pids = started["port"], started["admin_port"], started.get("workers", [])
+        yield r
+    finally:
+        for line in r.lines:
+            await line.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        for pid in r.pids:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            for pid in r.pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 9)
+                os.kill(pid, 9)
