@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from loadtests.drills.fleet import Endpoint, Fleet, key_of
@@ -21,7 +22,7 @@ ANSWER_MS: Final = 3000  # so that many connections are few requests
 
 
 async def spread(scale: Scale) -> Outcome:
-    """`scale.rate`: connections; `before_s`, `fault_s`: from the first ones, and from the kill, to the count."""
+    """`scale.rate`: connections; `before_s`: from the first ones to the count; `fault_s`: from the kill, at most."""
     outcome, many = Outcome(), round(scale.rate)
     # Workers divide what a deployment takes at one time; nobody is to be refused since his worker has more clients.
     room = {"connections_max": 2 * many}
@@ -42,10 +43,10 @@ async def spread(scale: Scale) -> Outcome:
             before = await _counts(running)
             killed_at = time.monotonic()
             os.kill(random.choice(list((await workers_of(running)).values())), signal.SIGKILL)
-            await asyncio.sleep(scale.fault_s)
-            after = await _counts(running)
-    outcome.at_most(f"{many} connections: fullest ÷ emptiest worker", max(before) / min(before), RATIO_MAX)
-    outcome.at_most("the same some seconds after one was killed", max(after) / max(1, min(after)), RATIO_MAX)
+            after = await _even(running, killed_at + scale.fault_s)
+            even_s = time.monotonic() - killed_at
+    outcome.at_most(f"{many} connections: fullest ÷ emptiest worker", _ratio(before), RATIO_MAX)
+    outcome.at_most(f"the same once one was killed, {even_s:.0f} s later", _ratio(after), RATIO_MAX)
     outcome.at_most(f"{FEW} connections: of the fullest worker", max(of_few), FEW_MAX)
     whole = [one for one in few.shots + load.shots if 0.0 < one.ended < killed_at]
     outcome.none("requests that failed before the kill", sum(not one.ok for one in whole), str(len(whole)))
@@ -61,6 +62,19 @@ async def spread(scale: Scale) -> Outcome:
 
 async def _counts(running: Site) -> list[int]:
     return [len(client_ports(pid, running.port)) for _, pid in sorted((await workers_of(running)).items())]
+
+
+async def _even(running: Site, until: float) -> list[int]:
+    """Waits until they lie evenly, but not beyond that moment (monotonic seconds)."""
+    while True:
+        await asyncio.sleep(1.0)
+        counts = await _counts(running)
+        if time.monotonic() >= until or (len(counts) == WORKERS and _ratio(counts) <= RATIO_MAX):
+            return counts
+
+
+def _ratio(counts: Sequence[int]) -> float:
+    return max(counts) / max(1, min(counts))
 
 
 DRILL: Final = Drill(
