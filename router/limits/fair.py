@@ -106,6 +106,7 @@ class Lane:
         """Puts a line where it belongs now; an empty one is forgotten."""
         if line.entry is not None:
             del self._entries[bisect_left(self._entries, line.entry)]
+            line.entry = None  # it holds the line: what is forgotten must not wait for the collector
         if line.tickets:
             deadline, order, _ = line.tickets[0]
             line.entry = line.share.served, deadline, order, line
