@@ -227,10 +227,10 @@ class Session:
         await asyncio.sleep(wait_ms.sample(self._rng) / 1000)
 
     async def _send(self, kind: str, **fields: Any) -> None:
-        fault = self.fault
-        if fault is not None and self._sent == fault.after_events:
-            await self._befall(fault)
+        fault, sent = self.fault, self._sent
         self._sent += 1
+        if fault is not None and sent == fault.after_events:
+            await self._befall(fault)
         await self._ws.send_str(orjson.dumps({"type": kind, "event_id": _id("event"), **fields}).decode())
 
     async def _befall(self, fault: Fault) -> None:
@@ -244,6 +244,8 @@ class Session:
                 await self._ws.send_str(
                     orjson.dumps({"type": "error", "event_id": _id("event"), "error": error}).decode()
                 )
+                if self._operation != REALTIME:  # where a response ends with one
+                    raise EndsError
             case Kind.EXTRA_BYTES:  # that are no frame
                 transport.write((fault.value or "GET / HTTP/1.1\r\n\r\n").encode("latin-1"))
             case Kind.EARLY_CLOSE if fault.value is not None:  # `CODE reason`: as a session is closed

@@ -482,6 +482,14 @@ class TestMoney:
             assert await r.metric("router_sessions_open", operation="realtime") == 1
             assert await r.metric("router_session_messages_total", direction="in") == 2
 
+    async def test_a_response_whose_begin_was_not_told_is_billed_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sessions, "_BEGUN", "response.otherwise")
+        async with router(azure()) as r, talk(r) as call:
+            await call.hear()
+            await call.say("response.create")
+            await call.until("response.done")
+            assert (await record(r, "realtime_response"))["usage"]["completion_tokens"] == 3
+
     async def test_it_is_written_down_before_the_client_hears_of_it(self) -> None:
         async with router(azure()) as r, talk(r) as call:
             books, told = r.worker.assembly.books, []
@@ -575,6 +583,20 @@ class TestResponses:
             await call.say("response.create", model="gpt-4o", input="more", previous_response_id=mine)
             await call.until("response.completed")
             assert len(r.clouds["azure"].sessions[-1].events) == 2
+
+    async def test_an_error_within_a_response_is_its_end_and_not_the_sessions(self) -> None:
+        """The deployment says no more of it, for longer than a response may stand still."""
+        async with router(text_cloud(), timeouts={"idle_s": 0.3}) as r, talk(r, "/v1/responses") as call:
+            r.clouds["azure"].faults.add("error_event", after_events=3, times=1)
+            await call.say("response.create", model="gpt-4o", input="hi")
+            assert (await call.until("error"))["error"]["code"] == "server_error"
+            await asyncio.sleep(1.0)
+            await call.say("response.create", model="gpt-4o", input="hi")
+            await call.until("response.completed")
+            await record(r, "responses", 2)
+            cut, whole = (each for each in r.records() if each["operation"] == "responses")
+            assert (cut["outcome"], cut["usage"]["completion_tokens"]) == ("upstream_error", 2)
+            assert (whole["outcome"], whole["usage"]["completion_tokens"]) == ("ok", 3)
 
     async def test_the_first_event_names_the_model(self) -> None:
         async with router(text_cloud(), aliases={"newest": "gpt-4o"}) as r:

@@ -26,9 +26,9 @@ class Asked:
     """A response that was asked for, and what it has taken until it ends."""
 
     __slots__ = (
-        "answered",
         "at",
         "completion_tokens",
+        "erred",
         "event_id",
         "first_token_at",
         "money",
@@ -40,7 +40,7 @@ class Asked:
 
     def __init__(self, event_id: str | None, stream_id: str | None, now: float) -> None:
         self.event_id, self.stream_id, self.at = event_id, stream_id, now
-        self.answered = False  # it has begun at the deployment
+        self.erred = False  # the deployment has told an error while it ran, and may say no more of it
         self.first_token_at = 0.0
         self.prompt_tokens = 0  # an estimate,
         self.tokens = self.money = 0  # like these, which were taken
@@ -51,18 +51,20 @@ class Asked:
 class Responses:
     """Of one session at one deployment."""
 
-    def __init__(self, ctx: Context, rt: Runtime, target: Target, operation: str) -> None:
-        """`operation`: as the records of responses have it."""
+    def __init__(self, ctx: Context, rt: Runtime, target: Target, operation: str, *, errors_end: bool) -> None:
+        """`operation`: as the records of responses have it. `errors_end`: an error within a response may be its end."""
         self._ctx, self._rt, self._target, self._operation = ctx, rt, target, operation
+        self._errors_end = errors_end
         self._asked: deque[Asked] = deque()  # and not begun yet
         self._running: dict[str, Asked] = {}  # by id
+        self._ended = ""  # the last one's id
         self._context_tokens = 0  # of the last one: what it ended with is what the next one begins with
         self._count = 0
 
     @property
     def busy(self) -> bool:
-        """One is asked for, or runs."""
-        return bool(self._asked or self._running)
+        """One is asked for, or runs: the deployment has something to say."""
+        return bool(self._asked) or any(not asked.erred for asked in self._running.values())
 
     def ask(
         self, event_id: str | None, stream_id: str | None, prompt_tokens: int, completion_tokens: int, now: float
@@ -76,14 +78,12 @@ class Responses:
     def begun(self, event: ServerEvent, now: float) -> LimitedError | None:
         """One has begun. Returns why it may not run, where no client asked for it: the deployment heard a turn end."""
         response_id = event.response.id if event.response is not None else ""
-        asked = next((each for each in self._asked if each.stream_id == event.stream_id), None)
-        error = None
-        if asked is not None:
-            self._asked.remove(asked)
-        else:
+        for name in [name for name, each in self._running.items() if each.erred and each.stream_id == event.stream_id]:
+            self._give_up(self._running.pop(name), "upstream_error", now)
+        asked, error = self._first(event.stream_id), None
+        if asked is None:
             asked = self._new(None, event.stream_id, 1, 0, now)
             error = self._take(asked, now)
-        asked.answered = True
         self._running[response_id] = asked
         return error
 
@@ -96,20 +96,26 @@ class Responses:
             break
 
     def refused(self, event: ServerEvent, now: float) -> None:
-        """The deployment has refused something. Where that was a response, it has taken nothing."""
+        """The deployment tells an error. A response that it refuses by that has taken nothing."""
         event_id = event.error.event_id if event.error is not None else None
         for asked in self._asked:
             if asked.stream_id == event.stream_id and asked.event_id == event_id:
                 self._asked.remove(asked)
                 self._give_back(asked, now)
                 return
+        if self._errors_end:
+            for asked in self._running.values():
+                asked.erred = asked.erred or asked.stream_id == event.stream_id
 
     def done(self, event: ServerEvent, now: float) -> None:
         """One has ended: settled, and written down before anybody is told."""
         response = event.response
-        asked = self._running.pop(response.id, None) if response is not None else None
-        if response is None or asked is None:
+        if response is None or response.id == self._ended:
             return
+        self._ended = response.id
+        asked = self._running.pop(response.id, None) or self._first(event.stream_id)
+        if asked is None:  # its begin was not told, or by another id
+            asked = self._new(None, event.stream_id, 1, 0, now)
         usage = session_usage_of(response.usage)
         if usage is not None:
             self._context_tokens = usage.prompt_tokens + usage.completion_tokens
@@ -122,9 +128,20 @@ class Responses:
             self._give_back(self._asked.popleft(), now)
         while self._running:
             asked = self._running.popitem()[1]
-            usage = Usage(asked.prompt_tokens, round(asked.completion_tokens))
-            attempt = "client_gone" if outcome == "client_gone" else "broken"
-            self._settle(asked, usage, outcome, attempt, now, estimated=True)
+            self._give_up(asked, "upstream_error" if asked.erred else outcome, now)
+
+    def _give_up(self, asked: Asked, outcome: str, now: float) -> None:
+        """No more will come of it: settled by what has come."""
+        attempt = {"client_gone": "client_gone", "upstream_error": "server_error"}.get(outcome, "broken")
+        usage = Usage(asked.prompt_tokens, round(asked.completion_tokens))
+        self._settle(asked, usage, outcome, attempt, now, estimated=True)
+
+    def _first(self, stream_id: str | None) -> Asked | None:
+        """Takes out what was asked for first and has not begun."""
+        asked = next((each for each in self._asked if each.stream_id == stream_id), None)
+        if asked is not None:
+            self._asked.remove(asked)
+        return asked
 
     def _new(
         self, event_id: str | None, stream_id: str | None, prompt_tokens: int, completion_tokens: int, now: float

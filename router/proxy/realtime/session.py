@@ -163,7 +163,7 @@ class Session:
         assert connection is not None
         target = self._target = opening.target
         operation = "realtime_response" if self._realtime else RESPONSES.name
-        self._responses = Responses(self._ctx, self._rt, target, operation)
+        self._responses = Responses(self._ctx, self._rt, target, operation, errors_end=not self._realtime)
         self._upstream = UpstreamSocket(connection, self, self._server, MESSAGE_BYTES_MAX)
         self._heard_at = monotonic()
         self._rest = opening.rest
