@@ -57,6 +57,15 @@ class Heap:
         self._set(_MMAP_THRESHOLD, _HEAP_BYTES_MAX)
 
 
+def map_large() -> None:
+    """From now on each large object of this process is a mapping of its own, for those who have few and hold none long.
+
+    Else glibc learns to keep them in the heap, where the next small ones move in between, and it never shrinks again.
+    """
+    setting, _ = _glibc()
+    setting(_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]]:
     """Returns mallopt and malloc_trim, or what does nothing: others have none, or number the options otherwise."""
     library = None if sys.platform == "win32" else ctypes.CDLL(None)

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Final
 
 from router.base.clock import Clock, SystemClock
+from router.base.heap import map_large
 from router.ledger.drain import Drain
 from router.ledger.key_keeper import KeyKeeper
 from router.ledger.reports import cost_since, key_usage
@@ -280,6 +281,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o027)  # what it makes is its owner's and group's, as segments are
     os.nice(NICE)
+    map_large()  # what it reads at once, again and again
     asyncio.run(keep(socket.socket(fileno=int(sys.argv[1]))))
 
 

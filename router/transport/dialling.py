@@ -84,7 +84,8 @@ class Way:
             except ssl.SSLError as error:
                 raise self._tls_failed(error) from error
             except OSError as error:
-                failure = error
+                # Its frames hold it: without them it goes with the last who looks at it, not with the collector's turn.
+                failure = error.with_traceback(None)
                 continue
             return made, protocol, address
         self._names.doubt(self._host, self._port, private=self._private)

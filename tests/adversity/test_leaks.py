@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from router.base.loops import new_loop
 from router.emulator import Distribution, Settings
 from router.proxy.answer import Answer
 from router.proxy.context import Attempt, Context
@@ -194,3 +195,27 @@ async def test_two_thousand_requests_of_all_kinds_leave_nothing() -> None:
         assert len(assembly.wheel) == 0
         assert assembly.gateway.server.buffered_bytes == 0
         await r.until(lambda: len(r.records()) >= 2000)
+
+
+def test_dials_that_fail_leave_nothing_to_the_collector(no_collector: None) -> None:
+    """On the loop that serves: its own frames hold the error that they raise."""
+
+    async def refused() -> None:
+        async with router(Cloud("first"), health={"open_s": 0.05, "open_s_max": 0.05}) as r:
+            await r.clouds["first"].close()
+            assert (await ask(r, chat())).status == 502
+            gc.collect()
+            heal(r.backend("first"))
+            assert (await ask(r, chat())).status == 502
+            assert sum(r.backend("first").pool.failures.values()) >= 2
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                gc.collect()
+                left = [each for each in gc.garbage if isinstance(each, OSError)]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+            assert not left
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(refused())
