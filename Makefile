@@ -91,7 +91,7 @@ ledger: $(STAMP) ## how fast entries are stored, and reports over ten million of
 soak: $(STAMP) ## load for long: memory, open files and event-loop lag must not grow; ARGS='--minutes 30'
 	@exec $(BIN)/python -m loadtests.locust soak $(ARGS)
 
-lasting: $(STAMP) ## what must hold for years, in minutes: ARGS='kills', 'reloads', 'upgrades', 'slow_loris', 'fuzz', '--help'
+lasting: $(STAMP) ## what must hold for years, in minutes: ARGS='kills', 'reloads', 'upgrades', 'slow_loris', 'fuzz', 'soak', '--help'
 	@exec $(BIN)/python -m loadtests.lasting $(ARGS)
 
 capacity: $(STAMP) ## how many routers for so much load, from what was measured; ARGS='--streams 1000000'

@@ -62,7 +62,8 @@ def ask(
             answer = connection.getresponse()
             found = orjson.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise click.ClickException(f"{url} does not answer as a router's control plane: {error}") from None
+        where = "`--admin` says where it is: the address that its file has as `server.admin`."
+        raise click.ClickException(f"{url} does not answer as a router's control plane: {error}. {where}") from None
     if not isinstance(found, dict) or answer.status >= http.client.MULTIPLE_CHOICES:
         told = found.get("error") if isinstance(found, dict) else None
         reason = told.get("message") if isinstance(told, dict) else None

@@ -54,7 +54,7 @@ class Anchors:
 
     by_writer: Mapping[str, Mapping[int, anchoring.Anchor]]
     faults: tuple[str, ...]
-    checked: bool  # signatures were
+    proof: str  # what is known of their signatures
 
 
 class MovedOnError(click.ClickException):
@@ -120,7 +120,7 @@ def verify(folder: Path, files: tuple[str, ...], keys: tuple[str, ...], as_json:
         click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
     else:
         for chain in chains:
-            _show(chain, signed=anchors.checked)
+            _show(chain, anchors.proof)
         for fault in faults[:_SHOWN_MAX]:
             click.secho(f"anchors: {fault}", fg="red")
         click.echo("good: nothing was found" if good else "NOT GOOD: see above")
@@ -216,7 +216,15 @@ def _read_anchors(files: Iterable[Path], key_files: Iterable[str]) -> Anchors:
                 if other.hash != anchor.hash:
                     again = f"record {anchor.sequence} was anchored before, with another hash"
                     faults.append(f"{file}:{number}: {again}: rewritten, or the file served two logs")
-    return Anchors(by_writer, tuple(faults), bool(keys))
+    return Anchors(by_writer, tuple(faults), _proof(by_writer, checked=bool(keys)))
+
+
+def _proof(by_writer: Mapping[str, Mapping[int, anchoring.Anchor]], *, checked: bool) -> str:
+    if checked:
+        return "their signatures are right"
+    if any(anchor.signature for own in by_writer.values() for anchor in own.values()):
+        return "their signatures were not checked: no --public-key"
+    return "they are not signed, so whoever can write here can have written all of it anew"
 
 
 def folder_bytes(folder: Path) -> int:
@@ -234,14 +242,13 @@ def reading_progress(folders: Iterable[Path]) -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal or not any(True for _ in folders))
 
 
-def _show(chain: Chain, *, signed: bool) -> None:
+def _show(chain: Chain, proof: str) -> None:
     first, last = chain.records
     click.secho(
         f"writer {chain.writer}: records {first} to {last}, segments {chain.segments[0]} to", nl=False, bold=True
     )
     click.secho(f" {chain.segments[1]}", bold=True)
     if chain.anchors:
-        proof = "their signatures are right" if signed else "their signatures were not checked: no --public-key"
         _say(f"anchors: {chain.anchors}; {proof}; the last that agrees is for record {chain.anchored}")
     else:
         _say("anchors: none. Whoever can write here can have written all of it anew")

@@ -1,6 +1,7 @@
 """`inference-router upgrade`: a running router is followed by the version that is installed now, without a gap."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -31,5 +32,11 @@ def _only_one() -> int:
     if not found:
         raise click.ClickException("no router of this user runs here; or it is not Linux, and there is no upgrade")
     if len(found) > 1:
-        raise click.ClickException(f"{len(found)} routers run here; say which: --pid {' or '.join(map(str, found))}")
+        raise click.ClickException("\n".join(["several routers run here; say which:", *map(_named, found)]))
     return found[0]
+
+
+def _named(pid: int) -> str:
+    """By the words that it was started with: they name its file."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    return f"  --pid {pid}: {b' '.join(words).decode(errors='replace')}"

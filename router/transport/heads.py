@@ -186,14 +186,14 @@ def _without_upgrade(parser: httptools.HttpRequestParser, raw: bytes, upgrade: b
 
 def _check(head: RequestHead, raw: bytes) -> None:
     """What llhttp lets pass and we do not. Raises MalformedHttpError."""
-    if head.complete != 1:
-        raise MalformedHttpError("The request's head does not end where its empty line is.")
     line_end = raw.find(b"\r\n")
     version = raw[line_end - 9 : line_end]  # from the line itself: llhttp takes RTSP/1.1 and ICE/1.1 as well
     if version == b" HTTP/1.0":
         head.minor = 0
     elif version != b" HTTP/1.1":
         raise MalformedHttpError("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505, code="http_version")
+    if head.complete != 1:
+        raise MalformedHttpError("The request's head does not end where its empty line is.")
     if len(head.target) > TARGET_BYTES_MAX:
         raise target_too_long()
     if line_end != len(head.method) + len(head.target) + 10:

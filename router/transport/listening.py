@@ -157,7 +157,7 @@ def _bound(family: int, address: tuple[object, ...], *, reuse_port: bool) -> soc
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setblocking(False)
         made.bind(address)
-    except OSError:
+    except OSError as error:
         made.close()
-        raise
+        raise OSError(error.errno, error.strerror, f"{address[0]}:{address[1]}") from None
     return made

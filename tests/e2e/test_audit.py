@@ -151,6 +151,16 @@ def test_a_whole_new_log_disagrees_with_the_anchors(site: Site) -> None:
     assert "is not the anchored one" in site.verify().stdout
 
 
+@pytest.mark.parametrize(("signed", "said"), [(True, "not checked: no --public-key"), (False, "are not signed")])
+def test_what_is_known_of_signatures_without_a_key_is_said(site: Site, signed: bool, said: str) -> None:
+    if not signed:
+        site.settings = replace(site.settings, signing_key=None)
+    site.write()
+    done = run("audit", "verify", site.log_folder, "--anchors", site.anchors)
+    assert done.exit_code == 0
+    assert said in done.stdout
+
+
 def test_anchors_of_another_key_prove_nothing(site: Site, tmp_path: Path) -> None:
     site.write()
     run("audit", "new-key", tmp_path / "other")

@@ -265,6 +265,6 @@ async def test_a_port_that_is_taken_is_said_plainly(tmp_path: Path, plane: str) 
     said = (out + err).decode()
     assert process.returncode == 1
     assert "cannot start" in said
-    assert "in use" in said
+    assert f"{address}: Address already in use" in said
     assert "Traceback" not in said
     quiet(said)

@@ -50,7 +50,7 @@ RULES: dict[str, tuple[bytes, int, str]] = {
     "RTSP 1.0": (get(b"DESCRIBE / RTSP/1.0"), 505, "http_version"),
     "ICE": (get(b"SOURCE / ICE/1.1"), 505, "http_version"),
     "lower case version": (get(b"GET / http/1.1"), 400, "malformed_http"),
-    "h2c preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed_http"),
+    "h2c preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
     "TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_http"),
     # the request line
     "two spaces": (get(b"GET  / HTTP/1.1"), 400, "malformed_http"),

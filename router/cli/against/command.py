@@ -25,6 +25,7 @@ SAME, FAULTY, CHANGED, LOOSENED = 0, 1, 3, 4
 def against(file: str, old: str, log: Path | None, since: str | None, *, as_json: bool) -> int:
     """Shows what `file` changes of `old`, and returns the exit status."""
     wall = time.time()
+    began = Moment().convert(since, None, None) if since is not None else -inf
     try:
         before, after = _both(file, old, wall, as_json=as_json)
     except ConfigError as error:
@@ -35,7 +36,6 @@ def against(file: str, old: str, log: Path | None, since: str | None, *, as_json
     if not as_json:
         printing.show(comparison)
     if log is not None:
-        began = Moment().convert(since, None, None) if since is not None else -inf
         replay = Replay(before, after)
         reader, notes = read(log, replay, before, began)
         found, notes = replay.finish(), [*notes, *telling.version_notes(reader, before)]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PARTS: Final = ("key", "workload", "model", "cloud", "deployment", "plan", "hour", "day", "month")
 # A table has room for what matters most; the other formats have all that there is.
 _SHOWN: Final = ("requests", "attempts", "prompt_tokens", "completion_tokens")
+_NONE: Final = "(none)"  # of a request that was refused before it was known
 _MONEY: Final = {"cost_nano_usd": "cost $", "charged_nano_usd": "charged $"}
 
 
@@ -89,11 +90,12 @@ def _print(console: Console, parts: tuple[str, ...], found: "Usage") -> None:
     sums = [line.sums for line in found.lines]
     footer = [f"{sum(each[name] for each in sums):,}" for name in _SHOWN]
     footer += [usd(sum(each[name] for each in sums)) for name in _MONEY]
-    words = parts or ("",)
-    shown = table("", words, [*(name.removesuffix("_tokens") for name in _SHOWN), *_MONEY.values()], footer=footer)
+    numbers = [*(name.removesuffix("_tokens") for name in _SHOWN), *_MONEY.values()]
+    shown = table("", parts or ("",), numbers, footer=footer)
     for line in found.lines:
         numbers = [f"{line.sums[name]:,}" for name in _SHOWN]
-        shown.add_row(*(line.of or ("",)), *numbers, *(usd(line.sums[name]) for name in _MONEY))
+        words = [word or _NONE for word in line.of] or [""]
+        shown.add_row(*words, *numbers, *(usd(line.sums[name]) for name in _MONEY))
     console.print(shown)
     if estimated := sum(each["estimated"] for each in sums):
         console.print(f"\nOf these attempts, {estimated:,} never said what they used: that is estimated.")
