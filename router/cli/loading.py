@@ -12,10 +12,12 @@ from router.config.load import load
 from router.config.snapshot import Snapshot
 
 
-def load_or_exit(file: str, environ: Mapping[str, str] = os.environ, wall: float | None = None) -> Snapshot:
-    """A snapshot (of the moment `wall`, or of now), or all faults on standard error and exit status 1."""
+def load_or_exit(
+    file: str, environ: Mapping[str, str] = os.environ, wall: float | None = None, *, divided: bool = True
+) -> Snapshot:
+    """A snapshot (as `load`), or all faults on standard error and exit status 1."""
     try:
-        return load(file, environ, wall)
+        return load(file, environ, wall, divided=divided)
     except ConfigError as error:
         click.echo(shown(file, error), err=True)
         sys.exit(1)

@@ -55,6 +55,8 @@ def load(
     wall: float | None = None,
     source: Source | None = None,
     running: Snapshot | None = None,
+    *,
+    divided: bool = True,
 ) -> Snapshot:
     """Reads and checks a configuration. Raises ConfigError with every fault; there is no half of a snapshot.
 
@@ -62,11 +64,12 @@ def load(
     `source`: is taken instead of what file and environment hold by now; `path` still is what relative paths start at.
     `running`: what this one is to take over from. `workers: auto` means what it meant there, and what needs a restart
     is a fault, named beside the others.
+    `divided`: bounds for all workers are one worker's part; False: they are what the file says, to be compared.
     """
     doc = Document(os.fspath(path), environ, source, running.source.cores if running is not None else None)
     doc.read()
     file, lost = check_shape(doc)
-    snapshot = _compose(doc, file, lost, running) if file is not None else None
+    snapshot = _compose(doc, file, lost, running, divided=divided) if file is not None else None
     if doc.faults or snapshot is None:
         raise ConfigError(doc.faults)
     for phase in snapshot.phases:
@@ -77,14 +80,17 @@ def load(
     return replace(snapshot, warnings=warnings).seen_at(wall)
 
 
-def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot | None) -> Snapshot | None:
+def _compose(
+    doc: Document, file: File, lost: Collection[str], running: Snapshot | None, *, divided: bool
+) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
     workers = read_workers(doc, file.server)
     check_system(doc, file, workers)
-    server = read_server(doc, file.server, workers)
+    parts = workers if divided else 1
+    server = read_server(doc, file.server, workers, parts)
     timeouts = read_timeouts(file.timeouts, Timeouts())
     hosts, warnings = read_clouds(doc, file.clouds)
-    endpoints, deployments = _read_fleet(doc, file, hosts, timeouts, workers)
+    endpoints, deployments = _read_fleet(doc, file, hosts, timeouts, parts)
     # With a part of the fleet lost nobody can say what is served: one mistake would be named many times.
     sure = "endpoints" not in lost and 0 < len(endpoints) == len(file.endpoints)
     models = frozenset(deployment.model for deployment in deployments.values()) if sure else None
@@ -95,7 +101,7 @@ def _compose(doc: Document, file: File, lost: Collection[str], running: Snapshot
     schedules, policies, allowances = _read_workloads(doc, file.workloads, reader)
     whole = None if "workloads" in lost else file.workloads
     keys = read_keys(doc, file.keys, whole, file.aliases, known_by_certificate=file.server.asks_clients)
-    health, limits = read_health(doc, file.health), read_limits(doc, file.limits, workers)
+    health, limits = read_health(doc, file.health), read_limits(doc, file.limits, parts)
     decision_log, ledger, redis, tracing, unsafe = _read_outward(doc, file, whole)
     check_fixed(doc, running, fixed(server, decision_log, ledger, redis, tracing))
     if models is None:

@@ -36,7 +36,8 @@ def read_workers(doc: Document, section: ServerSection) -> int:
     return 1
 
 
-def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSettings:
+def read_server(doc: Document, section: ServerSection, workers: int, parts: int) -> ServerSettings:
+    """`parts`: into so many what is meant for all workers is divided."""
     listen = read_address(doc, ("server", "listen"), section.listen)
     admin = read_address(doc, ("server", "admin"), section.admin)
     front = read_front(doc, section)
@@ -54,12 +55,12 @@ def read_server(doc: Document, section: ServerSection, workers: int) -> ServerSe
         admin=admin or _UNREADABLE,
         workers=workers,
         body_bytes_max=section.body_bytes_max,
-        buffered_bytes_max=share(section.buffered_bytes_max, workers),
-        connections_max=share(section.connections_max, workers),
-        connections_per_address_max=_share_of_some(section.connections_per_address_max, workers),
+        buffered_bytes_max=share(section.buffered_bytes_max, parts),
+        connections_max=share(section.connections_max, parts),
+        connections_per_address_max=_share_of_some(section.connections_per_address_max, parts),
         head_bytes_max=section.head_bytes_max,
         pipelined_bytes_max=section.pipelined_bytes_max,
-        waiting_bytes_max=share(section.waiting_bytes_max, workers),
+        waiting_bytes_max=share(section.waiting_bytes_max, parts),
         handshake_timeout_s=section.handshake_timeout_s,
         head_timeout_s=section.head_timeout_s,
         body_timeout_s=section.body_timeout_s,

@@ -70,3 +70,15 @@ async def test_why_one_is_refused_is_told_by_the_exit_status() -> None:
 
     assert (await call("reload", "--admin", r.admin_url)).exit_code == 1, "nobody is there any more"
     assert (await call("check", "x.yaml", "--replay", ".")).exit_code == 2
+
+
+async def test_other_workers_change_their_number_and_nothing_that_they_divide() -> None:
+    async with router(Cloud("first"), server={"workers": 1}) as r:
+        config = orjson.loads(r.file.read_bytes())
+        config["server"]["workers"] = 3
+        more = r.file.with_name("more.yaml")
+        more.write_bytes(orjson.dumps(config))
+        told = orjson.loads((await call("check", str(more), "--against", str(r.file), "--json")).stdout)
+        assert told["changed"]["restart"] == ["server.workers"]
+        (changed,) = told["changed"]["changes"]
+        assert changed["fields"] == [{"name": "workers", "before": "1", "after": "3"}]

@@ -50,12 +50,13 @@ def against(file: str, old: str, log: Path | None, since: str | None, *, as_json
 def _both(file: str, old: str, wall: float, *, as_json: bool) -> tuple[Snapshot, Snapshot]:
     """The old one, and the new one. Raises ConfigError with the faults of both; without JSON it ends with them."""
     if not as_json:
-        return load_or_exit(old, os.environ, wall), load_or_exit(file, os.environ, wall)
+        first, second = (load_or_exit(each, os.environ, wall, divided=False) for each in (old, file))
+        return first, second
     found: list[Snapshot] = []
     faults: list[Fault] = []
     for each in (old, file):
         try:
-            found.append(load(each, os.environ, wall))
+            found.append(load(each, os.environ, wall, divided=False))
         except ConfigError as error:
             faults += error.faults
     if faults:
