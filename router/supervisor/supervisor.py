@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -138,6 +139,9 @@ class Supervisor:
             await self.close()
             raise
         self._complete = True
+        # What is here now lives for ever: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
 
     async def run(self) -> None:
         """Serves until `stop`, or until another router does, then drains. Raises OSError where it cannot take over."""
@@ -325,6 +329,7 @@ class Supervisor:
         async with self._reloading:
             old = self._snapshot
             result = ended(await self._reload(old), self._reloads, old.version)
+        gc.collect()  # what the parser leaves holds itself, and has grown old meanwhile
         self._tenure.hung_up()
         return result
 
