@@ -51,8 +51,8 @@ def _serve(file: Path, inheritance: Inheritance) -> NoReturn:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         _end(
             inheritance,
-            f"cannot start: {what}. server.listen is {server.listen.host}:{server.listen.port}, "
-            f"server.admin {server.admin.host}:{server.admin.port}; the access log goes to {server.access_log}.",
+            f"cannot start: {what}. In {file} server.listen is {server.listen.host}:{server.listen.port}, "
+            f"server.admin {server.admin.host}:{server.admin.port}.",
         )
 
 

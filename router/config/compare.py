@@ -380,7 +380,7 @@ def _facts(thing: Any, without: Iterable[str] = (), prefix: str = "") -> _Facts:
     """The fields of a dataclass, those of the ones in it by dotted names. What no `repr` may show is a secret."""
     facts: _Facts = {}
     for field in fields(thing):
-        if field.name in without:
+        if field.name in without or not field.compare:
             continue
         name, value = f"{prefix}{field.name}", getattr(thing, field.name)
         usual = field.default is not MISSING and value == field.default

@@ -255,6 +255,6 @@ def _unknown_yet() -> RefusedError:
 
 def _unauthorized() -> UnauthorizedError:
     return UnauthorizedError(
-        "There is no valid API key in this request, or there are two that differ. Send one as "
-        "`Authorization: Bearer KEY` or as `api-key: KEY`."
+        "There is no valid API key in this request, or there are two that differ (a client certificate may stand for "
+        "one). Send one as `Authorization: Bearer KEY` or as `api-key: KEY`."
     )

@@ -396,6 +396,12 @@ class TestClientCertificates:
 
 
 class TestReload:
+    async def test_the_same_files_change_nothing(self, ours: Authority) -> None:
+        async with tls_router(ours) as r:
+            changed = (await r.worker.reload()).changed
+            assert changed is not None
+            assert changed.changes == ()
+
     async def test_new_files_are_for_new_connections(self, ours: Authority, tmp_path: Path) -> None:
         async with tls_router(ours) as r:
             old, new = ours.trusting(), Authority(tmp_path, "new")
