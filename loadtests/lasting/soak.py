@@ -119,7 +119,7 @@ async def soak(scale: Scale) -> Outcome:
     outcome.none("workers that died", round(restarts))
     if len(warm) >= POINTS_MIN:
         _judge_growth(outcome, warm, scale.after_s)
-    outcome.figures = {
+    outcome.figures |= {
         "most_per_s": most,
         "rate_per_s": most * SHARE,
         "counts": counts,
