@@ -27,7 +27,7 @@ from router.config.secrets import secret_warnings
 from router.config.server import read_server, read_workers
 from router.config.settings import check_recording, read_decision_log, read_health, read_limits, read_resilience
 from router.config.shape import check_shape
-from router.config.snapshot import Phase, Snapshot, Source, Workload
+from router.config.snapshot import Phase, ServerSettings, Snapshot, Source, Workload
 from router.config.stateful import make_stored_plans
 from router.config.system import check_system
 from router.config.tls import certificate_warnings
@@ -84,10 +84,7 @@ def _compose(
     doc: Document, file: File, lost: Collection[str], running: Snapshot | None, *, divided: bool
 ) -> Snapshot | None:
     """All that the file means, or None. `lost`: the sections that are not whole, for faults of their shape."""
-    workers = read_workers(doc, file.server)
-    check_system(doc, file, workers)
-    parts = workers if divided else 1
-    server = read_server(doc, file.server, workers, parts)
+    server, parts = _read_server(doc, file, divided=divided)
     timeouts = read_timeouts(file.timeouts, Timeouts())
     hosts, warnings = read_clouds(doc, file.clouds)
     endpoints, deployments = _read_fleet(doc, file, hosts, timeouts, parts)
@@ -143,6 +140,14 @@ def _compose(
         warnings=tuple(warnings),
         source=doc.source(),
     )
+
+
+def _read_server(doc: Document, file: File, *, divided: bool) -> tuple[ServerSettings, int]:
+    """The process's own settings, and into how many parts other bounds for all workers are divided."""
+    workers = read_workers(doc, file.server)
+    check_system(doc, file, workers)
+    parts = workers if divided else 1
+    return read_server(doc, file.server, workers, parts), parts
 
 
 def _read_outward(
