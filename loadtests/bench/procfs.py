@@ -125,6 +125,14 @@ def pss_bytes(pids: Iterable[int]) -> int:
     return sum(parse_pss_bytes(text) for text in texts if text)
 
 
+def open_files(pid: int) -> int:
+    """How many; none where it has ended."""
+    try:
+        return len(os.listdir(PROC / str(pid) / "fd"))
+    except FileNotFoundError:
+        return 0
+
+
 def _tasks(pid: int) -> list[Path]:
     try:
         return list((PROC / str(pid) / "task").iterdir())

@@ -1,7 +1,6 @@
 """Half an hour at seven tenths of what the machine bears, with a round of faults every minute: nothing may grow."""
 
 import asyncio
-import os
 import statistics
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ import click
 
 from loadtests.bench import procfs
 from loadtests.drills.fleet import API, REGIONS, Endpoint, Fleet, anchors, key_of, signing_key
-from loadtests.drills.load import Load, Shot, Traffic
+from loadtests.drills.load import Load, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures
 from loadtests.drills.site import Site, site
 from loadtests.lasting.load import Held
@@ -81,7 +80,6 @@ class SoakFleet(Fleet):
 class Sample:
     """The router's whole process tree at one moment; memory by what its processes are called."""
 
-    at: float
     pss_mib: Mapping[str, float]
     files: int
 
@@ -233,35 +231,27 @@ def _sample(running: Site) -> Sample:
     found: Counter[str] = Counter()
     for pid in procfs.tree(running.router.pid or 0):
         found[procfs.name(pid)] += procfs.pss_bytes([pid])
-    return Sample(time.monotonic(), {name: size / 2**20 for name, size in found.items()}, _files(running))
+    return Sample({name: size / 2**20 for name, size in found.items()}, _files(running))
 
 
 def _files(running: Site) -> int:
-    count = 0
-    for pid in procfs.tree(running.router.pid or 0):
-        with suppress(FileNotFoundError):
-            count += len(os.listdir(procfs.PROC / str(pid) / "fd"))
-    return count
+    return sum(map(procfs.open_files, procfs.tree(running.router.pid or 0)))
 
 
 def _closed(load: Load, samples: list[Sample]) -> Round:
     """What the round came to. Its requests that have ended are forgotten: there are millions of them in the end."""
     done = [one for one in load.shots if one.ended]
     load.shots[:] = [one for one in load.shots if not one.ended]
-    mine = list(samples)
+    mine, why = list(samples), failures(done)
     samples.clear()
     return Round(
         requests=len(done),
-        failed=sum(_failed(one) for one in done),
-        why=failures(done),
+        failed=sum(why.values()),
+        why=why,
         pss_mib=statistics.median(sum(one.pss_mib.values()) for one in mine),
         parts_mib={name: statistics.median(one.pss_mib.get(name, 0.0) for one in mine) for name in mine[0].pss_mib},
         files=statistics.median(one.files for one in mine),
     )
-
-
-def _failed(one: Shot) -> bool:
-    return not one.ok and not one.left
 
 
 def _say(number: int, one: Round) -> None:

@@ -5,12 +5,10 @@ every third; a pool that fills, or a cache that warms, has done so before.
 """
 
 import asyncio
-import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from loadtests.bench import procfs
@@ -85,11 +83,4 @@ async def _sample(site: Site) -> Sample:
     lag_s = max((value for name, value in page.items() if name.partition("{")[0] == LAG), default=0.0)
     members = procfs.tree(site.router.pid) if site.router.pid else []
     pss = await asyncio.to_thread(procfs.pss_bytes, procfs.tree(site.router.pid or 0))
-    return Sample(time.monotonic(), pss / 2**20, sum(map(_open_files, members)), lag_s * 1000)
-
-
-def _open_files(pid: int) -> int:
-    try:
-        return len(os.listdir(Path("/proc") / str(pid) / "fd"))
-    except FileNotFoundError:
-        return 0
+    return Sample(time.monotonic(), pss / 2**20, sum(map(procfs.open_files, members)), lag_s * 1000)
