@@ -69,15 +69,20 @@ class AnchorFile:
 
 
 def read_anchors(data: bytes) -> Iterator[tuple[int, Anchor | None]]:
-    """The lines of an anchors file by their number, from 1; None for one that is no anchor."""
+    """The lines of an anchors file by their number, from 1; None for one that is no anchor.
+
+    A last line that is not whole is left out: it is just being written, or its writer was killed in it. It proves
+    nothing either way, and the records it was for count as not anchored.
+    """
     decode = msgspec.json.Decoder(Anchor).decode
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
         if line.strip():
             try:
                 anchor = decode(line)
                 anchor.wall()
             except ValueError:
-                yield number, None
+                if line.endswith(b"\n"):
+                    yield number, None
             else:
                 yield number, anchor
 

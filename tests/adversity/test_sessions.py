@@ -325,8 +325,9 @@ class TestRelay:
             session: Any = next(iter(runtime.sessions._open))
             await r.until(lambda: session._upstream.paused)
             transport.resume_reading()
+            hearing = asyncio.create_task(call.until("response.done"))  # unread, it would stall once more
             await r.until(lambda: not session._upstream.paused)
-            await call.until("response.done")
+            await hearing
 
     async def test_a_message_that_is_too_long_ends_the_session(self) -> None:
         async with router(azure(), server={"body_bytes_max": 100_000}) as r:

@@ -24,6 +24,7 @@ from router.cli import main
 from router.config.load import load
 from router.model.decision import Decision, Leave, Offer
 from router.proxy.runtime import described
+from router.telemetry.anchors import read_anchors
 from router.telemetry.decision_log import DecisionLog, DecisionLogSettings
 
 ROOT = Path(__file__).parents[2]
@@ -232,6 +233,23 @@ def test_an_anchors_file_of_two_logs_is_told_of(site: Site, tmp_path: Path) -> N
 
     assert done.exit_code == 1
     assert "was anchored before, with another hash: rewritten, or the file served two logs" in done.stdout
+
+
+def test_an_anchor_that_is_just_being_written_is_none_yet(site: Site) -> None:
+    site.write()
+    site.write()
+    whole = site.anchors.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in range(2, len(lines[-1])):
+        read = read_anchors(whole[:-cut])
+        assert [(number, anchor is not None) for number, anchor in read] == [(n, True) for n in range(1, len(lines))]
+    site.anchors.write_bytes(whole[:-40])
+
+    done = site.verify()
+    assert done.exit_code == 0, done.output
+    assert "unanchored tail: 43 records" in done.stdout
+    site.write()  # the next one begins a line of its own, and the half one is named from then on
+    assert f"{site.anchors}:{len(lines)}: a line that is no anchor" in site.verify().stdout
 
 
 def test_a_log_that_rolls_and_is_pruned_verifies_at_any_moment(site: Site) -> None:
