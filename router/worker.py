@@ -351,9 +351,6 @@ class Worker:
             new = await self.assembly.loop.run_in_executor(None, read)
         except ConfigError as error:
             return error.faults
-        finally:
-            # The parser's parts hold each other: they are young yet, and the collector may not come for hours.
-            gc.collect(0)
         await self.assembly.loop.run_in_executor(None, self.assembly.fleet.prepare, new)
         self._prepared = new
         return ()

@@ -64,6 +64,13 @@ class Document:
         except UnicodeDecodeError:
             return self.fault((), "is not UTF-8 text")
         try:
+            self._parse(text)
+        finally:
+            vars(self._yaml).clear()  # its parts hold each other, and the collector may not come for hours
+        return None
+
+    def _parse(self, text: str) -> None:
+        try:
             root = self._yaml.compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -77,11 +84,11 @@ class Document:
         else:
             self._lines[()] = 1
             if root is None:
-                return self.fault((), "is empty")
+                self.fault((), "is empty")
+                return
             self.tree = self._walk(root, ())
             if not isinstance(self.tree, dict):
                 self.fault((), "must be a mapping at its top: `server:`, `endpoints:`, `workloads:` …")
-        return None
 
     def source(self) -> Source:
         """What was read, references and files included."""

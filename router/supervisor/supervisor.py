@@ -329,7 +329,6 @@ class Supervisor:
         async with self._reloading:
             old = self._snapshot
             result = ended(await self._reload(old), self._reloads, old.version)
-        gc.collect()  # what the parser leaves holds itself, and has grown old meanwhile
         self._tenure.hung_up()
         return result
 

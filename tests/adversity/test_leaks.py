@@ -4,11 +4,14 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from router.base.loops import new_loop
+from router.config.faults import ConfigError
+from router.config.load import load
 from router.emulator import Distribution, Settings
 from router.proxy.answer import Answer
 from router.proxy.context import Attempt, Context
@@ -23,6 +26,7 @@ from tests.router_kit import INTERNAL_KEY, Cloud, RunningRouter, heal, router
 
 OF_A_REQUEST = (Context, Inbound, Answer, Attempt, Fiber, Dial)
 OF_A_CONNECTION = (Connection, UpstreamConnection, AnswerHead)  # one to a deployment keeps its last answer's head
+DEMO = Path(__file__).parents[2] / "config" / "demo.yaml"
 Kind = Callable[[RunningRouter], Awaitable[None]]
 
 
@@ -219,3 +223,22 @@ def test_dials_that_fail_leave_nothing_to_the_collector(no_collector: None) -> N
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(refused())
+
+
+@pytest.mark.parametrize("text", [DEMO.read_text(), "a: [", "a: {b: *c}", "- 1", ""], ids=len)
+def test_reading_a_configuration_leaves_the_collector_next_to_nothing(
+    no_collector: None, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text(text)
+
+    def read() -> int:
+        try:
+            return len(load(file, {}).deployments)
+        except ConfigError as error:
+            return -len(error.faults)
+
+    found = read()
+    gc.collect()
+    assert {read() for _ in range(10)} == {found} != {0}
+    assert gc.collect() <= 100
