@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from loadtests.bench import procfs
-from loadtests.drills.fleet import API, REGIONS, Endpoint, Fleet, anchors, key_of, signing_key
+from loadtests.drills.fleet import API, REGIONS, Endpoint, Fleet, key_of
 from loadtests.drills.load import Load, Traffic
 from loadtests.drills.outcome import Drill, Outcome, Scale, failures
 from loadtests.drills.site import Site, site
@@ -62,11 +62,7 @@ class SoakFleet(Fleet):
         limits = {"rpm": 10_000_000, "tpm": 1_000_000_000, "concurrent": 5000}
         document = super().config(folder, ports, port, admin_port)
         # Small segments: many are begun and deleted, and the part of one that is in memory is no growth.
-        log = {
-            "dir": str(folder / "decisions"),
-            "signing_key": str(signing_key(folder)),
-            "anchors": str(anchors(folder)),
-        }
+        log = document["decision_log"]
         ledger = {"dir": str(folder / "ledger"), "store": f"sqlite:///{folder / 'ledger.db'}"}
         return {
             **document,

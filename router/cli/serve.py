@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -40,8 +41,9 @@ def _serve(file: Path, inheritance: Inheritance) -> NoReturn:
     inheritance = inheritance.for_server(server)
 
     def tell(port: int, admin_port: int) -> None:
-        data, control = f"http://{server.listen.host}:{port}/v1", f"http://{server.admin.host}:{admin_port}"
-        click.echo(f"ready: data plane {data}, control plane {control}", err=True)
+        data, control = replace(server.listen, port=port), replace(server.admin, port=admin_port)
+        scheme = "http" if server.tls is None else "https"
+        click.echo(f"ready: data plane {scheme}://{data}/v1, control plane http://{control}", err=True)
 
     # One worker needs nobody above it; several have a supervisor, whose room is not loaded without need.
     run = import_module("router.worker" if server.workers == 1 else "router.supervisor.supervisor").run
@@ -51,8 +53,7 @@ def _serve(file: Path, inheritance: Inheritance) -> NoReturn:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         _end(
             inheritance,
-            f"cannot start: {what}. In {file} server.listen is {server.listen.host}:{server.listen.port}, "
-            f"server.admin {server.admin.host}:{server.admin.port}.",
+            f"cannot start: {what}. In {file} server.listen is {server.listen}, server.admin {server.admin}.",
         )
 
 

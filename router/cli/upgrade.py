@@ -1,5 +1,6 @@
 """`inference-router upgrade`: a running router is followed by the version that is installed now, without a gap."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def _only_one() -> int:
 
 
 def _named(pid: int) -> str:
-    """By the words that it was started with: they name its file."""
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    return f"  --pid {pid}: {b' '.join(words).decode(errors='replace')}"
+    """By the words that it was started with, which name its file; without them where it has just ended."""
+    words = b""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+    return f"  --pid {pid}: {words.decode(errors='replace')}"

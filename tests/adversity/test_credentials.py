@@ -98,7 +98,7 @@ async def fail(r: RunningRouter, name: str) -> None:
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 async def test_one_probe_at_a_time(stream: bool) -> None:
     """Forty at once meet a half-open breaker: one of them finds out, the others are served elsewhere."""
-    slow = Settings(head_ms=Distribution(150.0))
+    slow = Settings(head_ms=Distribution(1000.0))  # whoever came after its answer would be let in
     health = {"consecutive_failures": 1, "open_s": 0.1, "open_s_max": 0.1, "slow_start_s": 0}
     clouds = [Cloud("first", settings=slow), Cloud("second", tier=1)]
     async with router(*clouds, timeouts=PATIENT, health=health, resilience=GENEROUS) as r:

@@ -131,6 +131,8 @@ async def test_the_limits_of_a_stored_key_are_shared_by_the_workers(tmp_path: Pa
     async with two(tmp_path) as (r, lines):
         words = ["--workload", "api", "--rpm", "10", "--burst-share", "1", *at(r)]
         shop = secret_in(await command("add", "shop", *words))
+        for line in lines:
+            await until(partial(line.knows, shop))
         answers = [await line.ask(chat(key=shop)) for _ in range(10) for line in lines]
         served = sum(answer.status == 200 for answer in answers)
         assert {answer.status for answer in answers} == {200, 429}

@@ -63,6 +63,12 @@ class Line:
             await answer.read()  # else the connection ends, and the next one may be another worker's
             return worker_of(answer.headers)
 
+    async def knows(self, key: str) -> bool:
+        """Asked what counts for no limit."""
+        async with self._session.get("/v1/models", headers={"authorization": f"Bearer {key}"}) as answer:
+            await answer.read()
+            return answer.status == 200
+
     async def close(self) -> None:
         await self._session.close()
 

@@ -16,6 +16,7 @@ from router.config.load import load
 from router.config.moments import parse_moment
 from router.config.schema import Section
 from router.config.shape import keys_of
+from router.config.snapshot import Address
 from router.model.fleet import AuthKind, Kind, Price
 from router.model.plan import Plan, Removed
 from router.model.policy import Hedge, Policy, Prefer, Priority
@@ -40,6 +41,7 @@ def test_everything_arrives(bench: Workbench) -> None:
     snapshot = bench.load()
 
     assert (snapshot.server.listen.host, snapshot.server.listen.port) == ("127.0.0.1", 8080)
+    assert [str(Address(host, 8080)) for host in ("::1", "10.0.0.1")] == ["[::1]:8080", "10.0.0.1:8080"]
     assert snapshot.server.body_bytes_max == 64 << 20
     endpoint = snapshot.endpoints["eastus2"]
     assert (endpoint.cloud, endpoint.provider, endpoint.api_version) == ("azure", "azure_openai", "v1")
