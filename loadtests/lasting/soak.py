@@ -280,6 +280,6 @@ DRILL: Final = Drill(
     "upper end of the 95 % interval is judged. Segments of both logs are small: the one that is written to lies in "
     "memory",
     soak,
-    full=Scale(rate=0, before_s=8 * 60, fault_s=22 * 60, after_s=60),
+    full=Scale(rate=0, before_s=20 * 60, fault_s=30 * 60, after_s=60),
     quick=Scale(rate=0, before_s=0, fault_s=20, after_s=10),
 )
